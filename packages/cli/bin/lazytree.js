@@ -1,0 +1,20 @@
+#!/usr/bin/env node
+import { existsSync } from 'node:fs';
+import module from 'node:module';
+
+const MAIN = new URL('../dist/main.js', import.meta.url);
+const [major, minor] = process.versions.node.split('.').map(Number);
+
+/** @param {string} line */
+function refuse(line) {
+  process.stderr.write(`lazytree: ${line}\n`);
+  process.exit(1);
+}
+
+if (major < 22 || (major === 22 && minor < 15)) {
+  refuse(`needs Node.js 22.15 or newer, this is ${process.versions.node}`);
+}
+if (!existsSync(MAIN)) refuse('not built: run npm run build');
+
+module.enableCompileCache?.();
+await import(MAIN.href);

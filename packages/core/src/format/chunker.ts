@@ -1,0 +1,30 @@
+import { GEAR } from './gear.js';
+
+/** Sizes of chunks in bytes. Part of format v1: another value gives other roots. */
+export const MIN_CHUNK = 16 << 10;
+export const AVERAGE_CHUNK = 64 << 10;
+export const MAX_CHUNK = 256 << 10;
+
+/**
+ * The end of the chunk that begins at `start`: FastCDC with normalised chunking (Xia et al., USENIX ATC '16,
+ * section 4.4, level 2) over a 32-bit gear hash. Below the average size a cut needs 18 zero bits at the top of
+ * the hash, above it 14.
+ *
+ * `end` is the end of the content, or at least `start + MAX_CHUNK`.
+ */
+export function chunkEnd(bytes: Uint8Array, start: number, end: number): number {
+  if (end - start <= MIN_CHUNK) return end;
+  const limit = Math.min(end, start + MAX_CHUNK);
+  const normal = Math.min(limit, start + AVERAGE_CHUNK);
+  let at = start + MIN_CHUNK;
+  let hash = 0;
+  while (at < normal) {
+    hash = ((hash << 1) + GEAR[bytes[at++]]) | 0;
+    if (hash >>> 14 === 0) return at;
+  }
+  while (at < limit) {
+    hash = ((hash << 1) + GEAR[bytes[at++]]) | 0;
+    if (hash >>> 18 === 0) return at;
+  }
+  return limit;
+}

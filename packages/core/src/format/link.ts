@@ -1,0 +1,76 @@
+import { hash } from 'node:crypto';
+import { CID } from 'multiformats/cid';
+import { create as createDigest } from 'multiformats/hashes/digest';
+import { LazytreeError } from '../errors.js';
+
+/** Multicodec of file content. */
+export const RAW = 0x55;
+/** Multicodec of nodes. */
+export const DAG_CBOR = 0x71;
+const SHA2_256 = 0x12;
+
+export type Codec = typeof RAW | typeof DAG_CBOR;
+
+/**
+ * A CIDv1 with sha2-256 in the form that the engine works with: 33 Latin-1 characters, the codec and then the
+ * 32 digest bytes. A string compares, hashes and travels between threads at no cost, which a CID object does
+ * not. {@link linkToCid} and {@link parseLink} convert at the edges.
+ */
+export type Link = string & { readonly __brand: 'Link' };
+
+export const LINK_LENGTH = 33;
+export const DIGEST_BYTES = 32;
+
+/** The 32 digest bytes of `bytes` as Latin-1 text. */
+export function digestOf(bytes: Uint8Array): string {
+  return hash('sha256', bytes, 'binary');
+}
+
+export function makeLink(codec: Codec, digest: string): Link {
+  return (String.fromCharCode(codec) + digest) as Link;
+}
+
+export function linkTo(codec: Codec, bytes: Uint8Array): Link {
+  return makeLink(codec, digestOf(bytes));
+}
+
+export function linkCodec(link: Link): Codec {
+  return link.charCodeAt(0) as Codec;
+}
+
+/** The digest part of a link, as 32 Latin-1 characters. */
+export function linkDigest(link: Link): string {
+  return link.slice(1);
+}
+
+export function linkToCid(link: Link): CID {
+  return CID.createV1(linkCodec(link), createDigest(SHA2_256, Buffer.from(linkDigest(link), 'latin1')));
+}
+
+/** The canonical text form (base32 CIDv1). */
+export function formatLink(link: Link): string {
+  return linkToCid(link).toString();
+}
+
+/** @throws LazytreeError UNSUPPORTED for a CID that is not v1, sha2-256, and raw or dag-cbor */
+export function cidToLink(cid: CID): Link {
+  const { code, size, digest } = cid.multihash;
+  if (cid.version !== 1 || code !== SHA2_256 || size !== DIGEST_BYTES || digest.length !== DIGEST_BYTES) {
+    throw new LazytreeError('UNSUPPORTED', `${cid} is not a CIDv1 with sha2-256`);
+  }
+  if (cid.code !== RAW && cid.code !== DAG_CBOR) {
+    throw new LazytreeError('UNSUPPORTED', `${cid} is neither raw nor dag-cbor`);
+  }
+  return makeLink(cid.code, Buffer.from(digest).toString('latin1'));
+}
+
+/** @throws LazytreeError USAGE for text that is not a CID; UNSUPPORTED as {@link cidToLink} */
+export function parseLink(text: string): Link {
+  let cid: CID;
+  try {
+    cid = CID.parse(text);
+  } catch (cause) {
+    throw new LazytreeError('USAGE', `'${text}' is not a CID`, { cause });
+  }
+  return cidToLink(cid);
+}

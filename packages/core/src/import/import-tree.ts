@@ -1,0 +1,610 @@
+import fs from 'node:fs';
+import { setImmediate as yieldToEvents } from 'node:timers/promises';
+import { fromSystemError, LazytreeError } from '../errors.js';
+import { encodeDirectory } from '../format/directory-node.js';
+import { type Entry, type Metadata, MODE_MASK } from '../format/entry.js';
+import { LINK_LENGTH, type Link } from '../format/link.js';
+import { MAX_TREE_DEPTH } from '../format/limits.js';
+import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
+import type { BlockStore } from '../store/block-store.js';
+import type { LocalStore } from '../store/local.js';
+import { type BlockSink, createBlockSink } from './block-sink.js';
+import { createIgnoreRules, IGNORE_FILE, type IgnoreRules } from './ignore.js';
+import { COLUMNS, Column, type IngestedFiles, RACY_MS, Status, splitNanoseconds } from './ingest.js';
+import { createLocalPool, createThreadPool, type IngestPool } from './ingest-pool.js';
+import {
+  type CachedDirectory,
+  type CachedEntry,
+  createStatCache,
+  type FileStamp,
+  openStatCache,
+  type RecordPlace,
+  type StatCacheReader,
+  type StatCacheWriter,
+} from './stat-cache.js';
+
+export interface ImportOptions {
+  /** Keep permission bits and modification times. */
+  preserve?: boolean;
+  /** Follow `.lazytreeignore` files. Default true. */
+  ignoreFiles?: boolean;
+  /** Where to remember what was read, so that the next import reads only what has changed. */
+  statCache?: string;
+  /** Threads that read files. Default: one for each processor. */
+  threads?: number;
+  signal?: AbortSignal;
+  onProgress?: (progress: ImportProgress) => void;
+  /** Told of each file or directory that was left out, or stored while it was changing. */
+  onWarning?: (warning: ImportWarning) => void;
+}
+
+export interface ImportProgress {
+  /** Files and bytes that are done; `found` are the files seen so far. */
+  files: number;
+  bytes: number;
+  found: number;
+}
+
+export interface ImportWarning {
+  path: string;
+  kind: 'special' | 'unstable' | 'store';
+  message: string;
+}
+
+export interface ImportResult {
+  root: Link;
+  /** Content bytes and files in the tree. */
+  size: number;
+  files: number;
+  /** Files whose content was read, the others being known unchanged. */
+  read: number;
+  /** Blocks new to the store and the bytes that they take there. */
+  added: { blocks: number; bytes: number };
+  warnings: ImportWarning[];
+}
+
+/** A directory whose entries are not all known yet. */
+interface Pending {
+  /** Relative to the import's root; empty for the root. */
+  path: string;
+  depth: number;
+  name: string;
+  parent: Pending | undefined;
+  /** Its place in the parent's entries. */
+  slot: number;
+  entries: (CachedEntry | undefined)[];
+  /** Things still to come: files being read, directories below, the scan itself. */
+  waiting: number;
+  stamp: FileStamp;
+  metadata: Metadata | undefined;
+  rules: IgnoreRules;
+  cached: CachedDirectory | undefined;
+  cachedLink: CachedEntry | undefined;
+  /** Whether anything differs from what the cache says of this directory. */
+  changed: boolean;
+}
+
+interface PendingFile {
+  directory: Pending;
+  slot: number;
+  name: string;
+}
+
+const LIST = 96;
+/** Fewer files and bytes than these are read in this thread. */
+const FEW_FILES = 128;
+const FEW_BYTES = 4 << 20;
+const SLICE_MS = 5;
+const MOVED_RETRIES = 3;
+const UNKNOWN: FileStamp = { size: Number.NaN, mtime: Number.NaN, ctime: Number.NaN, inode: Number.NaN };
+const NO_RECORD: RecordPlace = { offset: 0, length: 0 };
+
+/**
+ * Stores the directory `path` and everything below it, and returns the root. Symlinks are stored, never
+ * followed. With any failure nothing refers to what was stored so far.
+ *
+ * @throws LazytreeError NOT_FOUND, REFUSED (a file that cannot be read), USAGE (not a directory), NO_SPACE
+ */
+export async function importTree(store: BlockStore, path: string, options: ImportOptions = {}): Promise<ImportResult> {
+  const { preserve = false, signal } = options;
+  const root = openRoot(path);
+  const old = options.statCache === undefined ? undefined : openStatCache(options.statCache);
+  const lease = 'lease' in store ? (store as LocalStore).lease(old ? [old.root] : []) : undefined;
+  let pool: IngestPool | undefined;
+  let writer: StatCacheWriter | undefined;
+  try {
+    const usable = old && (lease?.complete ?? true) && (await store.has(old.root)) ? old : undefined;
+    writer = options.statCache === undefined ? undefined : createStatCache(options.statCache);
+    const sink = createBlockSink(store, signal);
+    const poolFor = (local: boolean) => {
+      pool ??= (local ? createLocalPool : createThreadPool)({
+        sink,
+        nanoseconds: preserve,
+        ...(options.threads === undefined ? {} : { threads: options.threads }),
+      });
+      return pool;
+    };
+    const storeDirectory = 'directory' in store ? (store as LocalStore).directory : undefined;
+    const importer = createImporter({ root, storeDirectory, sink, poolFor, old: usable, writer, options });
+    const result = await importer();
+    await sink.flush();
+    writer?.commit(result.cacheRoot);
+    writer = undefined;
+    return result;
+  } finally {
+    writer?.discard();
+    old?.close();
+    lease?.release();
+    await pool?.close();
+  }
+}
+
+function openRoot(path: string): string {
+  try {
+    const root = nameFromBytes(fs.realpathSync(toFsPath(path), { encoding: 'buffer' }));
+    if (!fs.lstatSync(toFsPath(root)).isDirectory()) {
+      throw new LazytreeError('USAGE', `'${path}' is not a directory`, { hint: 'import the directory that it is in' });
+    }
+    return root;
+  } catch (error) {
+    throw fromSystemError(error, `importing '${path}'`);
+  }
+}
+
+interface ImporterContext {
+  root: string;
+  storeDirectory: string | undefined;
+  sink: BlockSink;
+  poolFor: (local: boolean) => IngestPool;
+  old: StatCacheReader | undefined;
+  writer: StatCacheWriter | undefined;
+  options: ImportOptions;
+}
+
+function createImporter({ root, storeDirectory, sink, poolFor, old, writer, options }: ImporterContext) {
+  const { preserve = false, ignoreFiles = true, signal, onProgress, onWarning } = options;
+  const warnings: ImportWarning[] = [];
+  const progress = { files: 0, bytes: 0, found: 0 };
+  const began = Date.now();
+  let read = 0;
+  let queue: PendingFile[] = [];
+  let active = 0;
+  let failure: { error: unknown } | undefined;
+  let wake: (() => void) | undefined;
+  let finished: CachedEntry | undefined;
+  let sliceStart = performance.now();
+  let threads: IngestPool | undefined;
+
+  const absolute = (path: string) => (path === '' ? root : `${root}/${path}`);
+  const join1 = (directory: string, name: string) => (directory === '' ? name : `${directory}/${name}`);
+
+  function warn(warning: ImportWarning): void {
+    warnings.push(warning);
+    onWarning?.(warning);
+  }
+
+  function check(): void {
+    if (failure) throw failure.error;
+    signal?.throwIfAborted();
+  }
+
+  /** Waits for something to be done elsewhere. */
+  function change(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    wake = resolve;
+    return promise;
+  }
+
+  function stir(): void {
+    wake?.();
+    wake = undefined;
+  }
+
+  return async function run(): Promise<ImportResult & { cacheRoot: Parameters<StatCacheWriter['commit']>[0] }> {
+    const top: Pending = {
+      path: '',
+      depth: 0,
+      name: '',
+      parent: undefined,
+      slot: 0,
+      entries: [],
+      waiting: 1,
+      stamp: UNKNOWN,
+      metadata: undefined,
+      rules: createIgnoreRules(root),
+      cached: old?.directory(old.rootRecord),
+      cachedLink: old && directoryEntry('', old.root, old, old.rootRecord),
+      changed: false,
+    };
+    const onAbort = () => stir();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      await scanAll(top);
+      await readFew();
+      while (!finished) {
+        check();
+        await change();
+      }
+      check();
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+    onProgress?.(progress);
+    const { link, files, record, stamp } = finished;
+    const totals = { size: stamp.size, files };
+    return { root: link, ...totals, read, added: sink.added, warnings, cacheRoot: { link, ...totals, record } };
+  };
+
+  /** Depth first, in order of name, so that what lies together on disk lies together in the store. */
+  async function scanAll(top: Pending): Promise<void> {
+    const stack = [top];
+    for (let next = stack.pop(); next; next = stack.pop()) {
+      if (performance.now() - sliceStart > SLICE_MS) await breathe();
+      const below = scan(next);
+      for (let i = below.length - 1; i >= 0; i--) stack.push(below[i]);
+      await settle(next);
+      while (queue.length > FEW_FILES || (threads && queue.length >= LIST)) await sendList();
+    }
+  }
+
+  async function breathe(): Promise<void> {
+    onProgress?.(progress);
+    await yieldToEvents();
+    check();
+    sliceStart = performance.now();
+  }
+
+  async function sendList(): Promise<void> {
+    threads ??= poolFor(false);
+    while (active >= threads.slots) {
+      await change();
+      check();
+    }
+    send(threads, queue.splice(0, LIST));
+  }
+
+  /** What is left when everything has been scanned: to the threads if they run, else here if it is little. */
+  async function readFew(): Promise<void> {
+    if (queue.length === 0) return;
+    if (!threads && !isLittle(queue)) threads = poolFor(false);
+    const pool = threads ?? poolFor(true);
+    const lists = threads ? Math.max(1, Math.ceil(queue.length / 16)) : 1;
+    const size = Math.ceil(queue.length / lists);
+    while (queue.length > 0) send(pool, queue.splice(0, size));
+  }
+
+  function isLittle(files: readonly PendingFile[]): boolean {
+    let bytes = 0;
+    for (const { directory, name } of files) {
+      bytes += fs.lstatSync(toFsPath(absolute(join1(directory.path, name))), { throwIfNoEntry: false })?.size ?? 0;
+      if (bytes > FEW_BYTES) return false;
+    }
+    return true;
+  }
+
+  function send(pool: IngestPool, files: PendingFile[], attempt = 1): void {
+    if (files.length === 0) return;
+    active += 1;
+    const paths = files.map(({ directory, name }) => absolute(join1(directory.path, name)));
+    pool
+      .ingest(paths)
+      .then((result) => receive(pool, files, result, attempt))
+      .catch((error: unknown) => {
+        failure ??= { error };
+      })
+      .finally(() => {
+        active -= 1;
+        stir();
+      });
+  }
+
+  async function receive(pool: IngestPool, files: PendingFile[], result: IngestedFiles, attempt: number): Promise<void> {
+    for (const { index, code, message } of result.failures) {
+      const path = absolute(join1(files[index].directory.path, files[index].name));
+      throw fromSystemError(Object.assign(new Error(message), { code }), `reading '${path}'`);
+    }
+    const again: PendingFile[] = [];
+    for (let i = 0; i < files.length; i++) {
+      const { directory, slot, name } = files[i];
+      const status = result.status[i];
+      if (status === Status.moved) {
+        const retry = attempt < MOVED_RETRIES && lookAgain(files[i]);
+        if (retry) again.push(files[i]);
+        else await settle(directory);
+        continue;
+      }
+      const path = join1(directory.path, name);
+      if (status === Status.unstable) {
+        warn({ path, kind: 'unstable', message: 'kept changing while it was read; stored as it was last read' });
+      }
+      directory.entries[slot] = fileEntry(name, result, i);
+      directory.changed = true;
+      read += 1;
+      progress.files += 1;
+      progress.bytes += result.numbers[i * COLUMNS + Column.size];
+      await settle(directory);
+    }
+    onProgress?.(progress);
+    send(pool, again, attempt + 1);
+  }
+
+  function fileEntry(name: string, result: IngestedFiles, index: number): CachedEntry {
+    const row = index * COLUMNS;
+    const column = (which: number) => result.numbers[row + which];
+    const mode = column(Column.mode);
+    const link = result.links.slice(index * LINK_LENGTH, (index + 1) * LINK_LENGTH) as Link;
+    const entry: CachedEntry = {
+      kind: mode & 0o100 ? 'executable' : 'file',
+      name,
+      link,
+      stamp: {
+        size: column(Column.size),
+        mtime: column(Column.mtime),
+        ctime: column(Column.ctime),
+        inode: column(Column.inode),
+      },
+      target: '',
+      files: 0,
+      record: NO_RECORD,
+    };
+    if (preserve) {
+      const [seconds, nanoseconds] = [column(Column.seconds), column(Column.nanoseconds)];
+      entry.metadata = { mode: mode & MODE_MASK, seconds, nanoseconds };
+    }
+    return entry;
+  }
+
+  /** A file that was gone when it was opened: drops it, or takes it for what it has become. */
+  function lookAgain({ directory, slot, name }: PendingFile): boolean {
+    const stat = fs.lstatSync(toFsPath(absolute(join1(directory.path, name))), { throwIfNoEntry: false });
+    if (stat?.isFile()) return true;
+    directory.changed = true;
+    directory.stamp = UNKNOWN;
+    if (stat?.isSymbolicLink()) directory.entries[slot] = symlinkEntry(directory, name, stat);
+    else if (stat) {
+      warn({ path: join1(directory.path, name), kind: 'unstable', message: 'changed its kind while it was imported' });
+    }
+    return false;
+  }
+
+  /** Reads a directory's names and finds out what has changed. Returns the directories below it. */
+  function scan(directory: Pending): Pending[] {
+    const path = absolute(directory.path);
+    try {
+      return scanNames(directory, path);
+    } catch (error) {
+      throw fromSystemError(error, `reading '${path}'`);
+    }
+  }
+
+  function scanNames(directory: Pending, path: string): Pending[] {
+    const stat = fs.lstatSync(toFsPath(path));
+    if (!stat.isDirectory()) throw new LazytreeError('FAILED', `'${path}' is no longer a directory`);
+    // A directory that changed just now may change again without its time showing it.
+    directory.stamp = stat.ctimeMs < began - RACY_MS ? stampOf(stat) : UNKNOWN;
+    if (preserve && directory.parent) directory.metadata = metadataOf(path);
+    const { cached } = directory;
+    const sameNames = cached !== undefined && sameStamp(cached.stamp, directory.stamp);
+    if (sameNames) {
+      const hasIgnoreFile = ignoreFiles && cached.entries.some(({ name }) => name === IGNORE_FILE);
+      const rules = directory.rules.enter(directory.path, hasIgnoreFile);
+      if (rules.fingerprint === cached.rules) {
+        directory.rules = rules;
+        return scanKnown(directory, cached.entries);
+      }
+    }
+    directory.changed = true;
+    return scanListed(directory, path);
+  }
+
+  /** The names are those of the cache: only the stamps have to be compared. */
+  function scanKnown(directory: Pending, entries: readonly CachedEntry[]): Pending[] {
+    const below: Pending[] = [];
+    directory.entries = new Array(entries.length);
+    const prefix = `${absolute(directory.path)}/`;
+    for (let slot = 0; slot < entries.length; slot++) {
+      const entry = entries[slot];
+      if (entry.kind === 'directory') {
+        below.push(child(directory, entry.name, slot, entry));
+        continue;
+      }
+      const path = prefix + entry.name;
+      const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
+      if (stat && isUnchanged(entry, stat)) keep(directory, slot, entry);
+      else if (stat) below.push(...classify(directory, slot, entry.name, stat));
+      else directory.changed = true;
+    }
+    return below;
+  }
+
+  function scanListed(directory: Pending, path: string): Pending[] {
+    const known = new Map(directory.cached?.entries.map((entry) => [entry.name, entry]));
+    let listed = list(path);
+    directory.rules = directory.rules.enter(directory.path, ignoreFiles && listed.some(({ name }) => name === IGNORE_FILE));
+    listed = listed.filter((item) => {
+      const inner = join1(directory.path, item.name);
+      return !directory.rules.ignores(inner, item.dirent.isDirectory());
+    });
+    const below: Pending[] = [];
+    directory.entries = new Array(listed.length);
+    for (let slot = 0; slot < listed.length; slot++) {
+      const { name, dirent } = listed[slot];
+      const entry = known.get(name);
+      if (dirent.isDirectory()) below.push(...enter(directory, name, slot, entry));
+      else if (dirent.isFile() && !entry) enqueue(directory, slot, name);
+      else {
+        const stat = fs.lstatSync(toFsPath(`${path}/${name}`), { throwIfNoEntry: false });
+        if (stat && entry && isUnchanged(entry, stat)) keep(directory, slot, entry);
+        else if (stat) below.push(...classify(directory, slot, name, stat));
+      }
+    }
+    return below;
+  }
+
+  function list(path: string): { name: string; dirent: fs.Dirent<string> | fs.Dirent<Buffer> }[] {
+    const fsPath = toFsPath(path);
+    const dirents = fs.readdirSync(fsPath, { withFileTypes: true });
+    const items: { name: string; dirent: fs.Dirent<string> | fs.Dirent<Buffer> }[] = dirents.some(({ name }) =>
+      name.includes('\ufffd'),
+    )
+      ? fs
+          .readdirSync(fsPath, { withFileTypes: true, encoding: 'buffer' })
+          .map((dirent) => ({ name: nameFromBytes(dirent.name), dirent }))
+      : dirents.map((dirent) => ({ name: dirent.name, dirent }));
+    return items.sort((a, b) => compareNames(a.name, b.name));
+  }
+
+  function classify(directory: Pending, slot: number, name: string, stat: fs.Stats): Pending[] {
+    directory.changed = true;
+    const path = join1(directory.path, name);
+    if (stat.isDirectory()) return enter(directory, name, slot, undefined);
+    if (stat.isFile()) enqueue(directory, slot, name);
+    else if (stat.isSymbolicLink()) {
+      directory.entries[slot] = symlinkEntry(directory, name, stat);
+    } else warn({ path, kind: 'special', message: `${specialKind(stat)} skipped` });
+    return [];
+  }
+
+  function enter(directory: Pending, name: string, slot: number, entry: CachedEntry | undefined): Pending[] {
+    const path = join1(directory.path, name);
+    if (storeDirectory === absolute(path)) {
+      warn({ path, kind: 'store', message: 'the store itself, skipped' });
+      return [];
+    }
+    return [child(directory, name, slot, entry?.kind === 'directory' ? entry : undefined)];
+  }
+
+  function child(parent: Pending, name: string, slot: number, entry: CachedEntry | undefined): Pending {
+    const path = join1(parent.path, name);
+    if (parent.depth >= MAX_TREE_DEPTH) throw new LazytreeError('UNSUPPORTED', `'${path}' is too deep`);
+    parent.waiting += 1;
+    const cached = entry && old?.directory(entry.record);
+    return {
+      path,
+      depth: parent.depth + 1,
+      name,
+      parent,
+      slot,
+      entries: [],
+      waiting: 1,
+      stamp: UNKNOWN,
+      metadata: undefined,
+      rules: parent.rules,
+      cached,
+      cachedLink: cached && entry,
+      changed: false,
+    };
+  }
+
+  function keep(directory: Pending, slot: number, entry: CachedEntry): void {
+    directory.entries[slot] = entry;
+    if (entry.kind === 'symlink') return;
+    progress.files += 1;
+    progress.found += 1;
+    progress.bytes += entry.stamp.size;
+  }
+
+  function enqueue(directory: Pending, slot: number, name: string): void {
+    directory.waiting += 1;
+    directory.changed = true;
+    progress.found += 1;
+    queue.push({ directory, slot, name });
+  }
+
+  function symlinkEntry(directory: Pending, name: string, stat: fs.Stats): CachedEntry {
+    const path = absolute(join1(directory.path, name));
+    const target = nameFromBytes(fs.readlinkSync(toFsPath(path), { encoding: 'buffer' }));
+    const stamp = stat.ctimeMs < began - RACY_MS ? stampOf(stat) : UNKNOWN;
+    const entry: CachedEntry = { kind: 'symlink', name, link: '' as Link, stamp, target, files: 0, record: NO_RECORD };
+    if (preserve) entry.metadata = metadataOf(path);
+    return entry;
+  }
+
+  /** One thing less to wait for; a directory that waits for nothing becomes an entry of its parent. */
+  async function settle(directory: Pending): Promise<void> {
+    directory.waiting -= 1;
+    if (directory.waiting > 0) return;
+    const entry = await finish(directory);
+    const { parent } = directory;
+    if (!parent) {
+      finished = entry;
+      stir();
+      return;
+    }
+    parent.entries[directory.slot] = entry;
+    if (directory.changed) parent.changed = true;
+    await settle(parent);
+  }
+
+  async function finish(directory: Pending): Promise<CachedEntry> {
+    const entries = directory.entries.filter((entry) => entry !== undefined);
+    const { cachedLink, metadata } = directory;
+    const reuse = !directory.changed && cachedLink && entries.length === directory.cached?.entries.length;
+    let link = cachedLink?.link as Link;
+    let totals = { size: cachedLink?.stamp.size ?? 0, files: cachedLink?.files ?? 0 };
+    if (!reuse) {
+      directory.changed = true;
+      const encoded = encodeDirectory(entries.map(formatEntry));
+      await sink.putNodes(encoded.nodes);
+      link = encoded.link;
+      totals = encoded;
+    }
+    const { rules, stamp } = directory;
+    const record = writer?.add({ stamp, rules: rules.fingerprint, entries }) ?? NO_RECORD;
+    directory.entries = [];
+    const entry = directoryEntry(directory.name, link, totals, record);
+    if (metadata) {
+      entry.metadata = metadata;
+      if (!sameMetadata(metadata, cachedLink?.metadata)) directory.changed = true;
+    }
+    return entry;
+  }
+}
+
+function directoryEntry(
+  name: string,
+  link: Link,
+  { size, files }: { size: number; files: number },
+  record: RecordPlace,
+): CachedEntry {
+  return { kind: 'directory', name, link, stamp: { ...UNKNOWN, size }, target: '', files, record };
+}
+
+function formatEntry(entry: CachedEntry): Entry {
+  const { kind, name, metadata, link } = entry;
+  const common = metadata ? { name, metadata } : { name };
+  if (kind === 'symlink') return { ...common, kind, target: entry.target };
+  if (kind === 'directory') return { ...common, kind, link, size: entry.stamp.size, files: entry.files };
+  return { ...common, kind, link, size: entry.stamp.size };
+}
+
+function stampOf(stat: fs.Stats): FileStamp {
+  return { size: stat.size, mtime: stat.mtimeMs, ctime: stat.ctimeMs, inode: stat.ino };
+}
+
+function sameStamp(a: FileStamp, b: FileStamp): boolean {
+  return a.mtime === b.mtime && a.ctime === b.ctime && a.inode === b.inode && a.size === b.size;
+}
+
+function isUnchanged({ kind, stamp }: CachedEntry, stat: fs.Stats): boolean {
+  if (stat.mtimeMs !== stamp.mtime || stat.ctimeMs !== stamp.ctime) return false;
+  if (stat.ino !== stamp.inode || stat.size !== stamp.size) return false;
+  if (kind === 'symlink') return stat.isSymbolicLink();
+  return stat.isFile() && (stat.mode & 0o100 ? 'executable' : 'file') === kind;
+}
+
+function sameMetadata(a: Metadata, b: Metadata | undefined): boolean {
+  return a.mode === b?.mode && a.seconds === b.seconds && a.nanoseconds === b.nanoseconds;
+}
+
+function metadataOf(path: string): Metadata {
+  const { mode, mtimeNs } = fs.lstatSync(toFsPath(path), { bigint: true });
+  const [seconds, nanoseconds] = splitNanoseconds(mtimeNs);
+  return { mode: Number(mode) & MODE_MASK, seconds, nanoseconds };
+}
+
+function specialKind(stat: fs.Stats): string {
+  if (stat.isFIFO()) return 'named pipe';
+  if (stat.isSocket()) return 'socket';
+  return stat.isBlockDevice() ? 'block device' : 'character device';
+}

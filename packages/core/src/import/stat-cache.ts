@@ -1,0 +1,265 @@
+import fs from 'node:fs';
+import { mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { crc32 } from 'node:zlib';
+import { errnoOf } from '../errors.js';
+import type { Metadata } from '../format/entry.js';
+import { LINK_LENGTH, type Link } from '../format/link.js';
+
+/** What tells that a file has not changed. A time of NaN never equals anything. */
+export interface FileStamp {
+  size: number;
+  /** Milliseconds, with the fraction that a double holds (about 0.25 µs). */
+  mtime: number;
+  ctime: number;
+  inode: number;
+}
+
+export interface CachedEntry {
+  kind: 'file' | 'executable' | 'symlink' | 'directory';
+  name: string;
+  /** Of the content; of the directory node; absent for a symlink. */
+  link: Link;
+  stamp: FileStamp;
+  /** Symlinks only. */
+  target: string;
+  /** Directories: files below, and where their own record lies. */
+  files: number;
+  record: RecordPlace;
+  metadata?: Metadata;
+}
+
+export interface RecordPlace {
+  offset: number;
+  length: number;
+}
+
+export interface CachedDirectory {
+  stamp: FileStamp;
+  /** Of the ignore rules in force when the names were read. */
+  rules: string;
+  entries: CachedEntry[];
+}
+
+/**
+ * What an import remembers of a directory on disk, so that the next one reads only what has changed. A file: the
+ * records of directories, children before parents, then a trailer with the root. Records hold names, stamps and
+ * links as they lie in memory here; the file is private to the machine, and one that does not check out is as
+ * good as none.
+ */
+const MAGIC = 0x3153_5a4c;
+const VERSION = 1;
+const TRAILER = 4 + 4 + 8 + 4 + LINK_LENGTH + 8 + 8 + 4;
+const WHOLE_FILE = 64 << 20;
+const BUFFER = 1 << 20;
+const KINDS = ['file', 'executable', 'symlink', 'directory'] as const;
+
+export interface StatCacheReader {
+  root: Link;
+  size: number;
+  files: number;
+  rootRecord: RecordPlace;
+  directory(place: RecordPlace): CachedDirectory | undefined;
+  close(): void;
+}
+
+/** Opens a cache, or returns undefined when there is none that can be used. */
+export function openStatCache(file: string): StatCacheReader | undefined {
+  let fd: number;
+  try {
+    fd = fs.openSync(file, 'r');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+  const length = fs.fstatSync(fd).size;
+  const whole = length <= WHOLE_FILE ? readAt(fd, 0, length) : undefined;
+  const trailer = length < TRAILER ? undefined : (whole?.subarray(length - TRAILER) ?? readAt(fd, length - TRAILER, TRAILER));
+  const valid =
+    trailer?.readUInt32LE(0) === MAGIC &&
+    trailer.readUInt32LE(4) === VERSION &&
+    crc32(trailer.subarray(0, TRAILER - 4)) === trailer.readUInt32LE(TRAILER - 4);
+  if (!trailer || !valid) {
+    fs.closeSync(fd);
+    return undefined;
+  }
+  const body = length - TRAILER;
+  return {
+    rootRecord: { offset: trailer.readDoubleLE(8), length: trailer.readUInt32LE(16) },
+    root: trailer.toString('latin1', 20, 20 + LINK_LENGTH) as Link,
+    size: trailer.readDoubleLE(20 + LINK_LENGTH),
+    files: trailer.readDoubleLE(28 + LINK_LENGTH),
+    directory({ offset, length: bytes }) {
+      if (offset + bytes > body) return undefined;
+      return decodeDirectory(whole?.subarray(offset, offset + bytes) ?? readAt(fd, offset, bytes));
+    },
+    close: () => fs.closeSync(fd),
+  };
+}
+
+function readAt(fd: number, offset: number, length: number): Buffer {
+  const buffer = Buffer.allocUnsafeSlow(length);
+  const read = fs.readSync(fd, buffer, 0, length, offset);
+  return buffer.subarray(0, read);
+}
+
+/** Record: crc32, stamp (size unused), rules as length and Latin-1, entry count, entries. */
+function decodeDirectory(record: Buffer): CachedDirectory | undefined {
+  if (record.length < 4 || crc32(record.subarray(4)) !== record.readUInt32LE(0)) return undefined;
+  let at = 4;
+  const stamp = readStamp();
+  const rules = readText('latin1');
+  const count = record.readUInt32LE(at);
+  at += 4;
+  const entries: CachedEntry[] = [];
+  for (let i = 0; i < count; i++) entries.push(readEntry());
+  return { stamp, rules, entries };
+
+  function readDouble(): number {
+    at += 8;
+    return record.readDoubleLE(at - 8);
+  }
+  function readStamp(): FileStamp {
+    return { size: readDouble(), mtime: readDouble(), ctime: readDouble(), inode: readDouble() };
+  }
+  function readText(encoding: 'latin1' | 'utf16le' | 'utf8'): string {
+    const length = record.readUInt16LE(at);
+    at += 2 + length;
+    return record.toString(encoding, at - length, at);
+  }
+  /** Names are UTF-8, or UTF-16 where escaped bytes make them impossible in UTF-8. */
+  function readName(wide: boolean): string {
+    return wide ? readText('utf16le') : readText('utf8');
+  }
+  function readEntry(): CachedEntry {
+    const flags = record[at++];
+    const kind = KINDS[flags & 3];
+    const name = readName((flags & 4) !== 0);
+    const entry: CachedEntry = {
+      kind,
+      name,
+      link: '' as Link,
+      stamp: readStamp(),
+      target: '',
+      files: 0,
+      record: { offset: 0, length: 0 },
+    };
+    if (kind === 'symlink') entry.target = readName((flags & 8) !== 0);
+    else {
+      entry.link = record.toString('latin1', at, at + LINK_LENGTH) as Link;
+      at += LINK_LENGTH;
+    }
+    if (kind === 'directory') {
+      entry.files = readDouble();
+      entry.record = { offset: readDouble(), length: readDouble() };
+    }
+    if (flags & 16) entry.metadata = { mode: readDouble(), seconds: readDouble(), nanoseconds: readDouble() };
+    return entry;
+  }
+}
+
+export interface StatCacheWriter {
+  add(directory: CachedDirectory): RecordPlace;
+  /** Puts the new cache in the place of the old one. */
+  commit(root: { link: Link; size: number; files: number; record: RecordPlace }): void;
+  /** Leaves the old cache as it was. */
+  discard(): void;
+}
+
+export function createStatCache(file: string): StatCacheWriter {
+  mkdirSync(dirname(file), { recursive: true });
+  const draft = `${file}.${process.pid}.tmp`;
+  const fd = fs.openSync(draft, 'w', 0o600);
+  let buffer = Buffer.allocUnsafeSlow(BUFFER);
+  let at = 0;
+  let written = 0;
+  let open = true;
+
+  function flush(): void {
+    for (let done = 0; done < at; ) done += fs.writeSync(fd, buffer, done, at - done);
+    written += at;
+    at = 0;
+  }
+
+  function room(bytes: number): void {
+    if (at + bytes <= buffer.length) return;
+    const larger = Buffer.allocUnsafeSlow(Math.max(buffer.length * 2, at + bytes));
+    buffer.copy(larger, 0, 0, at);
+    buffer = larger;
+  }
+
+  function double(value: number): void {
+    at = buffer.writeDoubleLE(value, at);
+  }
+  function stamp({ size, mtime, ctime, inode }: FileStamp): void {
+    double(size);
+    double(mtime);
+    double(ctime);
+    double(inode);
+  }
+  function text(value: string, encoding: BufferEncoding): void {
+    const length = Buffer.byteLength(value, encoding);
+    room(length + 256);
+    at = buffer.writeUInt16LE(length, at);
+    at += buffer.write(value, at, encoding);
+  }
+  function entry(item: CachedEntry): void {
+    room(1024);
+    const wideName = !item.name.isWellFormed();
+    const wideTarget = !item.target.isWellFormed();
+    const kind = KINDS.indexOf(item.kind);
+    buffer[at++] = kind | (wideName ? 4 : 0) | (wideTarget ? 8 : 0) | (item.metadata ? 16 : 0);
+    text(item.name, wideName ? 'utf16le' : 'utf8');
+    stamp(item.stamp);
+    if (item.kind === 'symlink') text(item.target, wideTarget ? 'utf16le' : 'utf8');
+    else at += buffer.write(item.link, at, LINK_LENGTH, 'latin1');
+    if (item.kind === 'directory') {
+      double(item.files);
+      double(item.record.offset);
+      double(item.record.length);
+    }
+    if (!item.metadata) return;
+    double(item.metadata.mode);
+    double(item.metadata.seconds);
+    double(item.metadata.nanoseconds);
+  }
+
+  function close(): void {
+    if (open) fs.closeSync(fd);
+    open = false;
+  }
+
+  return {
+    add(directory) {
+      if (at >= BUFFER / 2) flush();
+      const start = at;
+      room(1024);
+      at += 4;
+      stamp(directory.stamp);
+      text(directory.rules, 'latin1');
+      at = buffer.writeUInt32LE(directory.entries.length, at);
+      for (const item of directory.entries) entry(item);
+      buffer.writeUInt32LE(crc32(buffer.subarray(start + 4, at)), start);
+      return { offset: written + start, length: at - start };
+    },
+    commit(root) {
+      flush();
+      buffer.writeUInt32LE(MAGIC, 0);
+      buffer.writeUInt32LE(VERSION, 4);
+      buffer.writeDoubleLE(root.record.offset, 8);
+      buffer.writeUInt32LE(root.record.length, 16);
+      buffer.write(root.link, 20, LINK_LENGTH, 'latin1');
+      buffer.writeDoubleLE(root.size, 20 + LINK_LENGTH);
+      buffer.writeDoubleLE(root.files, 28 + LINK_LENGTH);
+      buffer.writeUInt32LE(crc32(buffer.subarray(0, TRAILER - 4)), TRAILER - 4);
+      at = TRAILER;
+      flush();
+      close();
+      fs.renameSync(draft, file);
+    },
+    discard() {
+      close();
+      fs.rmSync(draft, { force: true });
+    },
+  };
+}

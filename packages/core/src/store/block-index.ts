@@ -1,0 +1,189 @@
+import { existsSync } from 'node:fs';
+import { Level } from 'level';
+import { LazytreeError } from '../errors.js';
+import { DIGEST_BYTES } from '../format/link.js';
+import type { CompressionCode } from './record.js';
+import type { Place } from './segments.js';
+
+/** Where a block's record is and how to read it. */
+export interface Location extends Place {
+  stored: number;
+  raw: number;
+  compression: CompressionCode;
+}
+
+/**
+ * The LevelDB index. Keys: `b` + digest → location; `s` + segment number → committed length; `r`, `p` and `i` +
+ * name → JSON of refs, pins and imported roots.
+ */
+export interface BlockIndex {
+  find(digest: string): Location | undefined;
+  /** Applies everything at once. With `durable`, it survives a power cut once this resolves. */
+  write(changes: IndexChanges): Promise<void>;
+  /** Every block, in order of digest. */
+  entries(): AsyncGenerator<[digest: string, location: Location]>;
+  committedLengths(): Promise<Map<number, number>>;
+  getText(table: Table, name: string): string | undefined;
+  listText(table: Table): Promise<[name: string, text: string][]>;
+  close(): Promise<void>;
+}
+
+export type Table = 'ref' | 'pin' | 'imported';
+
+export interface IndexChanges {
+  blocks?: Iterable<[digest: string, location: Location]>;
+  forget?: Iterable<string>;
+  segments?: Iterable<[segment: number, length: number]>;
+  forgetSegments?: Iterable<number>;
+  texts?: Iterable<[table: Table, name: string, text: string | undefined]>;
+  durable?: boolean;
+}
+
+const BLOCK = 0x62;
+const SEGMENT = 0x73;
+const TABLE_PREFIX = { ref: 'r', pin: 'p', imported: 'i' } as const;
+const LOCATION_BYTES = 17;
+const PAGE = 2000;
+
+/** @throws LazytreeError LOCKED when another process has the index open */
+export async function openBlockIndex(directory: string): Promise<BlockIndex> {
+  const fresh = !existsSync(directory);
+  const db = new Level<Buffer, Buffer>(directory, {
+    keyEncoding: 'buffer',
+    valueEncoding: 'buffer',
+    compression: false,
+    writeBufferSize: 8 << 20,
+    cacheSize: 16 << 20,
+  });
+  try {
+    await db.open();
+  } catch (error) {
+    throw explain(error, directory, fresh);
+  }
+
+  const scratch = Buffer.allocUnsafeSlow(1 + DIGEST_BYTES);
+  scratch[0] = BLOCK;
+
+  return {
+    find(digest) {
+      scratch.write(digest, 1, DIGEST_BYTES, 'latin1');
+      const value = db.getSync(scratch);
+      return value === undefined ? undefined : decodeLocation(value);
+    },
+    async write({ blocks = [], forget = [], segments = [], forgetSegments = [], texts = [], durable = false }) {
+      const batch = db.batch();
+      for (const [digest, location] of blocks) batch.put(blockKey(digest), encodeLocation(location));
+      for (const digest of forget) batch.del(blockKey(digest));
+      for (const [segment, length] of segments) batch.put(segmentKey(segment), encodeLength(length));
+      for (const segment of forgetSegments) batch.del(segmentKey(segment));
+      for (const [table, name, text] of texts) {
+        if (text === undefined) batch.del(textKey(table, name));
+        else batch.put(textKey(table, name), Buffer.from(text));
+      }
+      if (batch.length === 0) return batch.close();
+      try {
+        await batch.write({ sync: durable });
+      } catch (error) {
+        throw explain(error, directory, false);
+      }
+    },
+    async *entries() {
+      const range = { gte: Buffer.of(BLOCK), lt: Buffer.of(BLOCK + 1) };
+      for await (const [key, value] of pages(range)) yield [key.toString('latin1', 1), decodeLocation(value)];
+    },
+    async committedLengths() {
+      const lengths = new Map<number, number>();
+      const range = { gte: Buffer.of(SEGMENT), lt: Buffer.of(SEGMENT + 1) };
+      for await (const [key, value] of pages(range)) lengths.set(key.readUInt32BE(1), value.readDoubleLE(0));
+      return lengths;
+    },
+    getText(table, name) {
+      return db.getSync(textKey(table, name))?.toString();
+    },
+    async listText(table) {
+      const found: [string, string][] = [];
+      const prefix = TABLE_PREFIX[table];
+      const range = { gte: Buffer.from(prefix), lt: Buffer.of(prefix.charCodeAt(0) + 1) };
+      for await (const [key, value] of pages(range)) found.push([key.toString('utf8', 1), value.toString()]);
+      return found;
+    },
+    close: () => db.close(),
+  };
+
+  async function* pages(range: { gte: Buffer; lt: Buffer }): AsyncGenerator<[Buffer, Buffer]> {
+    const iterator = db.iterator(range);
+    try {
+      for (;;) {
+        const page = await iterator.nextv(PAGE);
+        if (page.length === 0) return;
+        yield* page;
+      }
+    } finally {
+      await iterator.close();
+    }
+  }
+}
+
+function blockKey(digest: string): Buffer {
+  const key = Buffer.allocUnsafe(1 + DIGEST_BYTES);
+  key[0] = BLOCK;
+  key.write(digest, 1, DIGEST_BYTES, 'latin1');
+  return key;
+}
+
+function segmentKey(segment: number): Buffer {
+  const key = Buffer.allocUnsafe(5);
+  key[0] = SEGMENT;
+  key.writeUInt32BE(segment, 1);
+  return key;
+}
+
+function textKey(table: Table, name: string): Buffer {
+  return Buffer.from(TABLE_PREFIX[table] + name);
+}
+
+function encodeLength(length: number): Buffer {
+  const value = Buffer.allocUnsafe(8);
+  value.writeDoubleLE(length, 0);
+  return value;
+}
+
+function encodeLocation({ segment, offset, stored, raw, compression }: Location): Buffer {
+  const value = Buffer.allocUnsafe(LOCATION_BYTES);
+  value.writeUInt32LE(segment, 0);
+  value.writeUInt32LE(offset, 4);
+  value.writeUInt32LE(stored, 8);
+  value.writeUInt32LE(raw, 12);
+  value[16] = compression;
+  return value;
+}
+
+function decodeLocation(value: Buffer): Location {
+  if (value.length !== LOCATION_BYTES) throw new LazytreeError('CORRUPT', 'an index entry of another size');
+  return {
+    segment: value.readUInt32LE(0),
+    offset: value.readUInt32LE(4),
+    stored: value.readUInt32LE(8),
+    raw: value.readUInt32LE(12),
+    compression: value[16] as CompressionCode,
+  };
+}
+
+function explain(error: unknown, directory: string, fresh: boolean): Error {
+  const cause = (error as { cause?: { code?: string; message?: string } }).cause ?? (error as Error & { code?: string });
+  if (cause?.code === 'LEVEL_LOCKED') return new LazytreeError('LOCKED', `${directory} is in use`, { cause: error });
+  const message = cause?.message ?? String(error);
+  if (/No space left/i.test(message)) {
+    return new LazytreeError('NO_SPACE', `the index ${directory}: no space left on the device`, {
+      cause: error,
+      hint: 'free some space and run the command again; what was stored before is intact',
+    });
+  }
+  if (cause?.code === 'LEVEL_CORRUPTION' || (!fresh && /orruption|missing files/.test(message))) {
+    return new LazytreeError('CORRUPT', `the index ${directory} is corrupt: ${message}`, {
+      cause: error,
+      hint: 'run `lazytree verify --repair` to rebuild it from the segments',
+    });
+  }
+  return new LazytreeError('FAILED', `the index ${directory}: ${message}`, { cause: error });
+}

@@ -1,0 +1,64 @@
+import type { Link } from '../format/link.js';
+
+/**
+ * The interfaces of stores, from narrow to wide. Every implementation and every wrapper passes the same
+ * conformance suite (`packages/core/test/store-conformance.ts`).
+ *
+ * *Missing* and *failed* are different answers: `get` rejects with BlockMissingError only when the store knows
+ * that it does not have the block, and with any other error when it could not tell or could not deliver.
+ */
+export interface StoreOptions {
+  signal?: AbortSignal;
+}
+
+export interface Block {
+  link: Link;
+  bytes: Uint8Array;
+}
+
+export interface BlockSource {
+  /** What this store is made of, outermost first, as in `cache(memory, local(/home/…))`. */
+  describe(): string;
+  /** The bytes of a block. The caller must not change them. */
+  get(link: Link, options?: StoreOptions): Promise<Uint8Array>;
+  has(link: Link, options?: StoreOptions): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+export interface BlockStore extends BlockSource {
+  /** Resolves when `get` will find the block; it is durable after the next `flush`. */
+  put(block: Block, options?: StoreOptions): Promise<void>;
+  /** Makes durable what was put before the call. */
+  flush(): Promise<void>;
+}
+
+export interface PrunableStore extends BlockStore {
+  links(options?: StoreOptions): AsyncIterable<Link>;
+  /** Forgets blocks; those not here are no error. */
+  delete(links: readonly Link[]): Promise<void>;
+}
+
+/** What `store` gives for `links`, in their order, asking for a few at a time. */
+export async function* getMany(
+  store: BlockSource,
+  links: Iterable<Link>,
+  options?: StoreOptions,
+): AsyncGenerator<Block> {
+  const ahead: { link: Link; bytes: Promise<Uint8Array> }[] = [];
+  const next = async (): Promise<Block> => {
+    const { link, bytes } = ahead.shift() as (typeof ahead)[number];
+    return { link, bytes: await bytes };
+  };
+  try {
+    for (const link of links) {
+      ahead.push({ link, bytes: store.get(link, options) });
+      if (ahead.length >= READ_AHEAD) yield await next();
+    }
+    while (ahead.length > 0) yield await next();
+  } finally {
+    // A consumer that stops early leaves requests whose failure is of no interest to anyone.
+    for (const { bytes } of ahead) bytes.catch(() => undefined);
+  }
+}
+
+const READ_AHEAD = 16;

@@ -1,0 +1,132 @@
+import { LazytreeError } from '../errors.js';
+import { formatLink, type Link, parseLink } from '../format/link.js';
+import { decodeSnapshot, encodeSnapshot, type Snapshot } from '../format/snapshot.js';
+import type { LocalStore } from './local.js';
+
+/** A named pointer to a root. */
+export interface Ref {
+  name: string;
+  root: Link;
+  /** The newest snapshot record; `log` follows its parents. */
+  snapshot: Link;
+  /** Grows by one with every change of the ref. */
+  sequence: number;
+  /** Milliseconds since the epoch. */
+  time: number;
+}
+
+export interface Pin {
+  root: Link;
+  time: number;
+}
+
+/** A root that was made here; unlike a pin it keeps nothing. */
+export interface ImportedRoot {
+  root: Link;
+  source: string;
+  time: number;
+}
+
+const REF_NAME = /^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,199}$/;
+
+/** @throws LazytreeError USAGE */
+export function checkRefName(name: string): void {
+  if (!REF_NAME.test(name)) {
+    throw new LazytreeError('USAGE', `'${name}' cannot be the name of a ref`, {
+      hint: 'use up to 200 letters, digits and . _ @ + - with a letter, digit or _ first',
+    });
+  }
+}
+
+export interface SetRefOptions {
+  name: string;
+  root: Link;
+  source: string;
+  message?: string;
+}
+
+function decodeRef(name: string, text: string): Ref {
+  const { root, snapshot, sequence, time } = JSON.parse(text);
+  return { name, root: parseLink(root), snapshot: parseLink(snapshot), sequence, time };
+}
+
+export function getRef(store: LocalStore, name: string): Ref | undefined {
+  const text = store.index.getText('ref', name);
+  return text === undefined ? undefined : decodeRef(name, text);
+}
+
+export async function listRefs(store: LocalStore): Promise<Ref[]> {
+  return (await store.index.listText('ref')).map(([name, text]) => decodeRef(name, text));
+}
+
+/** Points `name` to `root` and records a snapshot that follows the ref's last one. Durable once it resolves. */
+export async function setRef(store: LocalStore, { name, root, source, message = '' }: SetRefOptions): Promise<Ref> {
+  checkRefName(name);
+  const before = getRef(store, name);
+  const time = Date.now();
+  const snapshot = encodeSnapshot({ root, time, source, message, parents: before ? [before.snapshot] : [] });
+  await store.put(snapshot);
+  await store.flush();
+  const ref = { name, root, snapshot: snapshot.link, sequence: (before?.sequence ?? 0) + 1, time };
+  const text = JSON.stringify({
+    root: formatLink(root),
+    snapshot: formatLink(snapshot.link),
+    sequence: ref.sequence,
+    time,
+  });
+  await store.index.write({ texts: [['ref', name, text]], durable: true });
+  return ref;
+}
+
+/** @throws LazytreeError NOT_FOUND */
+export async function removeRef(store: LocalStore, name: string): Promise<void> {
+  if (!getRef(store, name)) throw new LazytreeError('NOT_FOUND', `there is no ref '${name}'`);
+  await store.index.write({ texts: [['ref', name, undefined]], durable: true });
+}
+
+/** A ref's snapshots, newest first, as far back as the store has them. */
+export async function* history(
+  store: LocalStore,
+  ref: Ref,
+): AsyncGenerator<{ link: Link; snapshot: Snapshot }> {
+  let next: Link | undefined = ref.snapshot;
+  while (next && (await store.has(next))) {
+    const snapshot: Snapshot = decodeSnapshot(await store.get(next));
+    yield { link: next, snapshot };
+    next = snapshot.parents[0];
+  }
+}
+
+export async function addPin(store: LocalStore, root: Link): Promise<void> {
+  const text = JSON.stringify({ time: Date.now() });
+  await store.flush();
+  await store.index.write({ texts: [['pin', formatLink(root), text]], durable: true });
+}
+
+/** @throws LazytreeError NOT_FOUND */
+export async function removePin(store: LocalStore, root: Link): Promise<void> {
+  const name = formatLink(root);
+  if (store.index.getText('pin', name) === undefined) {
+    throw new LazytreeError('NOT_FOUND', `${name} is not pinned`);
+  }
+  await store.index.write({ texts: [['pin', name, undefined]], durable: true });
+}
+
+export async function listPins(store: LocalStore): Promise<Pin[]> {
+  const pins = await store.index.listText('pin');
+  return pins.map(([name, text]) => ({ root: parseLink(name), time: JSON.parse(text).time }));
+}
+
+export async function recordImport(store: LocalStore, root: Link, source: string): Promise<void> {
+  const text = JSON.stringify({ source, time: Date.now() });
+  await store.index.write({ texts: [['imported', formatLink(root), text]] });
+}
+
+export async function listImports(store: LocalStore): Promise<ImportedRoot[]> {
+  const roots = await store.index.listText('imported');
+  return roots.map(([name, text]) => ({ root: parseLink(name), ...JSON.parse(text) }));
+}
+
+export async function forgetImports(store: LocalStore, roots: readonly Link[]): Promise<void> {
+  await store.index.write({ texts: roots.map((root) => ['imported', formatLink(root), undefined]) });
+}

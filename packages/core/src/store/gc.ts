@@ -1,0 +1,161 @@
+import { open } from 'node:fs/promises';
+import type { Link } from '../format/link.js';
+import { linkDigest } from '../format/link.js';
+import { forgetImports, history, listImports, listPins, listRefs } from './catalog.js';
+import { createFingerprintSet } from './fingerprint-set.js';
+import type { BatchedRecord, LocalStore } from './local.js';
+import { mark } from './mark.js';
+import { RECORD_HEADER } from './record.js';
+import { scanSegment } from './scan.js';
+import { SEGMENT_HEADER } from './segments.js';
+
+export interface GcOptions {
+  /** Roots to keep besides those that pins and refs name. */
+  roots?: Iterable<Link>;
+  /** Snapshots of each ref whose roots are kept. Default: all of them. */
+  keep?: number;
+  /** A segment is rewritten when at least this part of it is dead. Default 0.1. */
+  deadRatio?: number;
+  /** Only count. */
+  dryRun?: boolean;
+  signal?: AbortSignal;
+  onProgress?: (progress: GcProgress) => void;
+}
+
+export interface GcProgress {
+  phase: 'mark' | 'sweep' | 'rewrite';
+  done: number;
+}
+
+export interface GcReport {
+  kept: number;
+  removed: number;
+  /** Bytes by which the segments became smaller. */
+  reclaimed: number;
+  /** Reachable blocks that are not here. */
+  missing: number;
+}
+
+const SWEEP_BATCH = 1000;
+const REWRITE_BYTES = 4 << 20;
+
+/**
+ * Removes what no pin, ref or lease can reach, and gives its space back. Safe while imports run in this process:
+ * they hold a lease (see LocalStore.lease).
+ */
+export async function gc(store: LocalStore, options: GcOptions = {}): Promise<GcReport> {
+  const leased = store.beginCollection();
+  try {
+    return await collect(store, { ...options, roots: [...(options.roots ?? []), ...leased] });
+  } finally {
+    store.endCollection();
+  }
+}
+
+async function collect(store: LocalStore, options: GcOptions): Promise<GcReport> {
+  const { deadRatio = 0.1, dryRun = false, signal, onProgress } = options;
+  await store.flush();
+  store.segments.roll();
+  const sealed = store.segments.lengths();
+
+  onProgress?.({ phase: 'mark', done: 0 });
+  const marked = createFingerprintSet();
+  const { missing } = await mark(store, await rootsToKeep(store, options, marked), marked, { signal });
+
+  const live = new Map<number, number>();
+  const report = { kept: 0, removed: 0, reclaimed: 0, missing };
+  let doomed: string[] = [];
+  for await (const [digest, { segment, stored }] of store.index.entries()) {
+    signal?.throwIfAborted();
+    if (marked.has(digest)) {
+      report.kept += 1;
+      live.set(segment, (live.get(segment) ?? 0) + RECORD_HEADER + stored);
+      continue;
+    }
+    doomed.push(digest);
+    if (doomed.length < SWEEP_BATCH) continue;
+    report.removed += dryRun ? doomed.length : await store.forgetUntouched(doomed);
+    doomed = [];
+    onProgress?.({ phase: 'sweep', done: report.removed });
+  }
+  report.removed += dryRun ? doomed.length : await store.forgetUntouched(doomed);
+
+  for (const [segment, length] of sealed) {
+    const used = (live.get(segment) ?? 0) + SEGMENT_HEADER;
+    if (length - used < length * deadRatio || length === used) continue;
+    if (dryRun) report.reclaimed += length - used;
+    else report.reclaimed += length - (await rewrite(store, segment, signal));
+    onProgress?.({ phase: 'rewrite', done: report.reclaimed });
+  }
+  if (!dryRun) {
+    const gone = (await listImports(store)).filter(({ root }) => !store.locate(root));
+    await forgetImports(store, gone.map(({ root }) => root));
+  }
+  return report;
+}
+
+/** Snapshots themselves are marked here; their roots are for `mark`. */
+async function rootsToKeep(
+  store: LocalStore,
+  { roots = [], keep = Number.POSITIVE_INFINITY }: GcOptions,
+  marked: { add(digest: string): boolean },
+): Promise<Link[]> {
+  const found = [...roots, ...(await listPins(store)).map(({ root }) => root)];
+  for (const ref of await listRefs(store)) {
+    found.push(ref.root);
+    let count = 0;
+    for await (const { link, snapshot } of history(store, ref)) {
+      if (count++ >= keep) break;
+      marked.add(linkDigest(link));
+      found.push(snapshot.root);
+    }
+  }
+  return found;
+}
+
+/** Copies what the index still finds in `segment` to the current one. Returns the bytes copied. */
+async function rewrite(store: LocalStore, segment: number, signal?: AbortSignal): Promise<number> {
+  let batch: Buffer[] = [];
+  let records: BatchedRecord[] = [];
+  let bytes = 0;
+  let copied = 0;
+  let damaged = false;
+  const append = async () => {
+    if (batch.length > 0) await store.append(Buffer.concat(batch), records);
+    batch = [];
+    records = [];
+    bytes = 0;
+  };
+  const handle = await open(store.segments.path(segment), 'r');
+  try {
+    for await (const found of scanSegment(handle, store.segments.lengths().get(segment) ?? 0)) {
+      signal?.throwIfAborted();
+      if (found.kind === 'damage') {
+        damaged = true;
+        continue;
+      }
+      const { digest, offset, header, record } = found;
+      const location = store.index.find(digest);
+      if (location?.segment !== segment || location.offset !== offset) continue;
+      const { stored, raw, compression } = header;
+      records.push({ digest, offset: bytes, stored, raw, compression });
+      batch.push(Buffer.from(record));
+      bytes += record.length;
+      copied += record.length;
+      if (bytes >= REWRITE_BYTES) await append();
+    }
+    await append();
+  } finally {
+    await handle.close();
+  }
+  await store.flush();
+  if (damaged && (await isStillUsed(store, segment))) return store.segments.lengths().get(segment) ?? 0;
+  await store.dropSegment(segment);
+  return copied;
+}
+
+/** Whether the index still points into `segment`: to records too damaged to copy, which stay for `verify`. */
+async function isStillUsed(store: LocalStore, segment: number): Promise<boolean> {
+  for await (const [, location] of store.index.entries()) if (location.segment === segment) return true;
+  return false;
+}

@@ -1,0 +1,374 @@
+import fs from 'node:fs';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { BlockMissingError, CorruptBlockError, errnoOf, fromSystemError, LazytreeError } from '../errors.js';
+import { formatLink, type Link, linkDigest, makeLink } from '../format/link.js';
+import { type BlockIndex, type Location, openBlockIndex } from './block-index.js';
+import type { PrunableStore } from './block-store.js';
+import { createFingerprintSet, type FingerprintSet } from './fingerprint-set.js';
+import { createMutex } from './mutex.js';
+import { encodeRecord, RECORD_HEADER, readRecordHeader, recordContent, recordProblem } from './record.js';
+import { openSegments, type Segments } from './segments.js';
+
+const FORMAT = 'lazytree store 1\n';
+/** Pending bytes or blocks that start a commit without anyone asking for it. */
+const COMMIT_BYTES = 64 << 20;
+const COMMIT_BLOCKS = 32768;
+
+export interface LocalStoreOptions {
+  /** Make the store when there is none. */
+  create?: boolean;
+  /** Bytes after which a segment is followed by a new one. Default 256 MiB. */
+  segmentBytes?: number;
+}
+
+/** A record in a batch of them: what it holds and where in the batch it begins. */
+export interface BatchedRecord extends Omit<Location, 'segment'> {
+  digest: string;
+}
+
+export interface Lease {
+  /** False when a collection was under way already: then nothing but what was touched since is safe. */
+  readonly complete: boolean;
+  release(): void;
+}
+
+/**
+ * The store of one machine: a LevelDB index over append-only segments (docs/store.md). One process has it open
+ * at a time.
+ */
+export interface LocalStore extends PrunableStore {
+  readonly directory: string;
+  readonly index: BlockIndex;
+  readonly segments: Segments;
+  /** Appends whole records at once; like `put` for each of them. */
+  append(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void>;
+  /** Where a block's record is, without reading it. */
+  locate(link: Link): Location | undefined;
+  /**
+   * Until it is released, gc keeps every block that was put or found here and all that is below `roots`, and no
+   * segment file goes away. Every import and every bulk read holds one.
+   */
+  lease(roots?: readonly Link[]): Lease;
+  /** Begins a collection, which has to keep all that is below the roots returned. One at a time. */
+  beginCollection(): Link[];
+  endCollection(): void;
+  /** Forgets blocks unless a lease has touched them. Returns how many were forgotten. */
+  forgetUntouched(digests: readonly string[]): Promise<number>;
+  /** Drops a segment whose blocks are all elsewhere; its file goes when no lease is held. */
+  dropSegment(segment: number): Promise<void>;
+}
+
+/**
+ * @throws LazytreeError LOCKED (with the holder's pid), NOT_FOUND without `create`, UNSUPPORTED for another
+ * version, REFUSED for a read-only place
+ */
+export async function openLocalStore(directory: string, options: LocalStoreOptions = {}): Promise<LocalStore> {
+  const { create = true, segmentBytes = 256 << 20 } = options;
+  await prepareDirectory(directory, create);
+  const index = await openIndexLocked(directory);
+  let segments: Segments;
+  let committed: Map<number, number>;
+  try {
+    committed = await index.committedLengths();
+    segments = await openSegments(join(directory, 'segments'), committed, segmentBytes);
+  } catch (error) {
+    await index.close();
+    throw fromSystemError(error, `opening the store ${directory}`);
+  }
+  return localStore(directory, index, segments, committed);
+}
+
+async function prepareDirectory(directory: string, create: boolean): Promise<void> {
+  const formatFile = join(directory, 'format');
+  try {
+    const format = await readFile(formatFile, 'utf8');
+    if (format !== FORMAT) {
+      const found = JSON.stringify(format.trim().slice(0, 40));
+      throw new LazytreeError('UNSUPPORTED', `the store ${directory} has format ${found}, not 'lazytree store 1'`, {
+        hint: 'use the version of lazytree that made it, or another LAZYTREE_HOME',
+      });
+    }
+    fs.accessSync(directory, fs.constants.W_OK);
+    return;
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw fromSystemError(error, `opening the store ${directory}`);
+  }
+  if (!create) {
+    throw new LazytreeError('NOT_FOUND', `there is no store in ${directory}`, {
+      hint: 'import something first, or set LAZYTREE_HOME',
+    });
+  }
+  try {
+    await mkdir(join(directory, 'segments'), { recursive: true });
+    const draft = `${formatFile}.${process.pid}`;
+    await writeFile(draft, FORMAT, { flush: true });
+    await rename(draft, formatFile);
+  } catch (error) {
+    throw fromSystemError(error, `creating the store ${directory}`);
+  }
+}
+
+/** LevelDB holds the lock (fcntl); the `lock` file only says who. */
+async function openIndexLocked(directory: string): Promise<BlockIndex> {
+  const lockFile = join(directory, 'lock');
+  const indexDirectory = join(directory, 'index');
+  if (!fs.existsSync(indexDirectory) && fs.readdirSync(join(directory, 'segments')).length > 0) {
+    throw new LazytreeError('CORRUPT', `the index ${indexDirectory} is gone`, {
+      hint: 'run `lazytree verify --repair` to rebuild it from the segments',
+    });
+  }
+  try {
+    const index = await openBlockIndex(indexDirectory);
+    try {
+      fs.writeFileSync(lockFile, `${process.pid}\n`);
+    } catch (error) {
+      await index.close();
+      throw fromSystemError(error, `locking the store ${directory}`);
+    }
+    const { close } = index;
+    return {
+      ...index,
+      async close() {
+        await rm(lockFile, { force: true });
+        await close();
+      },
+    };
+  } catch (error) {
+    if (!(error instanceof LazytreeError) || error.code !== 'LOCKED') throw error;
+    throw new LazytreeError('LOCKED', `the store ${directory} is locked by ${holder(lockFile)}`, {
+      cause: error,
+      hint: 'wait for it to end, or stop it',
+    });
+  }
+}
+
+/** The holder writes its pid right after it has the lock. */
+function holder(lockFile: string): string {
+  const nap = new Int32Array(new SharedArrayBuffer(4));
+  for (let attempt = 0; attempt < 20; attempt++) {
+    try {
+      const pid = Number(fs.readFileSync(lockFile, 'utf8'));
+      if (pid > 0 && fs.existsSync(`/proc/${pid}`)) return `process ${pid}`;
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+    }
+    Atomics.wait(nap, 0, 0, 10);
+  }
+  return 'another process';
+}
+
+function localStore(
+  directory: string,
+  index: BlockIndex,
+  segments: Segments,
+  acknowledged: Map<number, number>,
+): LocalStore {
+  const name = `local(${directory})`;
+  const writing = createMutex();
+  /** Appended, not yet in the index. */
+  let pending = new Map<string, Location>();
+  /** On its way into the index. */
+  let committing = new Map<string, Location>();
+  /** On its way out of the index. */
+  let dying = new Set<string>();
+  let pendingBytes = 0;
+  let background: Promise<void> | undefined;
+  let backgroundError: unknown;
+  const leases = new Map<Lease, readonly Link[]>();
+  let collecting = false;
+  let touched: FingerprintSet = createFingerprintSet();
+  let unwanted: number[] = [];
+
+  function find(digest: string): Location | undefined {
+    const location = pending.get(digest) ?? committing.get(digest);
+    if (location) return location;
+    return dying.has(digest) ? undefined : index.find(digest);
+  }
+
+  function touch(digest: string): void {
+    if (leases.size > 0) touched.add(digest);
+  }
+
+  /** Payload before index: what the index names is on disk. */
+  function commit(durable: boolean): Promise<void> {
+    return writing(async () => {
+      if (pending.size > 0) {
+        committing = pending;
+        pending = new Map();
+        pendingBytes = 0;
+      }
+      try {
+        const lengths = await segments.sync();
+        await index.write({ blocks: committing, segments: lengths, durable });
+        for (const [segment, length] of lengths) acknowledged.set(segment, length);
+        committing = new Map();
+      } catch (error) {
+        pending = new Map([...committing, ...pending]);
+        committing = new Map();
+        throw fromSystemError(error, `writing to ${directory}`);
+      }
+    });
+  }
+
+  async function commitWhenDue(): Promise<void> {
+    if (backgroundError) {
+      const error = backgroundError;
+      backgroundError = undefined;
+      throw error;
+    }
+    if (pendingBytes < COMMIT_BYTES && pending.size < COMMIT_BLOCKS) return;
+    await background;
+    background = commit(false)
+      .catch((error: unknown) => {
+        backgroundError = error;
+      })
+      .finally(() => {
+        background = undefined;
+      });
+  }
+
+  async function append(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void> {
+    const { segment, offset } = await segments.append(bytes);
+    for (const { digest, offset: at, stored, raw, compression } of records) {
+      pending.set(digest, { segment, offset: offset + at, stored, raw, compression });
+      touch(digest);
+    }
+    pendingBytes += bytes.length;
+    await commitWhenDue();
+  }
+
+  function read(link: Link, location: Location): Uint8Array {
+    const bytes = segments.read(location, RECORD_HEADER + location.stored);
+    const header = readRecordHeader(bytes, 0);
+    const problem = !header
+      ? 'its record has no valid header'
+      : linkDigest(header.link) !== linkDigest(link)
+        ? 'its record is of another block'
+        : recordProblem(bytes, 0, header);
+    if (!header || problem) throw new CorruptBlockError(formatLink(link), directory, problem ?? '');
+    try {
+      return recordContent(bytes, 0, header);
+    } catch (error) {
+      throw new CorruptBlockError(formatLink(link), directory, (error as Error).message);
+    }
+  }
+
+  async function dropSegments(): Promise<void> {
+    if (leases.size > 0) return;
+    const drop = unwanted;
+    unwanted = [];
+    for (const segment of drop) await segments.remove(segment);
+  }
+
+  return {
+    directory,
+    index,
+    segments,
+    describe: () => name,
+    append,
+    async get(link, { signal } = {}) {
+      signal?.throwIfAborted();
+      const location = find(linkDigest(link));
+      if (!location) throw new BlockMissingError(formatLink(link), name);
+      return read(link, location);
+    },
+    async has(link, { signal } = {}) {
+      signal?.throwIfAborted();
+      const digest = linkDigest(link);
+      if (!find(digest)) return false;
+      touch(digest);
+      return true;
+    },
+    locate(link) {
+      const location = find(linkDigest(link));
+      if (location) touch(linkDigest(link));
+      return location;
+    },
+    async put({ link, bytes }, { signal } = {}) {
+      signal?.throwIfAborted();
+      const digest = linkDigest(link);
+      touch(digest);
+      if (find(digest)) return;
+      const record = encodeRecord(link, bytes);
+      const stored = record.length - RECORD_HEADER;
+      const { compression = 0 } = readRecordHeader(record, 0) ?? {};
+      await append(record, [{ digest, offset: 0, stored, raw: bytes.length, compression }]);
+    },
+    async flush() {
+      await background;
+      await commit(true);
+      if (backgroundError) {
+        const error = backgroundError;
+        backgroundError = undefined;
+        throw error;
+      }
+    },
+    async *links({ signal } = {}) {
+      await commit(false);
+      for await (const [digest, location] of index.entries()) {
+        signal?.throwIfAborted();
+        const header = readRecordHeader(segments.read(location, RECORD_HEADER), 0);
+        yield header?.link ?? makeLink(0x55, digest);
+      }
+    },
+    async delete(links) {
+      await commit(false);
+      await writing(() => index.write({ forget: links.map(linkDigest), durable: true }));
+    },
+    lease(roots = []) {
+      const lease = {
+        complete: !collecting,
+        release() {
+          if (!leases.delete(lease) || leases.size > 0) return;
+          touched = createFingerprintSet();
+          dropSegments().catch((error: unknown) => {
+            backgroundError = error;
+          });
+        },
+      };
+      leases.set(lease, roots);
+      return lease;
+    },
+    beginCollection() {
+      if (collecting) throw new LazytreeError('FAILED', `gc of ${directory} is running already`);
+      collecting = true;
+      return [...leases.values()].flat();
+    },
+    endCollection() {
+      collecting = false;
+    },
+    async forgetUntouched(digests) {
+      return writing(async () => {
+        const doomed = digests.filter((digest) => !touched.has(digest) && !pending.has(digest));
+        dying = new Set(doomed);
+        try {
+          await index.write({ forget: doomed });
+        } finally {
+          dying = new Set();
+        }
+        return doomed.length;
+      });
+    },
+    async dropSegment(segment) {
+      await writing(() => index.write({ forgetSegments: [segment], durable: true }));
+      acknowledged.delete(segment);
+      unwanted.push(segment);
+      await dropSegments();
+    },
+    async close() {
+      await background;
+      try {
+        await commit(true);
+        await dropSegments();
+      } catch (error) {
+        // What could not be committed is lost with this process; its bytes must not fill the disk as well.
+        segments.revert(acknowledged);
+        throw error;
+      } finally {
+        segments.close();
+        await index.close();
+      }
+    },
+  };
+}

@@ -1,0 +1,141 @@
+import { crc32 } from 'node:zlib';
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import snappy from 'snappy';
+import { LazytreeError } from '../errors.js';
+import { type Codec, DAG_CBOR, DIGEST_BYTES, type Link, linkCodec, makeLink, RAW } from '../format/link.js';
+import { MAX_BLOCK_BYTES } from '../format/limits.js';
+
+/**
+ * A record is a block with all that is needed to find it again without an index. Little-endian:
+ *
+ *     0  magic "LZR1"         12  stored bytes
+ *     4  crc32 of the rest    16  raw bytes
+ *     8  compression          20  digest
+ *     9  codec of the CID     52  payload, as stored
+ *    10  zero
+ */
+export const RECORD_HEADER = 52;
+const MAGIC = 0x31525a4c;
+
+export const Compression = { none: 0, snappy: 1, zstd: 2 } as const;
+export type CompressionCode = (typeof Compression)[keyof typeof Compression];
+
+export interface RecordHeader {
+  crc: number;
+  compression: CompressionCode;
+  link: Link;
+  /** Payload bytes in the record. */
+  stored: number;
+  /** Payload bytes once decompressed. */
+  raw: number;
+}
+
+/** Compression has to save at least this part of the bytes to be worth undoing on every read. */
+const WORTH = 1 / 32;
+
+/** The shortest form of `bytes`: snappy, or as they are where that does not help. */
+export function compress(bytes: Uint8Array): { compression: CompressionCode; payload: Uint8Array } {
+  if (bytes.length >= 32) {
+    const payload = snappy.compressSync(bytes as Buffer);
+    if (payload.length <= bytes.length * (1 - WORTH)) return { compression: Compression.snappy, payload };
+  }
+  return { compression: Compression.none, payload: bytes };
+}
+
+/**
+ * Undoes {@link compress} and its zstd sibling.
+ *
+ * @param raw what the header says; nothing larger is ever allocated
+ * @throws Error when the payload does not decompress to exactly that
+ */
+export function decompress(compression: CompressionCode, payload: Uint8Array, raw: number): Uint8Array {
+  let bytes: Uint8Array;
+  switch (compression) {
+    case Compression.none:
+      bytes = payload;
+      break;
+    case Compression.snappy:
+      if (snappyLength(payload) !== raw) throw new Error('its snappy length is not that of the record');
+      bytes = snappy.uncompressSync(payload as Buffer, { asBuffer: true }) as Buffer;
+      break;
+    case Compression.zstd:
+      bytes = zstdDecompressSync(payload, { maxOutputLength: Math.max(raw, 1) });
+      break;
+    default:
+      throw new Error(`unknown compression ${compression}`);
+  }
+  if (bytes.length !== raw) throw new Error(`${bytes.length} bytes where the record says ${raw}`);
+  return bytes;
+}
+
+/** The length varint that starts a snappy block (google/snappy format_description.txt, section 1). */
+function snappyLength(payload: Uint8Array): number {
+  let length = 0;
+  for (let i = 0, scale = 1; i < 5 && i < payload.length; i++, scale *= 128) {
+    length += (payload[i] & 127) * scale;
+    if (payload[i] < 128) return length;
+  }
+  return -1;
+}
+
+/** zstd at `level`, for packs and images. */
+export function compressZstd(bytes: Uint8Array, params: Record<number, number>): Buffer {
+  return zstdCompressSync(bytes, { params });
+}
+
+/** Writes a record at `at` and returns its end. `target` has room for it. */
+export function writeRecord(
+  target: Buffer,
+  at: number,
+  block: { codec: Codec; digest: string; raw: number; compression: CompressionCode; payload: Uint8Array },
+): number {
+  const { codec, digest, raw, compression, payload } = block;
+  const end = at + RECORD_HEADER + payload.length;
+  target.writeUInt32LE(MAGIC, at);
+  target.writeUInt32LE(compression | (codec << 8), at + 8);
+  target.writeUInt32LE(payload.length, at + 12);
+  target.writeUInt32LE(raw, at + 16);
+  target.write(digest, at + 20, DIGEST_BYTES, 'latin1');
+  target.set(payload, at + RECORD_HEADER);
+  target.writeUInt32LE(crc32(target.subarray(at + 8, end)), at + 4);
+  return end;
+}
+
+/** The record of one block, compressed with snappy where that helps. */
+export function encodeRecord(link: Link, bytes: Uint8Array): Buffer {
+  if (bytes.length > MAX_BLOCK_BYTES) {
+    throw new LazytreeError('UNSUPPORTED', `a block of ${bytes.length} bytes; the limit is ${MAX_BLOCK_BYTES}`);
+  }
+  const { compression, payload } = compress(bytes);
+  const record = Buffer.allocUnsafeSlow(RECORD_HEADER + payload.length);
+  const block = { codec: linkCodec(link), digest: link.slice(1), raw: bytes.length, compression, payload };
+  writeRecord(record, 0, block);
+  return record;
+}
+
+/** The header at `at`, or undefined when what is there cannot be one. The crc is not checked here. */
+export function readRecordHeader(bytes: Buffer, at: number): RecordHeader | undefined {
+  if (at + RECORD_HEADER > bytes.length || bytes.readUInt32LE(at) !== MAGIC) return undefined;
+  const compression = bytes[at + 8] as CompressionCode;
+  const codec = bytes[at + 9];
+  const stored = bytes.readUInt32LE(at + 12);
+  const raw = bytes.readUInt32LE(at + 16);
+  if (codec !== RAW && codec !== DAG_CBOR) return undefined;
+  if (compression > Compression.zstd || raw > MAX_BLOCK_BYTES || stored > raw) return undefined;
+  if (bytes.readUInt16LE(at + 10) !== 0) return undefined;
+  const link = makeLink(codec, bytes.toString('latin1', at + 20, at + 20 + DIGEST_BYTES));
+  return { crc: bytes.readUInt32LE(at + 4), compression, link, stored, raw };
+}
+
+/** Why the whole record at `at` is not what was written there, or undefined. */
+export function recordProblem(bytes: Buffer, at: number, header: RecordHeader): string | undefined {
+  const end = at + RECORD_HEADER + header.stored;
+  if (end > bytes.length) return 'its record is cut short';
+  return crc32(bytes.subarray(at + 8, end)) === header.crc ? undefined : 'its checksum does not match';
+}
+
+/** The payload of the record at `at`, decompressed. @throws Error when it does not decompress */
+export function recordContent(bytes: Buffer, at: number, header: RecordHeader): Uint8Array {
+  const start = at + RECORD_HEADER;
+  return decompress(header.compression, bytes.subarray(start, start + header.stored), header.raw);
+}

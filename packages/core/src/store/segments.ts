@@ -1,0 +1,233 @@
+import fs from 'node:fs';
+import { open, readdir, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf, fromSystemError, LazytreeError } from '../errors.js';
+import { createMutex } from './mutex.js';
+
+/** Where a record is. */
+export interface Place {
+  segment: number;
+  /** Byte offset of the record's header. */
+  offset: number;
+}
+
+/**
+ * Append-only files of records, `<number>.seg`. A segment begins with 16 bytes: "LZTSEG1\n", its number as a
+ * little-endian u32, and zero. What lies beyond the committed length that the index holds was never
+ * acknowledged, and is cut off when the store is opened.
+ */
+export const SEGMENT_HEADER = 16;
+const MAGIC = Buffer.from('LZTSEG1\n', 'latin1');
+const OPEN_FILES = 128;
+
+export interface Segments {
+  /** Appends whole records; resolves with the place of the first byte once it can be read. */
+  append(records: Uint8Array): Promise<Place>;
+  read(place: Place, length: number): Buffer;
+  path(segment: number): string;
+  /** Makes everything appended so far durable. Returns the lengths that are. */
+  sync(): Promise<Map<number, number>>;
+  /** Ends the current segment: later appends go to a new one. */
+  roll(): void;
+  /** The segment that appends go to, if there is one. */
+  current(): number | undefined;
+  remove(segment: number): Promise<void>;
+  /** Cuts every segment to the given length, and those without one to nothing. */
+  revert(committed: ReadonlyMap<number, number>): void;
+  /** Known segments and the bytes in them, appended ones included. */
+  lengths(): Map<number, number>;
+  close(): void;
+}
+
+interface Tail {
+  segment: number;
+  fd: number;
+  length: number;
+}
+
+/**
+ * @param committed the durable length of each segment that the index knows; other files are removed
+ * @param maxBytes a segment that has reached this is followed by a new one
+ */
+export async function openSegments(
+  directory: string,
+  committed: ReadonlyMap<number, number>,
+  maxBytes: number,
+): Promise<Segments> {
+  const lengths = new Map(committed);
+  const readers = new Map<number, number>();
+  const inTurn = createMutex();
+  let tail: Tail | undefined;
+  let dirty = new Map<number, Tail>();
+  let nextSegment = Math.max(0, ...committed.keys()) + 1;
+  let full = true;
+
+  const path = (segment: number) => join(directory, `${String(segment).padStart(8, '0')}.seg`);
+
+  await cutTails();
+
+  async function cutTails(): Promise<void> {
+    const present = new Set<number>();
+    for (const name of await readdir(directory)) {
+      const segment = Number(/^(\d{8,})\.seg$/.exec(name)?.[1]);
+      if (!Number.isInteger(segment)) continue;
+      const length = committed.get(segment);
+      if (length === undefined) {
+        await unlink(join(directory, name));
+        continue;
+      }
+      present.add(segment);
+      const stat = fs.statSync(join(directory, name));
+      if (stat.size > length) fs.truncateSync(join(directory, name), length);
+    }
+    const last = nextSegment - 1;
+    const length = committed.get(last);
+    if (present.has(last) && length !== undefined && length < maxBytes) {
+      const { size } = fs.statSync(path(last));
+      if (size === length) {
+        tail = { segment: last, fd: fs.openSync(path(last), 'r+'), length };
+        full = false;
+      }
+    }
+  }
+
+  async function begin(): Promise<Tail> {
+    const segment = nextSegment;
+    const header = Buffer.alloc(SEGMENT_HEADER);
+    MAGIC.copy(header);
+    header.writeUInt32LE(segment, MAGIC.length);
+    const fd = fs.openSync(path(segment), 'wx+', 0o644);
+    try {
+      writeFully(fd, header, 0);
+      const handle = await open(directory, 'r');
+      await handle.sync().finally(() => handle.close());
+    } catch (error) {
+      fs.closeSync(fd);
+      fs.unlinkSync(path(segment));
+      throw error;
+    }
+    nextSegment = segment + 1;
+    full = false;
+    if (tail && !dirty.has(tail.segment)) fs.closeSync(tail.fd);
+    tail = { segment, fd, length: SEGMENT_HEADER };
+    lengths.set(segment, SEGMENT_HEADER);
+    return tail;
+  }
+
+  return {
+    path,
+    append: (records) =>
+      inTurn(async () => {
+        try {
+          const target = !tail || full || tail.length >= maxBytes ? await begin() : tail;
+          const offset = target.length;
+          dirty.set(target.segment, target);
+          try {
+            await write(target.fd, records, offset);
+          } catch (error) {
+            // Nobody knows of these bytes, and the next append begins where they did.
+            fs.ftruncateSync(target.fd, offset);
+            throw error;
+          }
+          target.length = offset + records.length;
+          lengths.set(target.segment, target.length);
+          return { segment: target.segment, offset };
+        } catch (error) {
+          throw fromSystemError(error, `writing to ${directory}`);
+        }
+      }),
+    read({ segment, offset }, length) {
+      const known = lengths.get(segment);
+      if (known === undefined || offset + length > known) {
+        throw new LazytreeError('CORRUPT', `segment ${segment} has no ${length} bytes at ${offset}`);
+      }
+      const buffer = Buffer.allocUnsafe(length);
+      const read = fs.readSync(reader(segment), buffer, 0, length, offset);
+      if (read !== length) throw new LazytreeError('CORRUPT', `${path(segment)} is cut short at ${offset + read}`);
+      return buffer;
+    },
+    sync: () =>
+      inTurn(async () => {
+        const targets = dirty;
+        const durable = new Map([...targets.values()].map(({ segment, length }) => [segment, length]));
+        try {
+          for (const { fd } of targets.values()) await datasync(fd);
+        } catch (error) {
+          throw fromSystemError(error, `writing to ${directory}`);
+        }
+        dirty = new Map();
+        for (const target of targets.values()) if (target !== tail) fs.closeSync(target.fd);
+        return durable;
+      }),
+    roll() {
+      full = true;
+    },
+    current: () => (full ? undefined : tail?.segment),
+    async remove(segment) {
+      lengths.delete(segment);
+      const fd = readers.get(segment);
+      if (fd !== undefined) fs.closeSync(fd);
+      readers.delete(segment);
+      await unlink(path(segment));
+    },
+    revert(wanted) {
+      for (const [segment, length] of lengths) {
+        const keep = wanted.get(segment) ?? 0;
+        if (keep < length) fs.truncateSync(path(segment), keep);
+      }
+    },
+    lengths: () => new Map(lengths),
+    close() {
+      const open = new Set([...readers.values(), ...[...dirty.values()].map(({ fd }) => fd)]);
+      if (tail) open.add(tail.fd);
+      for (const fd of open) fs.closeSync(fd);
+      readers.clear();
+      dirty.clear();
+      tail = undefined;
+    },
+  };
+
+  function reader(segment: number): number {
+    const known = readers.get(segment);
+    if (known !== undefined) return known;
+    const fd = openForReading(path(segment));
+    readers.set(segment, fd);
+    if (readers.size > OPEN_FILES) {
+      const [oldest, oldFd] = readers.entries().next().value as [number, number];
+      readers.delete(oldest);
+      fs.closeSync(oldFd);
+    }
+    return fd;
+  }
+}
+
+function openForReading(path: string): number {
+  try {
+    return fs.openSync(path, 'r');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') throw new LazytreeError('CORRUPT', `the segment ${path} is gone`);
+    throw fromSystemError(error, `opening ${path}`);
+  }
+}
+
+function writeFully(fd: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length; ) {
+    done += fs.writeSync(fd, bytes, done, bytes.length - done, position + done);
+  }
+}
+
+async function write(fd: number, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { promise, resolve, reject } = Promise.withResolvers<number>();
+    fs.write(fd, bytes, done, bytes.length - done, position + done, (error, written) =>
+      error ? reject(error) : resolve(written),
+    );
+    done += await promise;
+  }
+}
+
+function datasync(fd: number): Promise<void> {
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  fs.fdatasync(fd, (error) => (error ? reject(error) : resolve()));
+  return promise;
+}

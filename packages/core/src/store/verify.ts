@@ -1,0 +1,189 @@
+import { open } from 'node:fs/promises';
+import { LazytreeError } from '../errors.js';
+import { digestOf, formatLink, type Link, linkDigest, makeLink, RAW } from '../format/link.js';
+import { findUses, type NamedRoot, type Use } from '../tree/uses.js';
+import type { BlockSource, StoreOptions } from './block-store.js';
+import { history, listImports, listPins, listRefs } from './catalog.js';
+import { createFingerprintSet, type FingerprintSet } from './fingerprint-set.js';
+import type { LocalStore } from './local.js';
+import { type RecordHeader, recordContent } from './record.js';
+import { scanSegment } from './scan.js';
+
+export interface BadBlock {
+  cid: string;
+  problem: 'corrupt' | 'missing';
+  reason: string;
+  /** Where the block is used, in the trees whose roots the store knows. */
+  uses: Use[];
+}
+
+export interface Damage {
+  file: string;
+  offset: number;
+  length: number;
+}
+
+export interface VerifyReport {
+  /** Records, or blocks of the tree, that were read. */
+  blocks: number;
+  /** Their bytes, decompressed. */
+  bytes: number;
+  bad: BadBlock[];
+  /** Damaged stretches of segments, whether or not a block that is in use lies there. */
+  damage: Damage[];
+  /** Corrupt blocks that `repair` dropped, so that the next import or fetch brings them again. */
+  dropped: number;
+}
+
+export interface VerifyOptions {
+  repair?: boolean;
+  signal?: AbortSignal;
+  onProgress?: (progress: { blocks: number; bytes: number }) => void;
+}
+
+/** Reads and hashes every record of every segment, then looks for what the index or a known root lacks. */
+export async function verifyStore(store: LocalStore, options: VerifyOptions = {}): Promise<VerifyReport> {
+  await store.flush();
+  const lease = store.lease();
+  try {
+    const report: VerifyReport = { blocks: 0, bytes: 0, bad: [], damage: [], dropped: 0 };
+    const good = await scanStore(store, report, options);
+    const corrupt = await corruptEntries(store, good);
+    report.bad = await describeBad(store, await knownRoots(store), corrupt, options);
+    if (options.repair) {
+      await store.index.write({ forget: corrupt.keys(), durable: true });
+      report.dropped = corrupt.size;
+    }
+    return report;
+  } finally {
+    lease.release();
+  }
+}
+
+/** Tells the places of one digest apart. */
+const placeSalt = (segment: number, offset: number) => Math.imul(segment, 0x01000193) ^ offset;
+
+/** Returns the digests, each with its place, of all records that are what they say. */
+async function scanStore(
+  store: LocalStore,
+  report: VerifyReport,
+  { signal, onProgress }: VerifyOptions,
+): Promise<FingerprintSet> {
+  const good = createFingerprintSet();
+  for (const [segment, length] of store.segments.lengths()) {
+    const file = store.segments.path(segment);
+    const handle = await open(file, 'r').catch((cause: unknown) => {
+      report.damage.push({ file, offset: 0, length });
+      if ((cause as NodeJS.ErrnoException).code !== 'ENOENT') throw cause;
+    });
+    if (!handle) continue;
+    try {
+      for await (const found of scanSegment(handle, length)) {
+        signal?.throwIfAborted();
+        if (found.kind === 'damage') {
+          report.damage.push({ file, offset: found.offset, length: found.length });
+          continue;
+        }
+        report.blocks += 1;
+        report.bytes += found.header.raw;
+        if (isWhole(found.digest, found.record, found.header)) {
+          good.add(found.digest, placeSalt(segment, found.offset));
+        } else report.damage.push({ file, offset: found.offset, length: found.record.length });
+        onProgress?.({ blocks: report.blocks, bytes: report.bytes });
+      }
+    } finally {
+      await handle.close();
+    }
+  }
+  return good;
+}
+
+function isWhole(digest: string, record: Buffer, header: RecordHeader): boolean {
+  try {
+    return digestOf(recordContent(record, 0, header)) === digest;
+  } catch {
+    // A payload that does not decompress is no content of this digest.
+    return false;
+  }
+}
+
+/** Blocks that the index has in places where no good record of them is, with what is wrong. */
+async function corruptEntries(store: LocalStore, good: FingerprintSet): Promise<Map<string, string>> {
+  const corrupt = new Map<string, string>();
+  for await (const [digest, { segment, offset }] of store.index.entries()) {
+    if (good.has(digest, placeSalt(segment, offset))) continue;
+    corrupt.set(digest, `damaged in ${store.segments.path(segment)} at byte ${offset}`);
+  }
+  return corrupt;
+}
+
+async function knownRoots(store: LocalStore): Promise<NamedRoot[]> {
+  const roots = new Map<Link, string>();
+  for (const { root } of await listImports(store)) roots.set(root, formatLink(root));
+  for (const { root } of await listPins(store)) roots.set(root, formatLink(root));
+  for (const ref of await listRefs(store)) {
+    try {
+      for await (const { snapshot } of history(store, ref)) roots.set(snapshot.root, formatLink(snapshot.root));
+    } catch (error) {
+      // A snapshot that cannot be read is among the corrupt blocks; the ref's own root is known without it.
+      if (!(error instanceof LazytreeError)) throw error;
+    }
+    roots.set(ref.root, ref.name);
+  }
+  return [...roots].map(([link, name]) => ({ link, name }));
+}
+
+async function describeBad(
+  store: BlockSource,
+  roots: readonly NamedRoot[],
+  corrupt: ReadonlyMap<string, string>,
+  options: StoreOptions,
+): Promise<BadBlock[]> {
+  const { uses, missing } = await findUses(store, roots, new Set(corrupt.keys()), options);
+  const bad: BadBlock[] = [];
+  for (const [digest, reason] of corrupt) {
+    const found = uses.get(digest);
+    const cid = formatLink(found?.link ?? makeLink(RAW, digest));
+    bad.push({ cid, problem: 'corrupt', reason, uses: found?.uses ?? [] });
+  }
+  for (const { link, uses: needed } of missing.values()) {
+    bad.push({ cid: formatLink(link), problem: 'missing', reason: 'not in the store', uses: needed });
+  }
+  return bad;
+}
+
+/** Reads and hashes every block of one tree, wherever `store` gets them from. */
+export async function verifyTree(
+  store: BlockSource,
+  root: NamedRoot,
+  options: VerifyOptions = {},
+): Promise<VerifyReport> {
+  const { signal, onProgress } = options;
+  const report: VerifyReport = { blocks: 0, bytes: 0, bad: [], damage: [], dropped: 0 };
+  const corrupt = new Map<string, string>();
+  const checked: BlockSource = {
+    ...store,
+    async get(link, getOptions) {
+      try {
+        const bytes = await store.get(link, getOptions);
+        report.blocks += 1;
+        report.bytes += bytes.length;
+        onProgress?.({ blocks: report.blocks, bytes: report.bytes });
+        if (digestOf(bytes) === linkDigest(link)) return bytes;
+        throw new LazytreeError('CORRUPT', 'its content has another hash');
+      } catch (error) {
+        if (error instanceof LazytreeError && error.code === 'CORRUPT') corrupt.set(linkDigest(link), error.message);
+        throw error;
+      }
+    },
+  };
+  const { uses, missing } = await findUses(checked, [root], new Set(), { signal, readContent: true });
+  for (const { link, uses: where } of uses.values()) {
+    const reason = corrupt.get(linkDigest(link)) ?? 'it is not a valid node';
+    report.bad.push({ cid: formatLink(link), problem: 'corrupt', reason, uses: where });
+  }
+  for (const { link, uses: where } of missing.values()) {
+    report.bad.push({ cid: formatLink(link), problem: 'missing', reason: 'not in the store', uses: where });
+  }
+  return report;
+}

@@ -1,0 +1,35 @@
+import { LazytreeError } from '../errors.js';
+import type { DirectoryEntry, Entry } from '../format/entry.js';
+import type { Link } from '../format/link.js';
+import { MAX_TREE_DEPTH } from '../format/limits.js';
+import type { BlockSource, StoreOptions } from '../store/block-store.js';
+import { readDirectory } from './directory.js';
+
+export interface WalkedEntry {
+  /** Relative to the start of the walk, without a leading slash. */
+  path: string;
+  entry: Entry;
+}
+
+export interface WalkOptions extends StoreOptions {
+  /** Decides whether to go into a directory. Default: always. */
+  enter?: (entry: DirectoryEntry, path: string) => boolean;
+}
+
+/** Every entry below a directory, parents before children, in order of name. */
+export async function* walkTree(
+  store: BlockSource,
+  link: Link,
+  options: WalkOptions = {},
+  prefix = '',
+  depth = 0,
+): AsyncGenerator<WalkedEntry> {
+  if (depth > MAX_TREE_DEPTH) throw new LazytreeError('UNSUPPORTED', `'${prefix}' is too deep`);
+  for await (const entry of readDirectory(store, link, options)) {
+    const path = prefix + entry.name;
+    yield { path, entry };
+    if (entry.kind === 'directory' && (options.enter?.(entry, path) ?? true)) {
+      yield* walkTree(store, entry.link, options, `${path}/`, depth + 1);
+    }
+  }
+}

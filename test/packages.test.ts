@@ -1,0 +1,89 @@
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { publint } from 'publint';
+import { formatMessage } from 'publint/utils';
+import { describe, expect, test } from 'vitest';
+
+const ROOT = fileURLToPath(new URL('..', import.meta.url));
+
+interface Packed {
+  name: string;
+  files: { path: string; mode: number }[];
+}
+
+function readManifest(directory: string) {
+  return JSON.parse(readFileSync(join(directory, 'package.json'), 'utf8'));
+}
+
+function pack(cwd: string): Packed {
+  const json = execFileSync('npm', ['pack', '--dry-run', '--json'], {
+    cwd,
+    encoding: 'utf8',
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  const [packed]: Packed[] = Object.values(JSON.parse(json));
+  return packed;
+}
+
+describe.each(['core', 'node', 'cli'])('packages/%s', (folder) => {
+  const directory = join(ROOT, 'packages', folder);
+  const manifest = readManifest(directory);
+
+  test('packs what belongs in it and nothing else', () => {
+    const { name, files } = pack(directory);
+    const paths = files.map((file) => file.path);
+    expect(name).toBe(manifest.name);
+    expect(paths).toEqual(
+      expect.arrayContaining(['LICENSE', 'README.md', 'package.json', 'dist/index.js', 'dist/index.d.ts']),
+    );
+    const allowed =
+      folder === 'cli'
+        ? /^(?:LICENSE|README\.md|package\.json|bin\/lazytree\.js)$/
+        : /^(?:LICENSE|README\.md|package\.json)$/;
+    const built = /^dist\/.+\.(?:js|js\.map|d\.ts|d\.ts\.map)$/;
+    expect(paths.filter((path) => !allowed.test(path) && !built.test(path))).toEqual([]);
+    expect(paths.filter((path) => /(?:^|\/)tests?\/|\.test\./.test(path))).toEqual([]);
+    if (folder === 'cli') {
+      expect(paths).toEqual(expect.arrayContaining(['bin/lazytree.js', 'dist/main.js']));
+      expect(files.find((file) => file.path === 'bin/lazytree.js')!.mode & 0o111).not.toBe(0);
+    }
+  });
+
+  test('publint finds nothing', async () => {
+    const { messages, pkg } = await publint({
+      pkgDir: directory,
+      level: 'suggestion',
+      strict: true,
+      pack: 'npm',
+    });
+    expect(messages.map((message) => formatMessage(message, pkg!, { color: false }))).toEqual([]);
+  });
+
+  test('its manifest is as agreed', () => {
+    expect(manifest).toMatchObject({
+      version: readManifest(ROOT).version,
+      type: 'module',
+      license: 'MIT',
+      sideEffects: false,
+      engines: { node: '>=22.15' },
+      description: expect.stringMatching(/./),
+      exports: { '.': { types: './dist/index.d.ts', default: './dist/index.js' } },
+    });
+    expect(readFileSync(join(directory, 'LICENSE'), 'utf8')).toBe(
+      readFileSync(join(ROOT, 'LICENSE'), 'utf8'),
+    );
+  });
+});
+
+test('the lockfile has a checksum for every package, and names no registry', () => {
+  const lock = JSON.parse(readFileSync(join(ROOT, 'package-lock.json'), 'utf8'));
+  const external = Object.entries<{ link?: boolean; resolved?: string; integrity?: string }>(
+    lock.packages,
+  ).filter(([path, entry]) => path.includes('node_modules/') && !entry.link);
+  expect(external.length).toBeGreaterThan(0);
+  expect(external.filter(([, entry]) => entry.resolved || !entry.integrity).map(([path]) => path)).toEqual(
+    [],
+  );
+});
