@@ -10,14 +10,15 @@ import type { BlockStore } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { type BlockSink, createBlockSink } from './block-sink.js';
 import { createIgnoreRules, IGNORE_FILE, type IgnoreRules } from './ignore.js';
-import { COLUMNS, Column, type IngestedFiles, RACY_MS, Status, splitNanoseconds } from './ingest.js';
-import { createLocalPool, createThreadPool, type IngestPool } from './ingest-pool.js';
+import { COLUMNS, Column, type IngestedFiles, Status, splitNanoseconds } from './ingest.js';
+import { createIngestPool, createLocalIngester, type IngestPool } from './ingest-pool.js';
 import {
   type CachedDirectory,
   type CachedEntry,
   createStatCache,
   type FileStamp,
   openStatCache,
+  RACY_MS,
   type RecordPlace,
   type StatCacheReader,
   type StatCacheWriter,
@@ -106,26 +107,43 @@ const NO_RECORD: RecordPlace = { offset: 0, length: 0 };
  * @throws LazytreeError NOT_FOUND, REFUSED (a file that cannot be read), USAGE (not a directory), NO_SPACE
  */
 export async function importTree(store: BlockStore, path: string, options: ImportOptions = {}): Promise<ImportResult> {
-  const { preserve = false, signal } = options;
+  const old = options.statCache === undefined ? undefined : openStatCache(options.statCache, options.preserve ?? false);
+  const local = 'lease' in store ? (store as LocalStore) : undefined;
+  const lease = local?.lease(old ? [old.root] : []);
+  try {
+    const usable = old && (lease?.complete ?? true) && (await store.has(old.root)) ? old : undefined;
+    const sink = createBlockSink(store, options.signal);
+    return await readTree({ path, sink, old: usable, storeDirectory: local?.directory, options });
+  } finally {
+    old?.close();
+    lease?.release();
+  }
+}
+
+export interface ReadTreeOptions {
+  path: string;
+  /** Gets the blocks. */
+  sink: BlockSink;
+  /** What is known from before. */
+  old?: StatCacheReader | undefined;
+  storeDirectory?: string | undefined;
+  options: ImportOptions;
+}
+
+/** {@link importTree}, with the choice of where the blocks go. */
+export async function readTree({ path, sink, old, storeDirectory, options }: ReadTreeOptions): Promise<ImportResult> {
+  const { preserve = false } = options;
   const root = openRoot(path);
-  const old = options.statCache === undefined ? undefined : openStatCache(options.statCache);
-  const lease = 'lease' in store ? (store as LocalStore).lease(old ? [old.root] : []) : undefined;
   let pool: IngestPool | undefined;
   let writer: StatCacheWriter | undefined;
   try {
-    const usable = old && (lease?.complete ?? true) && (await store.has(old.root)) ? old : undefined;
-    writer = options.statCache === undefined ? undefined : createStatCache(options.statCache);
-    const sink = createBlockSink(store, signal);
+    writer = options.statCache === undefined ? undefined : createStatCache(options.statCache, preserve);
     const poolFor = (local: boolean) => {
-      pool ??= (local ? createLocalPool : createThreadPool)({
-        sink,
-        nanoseconds: preserve,
-        ...(options.threads === undefined ? {} : { threads: options.threads }),
-      });
+      const create = local ? createLocalIngester : createIngestPool;
+      pool ??= create({ sink, nanoseconds: preserve, threads: options.threads });
       return pool;
     };
-    const storeDirectory = 'directory' in store ? (store as LocalStore).directory : undefined;
-    const importer = createImporter({ root, storeDirectory, sink, poolFor, old: usable, writer, options });
+    const importer = createImporter({ root, storeDirectory, sink, poolFor, old, writer, options });
     const result = await importer();
     await sink.flush();
     writer?.commit(result.cacheRoot);
@@ -133,8 +151,6 @@ export async function importTree(store: BlockStore, path: string, options: Impor
     return result;
   } finally {
     writer?.discard();
-    old?.close();
-    lease?.release();
     await pool?.close();
   }
 }
@@ -287,7 +303,7 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
     active += 1;
     const paths = files.map(({ directory, name }) => absolute(join1(directory.path, name)));
     pool
-      .ingest(paths)
+      .run(paths)
       .then((result) => receive(pool, files, result, attempt))
       .catch((error: unknown) => {
         failure ??= { error };

@@ -6,6 +6,7 @@ import { encodeFile, type FilePart } from '../format/file-node.js';
 import { type Codec, DAG_CBOR, digestOf, type Link, linkDigest, makeLink, RAW } from '../format/link.js';
 import { toFsPath } from '../format/name.js';
 import { type CompressionCode, compress, RECORD_HEADER, writeRecord } from '../store/record.js';
+import { RACY_MS } from './stat-cache.js';
 
 /** Where ingested blocks go. */
 export interface IngestSink {
@@ -37,11 +38,6 @@ export interface IngestedFiles {
   failures: { index: number; code: string | undefined; message: string }[];
 }
 
-/**
- * A file whose change time is this close to the start of its reading, in milliseconds, could have been changed
- * again without a trace: the kernel's clock of time stamps moves in steps of up to 10 ms (CONFIG_HZ=100).
- */
-export const RACY_MS = 30;
 const ATTEMPTS = 12;
 /** A file with a change time further ahead than this is from another clock; waiting for it is no use. */
 const CLOCK_SKEW_MS = 2000;

@@ -6,6 +6,12 @@ import { errnoOf } from '../errors.js';
 import type { Metadata } from '../format/entry.js';
 import { LINK_LENGTH, type Link } from '../format/link.js';
 
+/**
+ * A time stamp this close to the moment of looking, in milliseconds, can hide another change: the kernel's clock
+ * of time stamps moves in steps of up to 10 ms (CONFIG_HZ=100).
+ */
+export const RACY_MS = 30;
+
 /** What tells that a file has not changed. A time of NaN never equals anything. */
 export interface FileStamp {
   size: number;
@@ -49,7 +55,7 @@ export interface CachedDirectory {
  */
 const MAGIC = 0x3153_5a4c;
 const VERSION = 1;
-const TRAILER = 4 + 4 + 8 + 4 + LINK_LENGTH + 8 + 8 + 4;
+const TRAILER = 4 + 4 + 8 + 4 + LINK_LENGTH + 8 + 8 + 8 + 4 + 4;
 const WHOLE_FILE = 64 << 20;
 const BUFFER = 1 << 20;
 const KINDS = ['file', 'executable', 'symlink', 'directory'] as const;
@@ -63,8 +69,11 @@ export interface StatCacheReader {
   close(): void;
 }
 
-/** Opens a cache, or returns undefined when there is none that can be used. */
-export function openStatCache(file: string): StatCacheReader | undefined {
+/**
+ * Opens a cache, or returns undefined when there is none that can be used. As in git's index, what had changed
+ * just before the cache was written is not trusted: it may have changed once more at the same time stamp.
+ */
+export function openStatCache(file: string, preserve: boolean): StatCacheReader | undefined {
   let fd: number;
   try {
     fd = fs.openSync(file, 'r');
@@ -83,7 +92,12 @@ export function openStatCache(file: string): StatCacheReader | undefined {
     fs.closeSync(fd);
     return undefined;
   }
+  if ((trailer.readUInt32LE(44 + LINK_LENGTH) === 1) !== preserve) {
+    fs.closeSync(fd);
+    return undefined;
+  }
   const body = length - TRAILER;
+  const trusted = trailer.readDoubleLE(36 + LINK_LENGTH) - RACY_MS;
   return {
     rootRecord: { offset: trailer.readDoubleLE(8), length: trailer.readUInt32LE(16) },
     root: trailer.toString('latin1', 20, 20 + LINK_LENGTH) as Link,
@@ -91,7 +105,7 @@ export function openStatCache(file: string): StatCacheReader | undefined {
     files: trailer.readDoubleLE(28 + LINK_LENGTH),
     directory({ offset, length: bytes }) {
       if (offset + bytes > body) return undefined;
-      return decodeDirectory(whole?.subarray(offset, offset + bytes) ?? readAt(fd, offset, bytes));
+      return decodeDirectory(whole?.subarray(offset, offset + bytes) ?? readAt(fd, offset, bytes), trusted);
     },
     close: () => fs.closeSync(fd),
   };
@@ -104,7 +118,7 @@ function readAt(fd: number, offset: number, length: number): Buffer {
 }
 
 /** Record: crc32, stamp (size unused), rules as length and Latin-1, entry count, entries. */
-function decodeDirectory(record: Buffer): CachedDirectory | undefined {
+function decodeDirectory(record: Buffer, trusted: number): CachedDirectory | undefined {
   if (record.length < 4 || crc32(record.subarray(4)) !== record.readUInt32LE(0)) return undefined;
   let at = 4;
   const stamp = readStamp();
@@ -120,7 +134,9 @@ function decodeDirectory(record: Buffer): CachedDirectory | undefined {
     return record.readDoubleLE(at - 8);
   }
   function readStamp(): FileStamp {
-    return { size: readDouble(), mtime: readDouble(), ctime: readDouble(), inode: readDouble() };
+    const stamp = { size: readDouble(), mtime: readDouble(), ctime: readDouble(), inode: readDouble() };
+    if (!(stamp.ctime < trusted)) stamp.mtime = Number.NaN;
+    return stamp;
   }
   function readText(encoding: 'latin1' | 'utf16le' | 'utf8'): string {
     const length = record.readUInt16LE(at);
@@ -166,7 +182,7 @@ export interface StatCacheWriter {
   discard(): void;
 }
 
-export function createStatCache(file: string): StatCacheWriter {
+export function createStatCache(file: string, preserve: boolean): StatCacheWriter {
   mkdirSync(dirname(file), { recursive: true });
   const draft = `${file}.${process.pid}.tmp`;
   const fd = fs.openSync(draft, 'w', 0o600);
@@ -251,6 +267,8 @@ export function createStatCache(file: string): StatCacheWriter {
       buffer.write(root.link, 20, LINK_LENGTH, 'latin1');
       buffer.writeDoubleLE(root.size, 20 + LINK_LENGTH);
       buffer.writeDoubleLE(root.files, 28 + LINK_LENGTH);
+      buffer.writeDoubleLE(Date.now(), 36 + LINK_LENGTH);
+      buffer.writeUInt32LE(preserve ? 1 : 0, 44 + LINK_LENGTH);
       buffer.writeUInt32LE(crc32(buffer.subarray(0, TRAILER - 4)), TRAILER - 4);
       at = TRAILER;
       flush();

@@ -39,6 +39,10 @@ export interface Segments {
   close(): void;
 }
 
+export function segmentPath(directory: string, segment: number): string {
+  return join(directory, `${String(segment).padStart(8, '0')}.seg`);
+}
+
 interface Tail {
   segment: number;
   fd: number;
@@ -62,7 +66,7 @@ export async function openSegments(
   let nextSegment = Math.max(0, ...committed.keys()) + 1;
   let full = true;
 
-  const path = (segment: number) => join(directory, `${String(segment).padStart(8, '0')}.seg`);
+  const path = (segment: number) => segmentPath(directory, segment);
 
   await cutTails();
 

@@ -62,8 +62,8 @@ async function* diffEntries(
     if (!sameMetadata(a, b)) yield { path, change: 'modified', from: a, to: b };
     yield* diffDirectories(store, a.link, b.link, `${path}/`, options);
   } else if (!sameEntry(a, b)) {
-    if (a.kind === 'directory') yield* below(store, 'removed', path, a, options);
     yield { path, change: sameType(a, b) ? 'modified' : 'type', from: a, to: b };
+    if (a.kind === 'directory') yield* below(store, 'removed', path, a, options);
     if (b.kind === 'directory') yield* below(store, 'added', path, b, options);
   }
 }

@@ -1,0 +1,327 @@
+import fs from 'node:fs';
+import { LazytreeError } from '../errors.js';
+import { type DirectoryEntry, type Entry, type FileEntry, isFile, type OriginEntry } from '../format/entry.js';
+import { type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
+import { MAX_TREE_DEPTH } from '../format/limits.js';
+import { toFsPath } from '../format/name.js';
+import {
+  type CachedEntry,
+  createStatCache,
+  type FileStamp,
+  type RecordPlace,
+  type StatCacheWriter,
+} from '../import/stat-cache.js';
+import type { BlockSource } from '../store/block-store.js';
+import type { LocalStore } from '../store/local.js';
+import { listDirectory, readDirectory } from '../tree/directory.js';
+import { fileChunks, readFile } from '../tree/file.js';
+import { rootEntry } from '../tree/path.js';
+import type { ExportOptions, ExportResult } from './export-tree.js';
+import { setDirectoryMetadata, setMetadata } from './metadata.js';
+import { createFile, PLACE, type WriteJob, writeFully } from './write-files.js';
+import { attempt } from './write-error.js';
+import { createLocalWriter, createWritePool, type WritePool } from './write-pool.js';
+
+export interface PopulateOptions extends ExportOptions {
+  /** Puts the finished directory in its place. */
+  publish: () => void;
+}
+
+/** A directory that is being written. */
+interface Pending {
+  path: string;
+  depth: number;
+  parent: Pending | undefined;
+  slot: number;
+  entry: DirectoryEntry;
+  entries: (CachedEntry | undefined)[];
+  /** The listing itself, file lists under way, and directories below. */
+  waiting: number;
+}
+
+interface PendingFile {
+  directory: Pending;
+  slot: number;
+  entry: FileEntry;
+}
+
+const LIST_FILES = 64;
+const LIST_BYTES = 2 << 20;
+const FEW_FILES = 64;
+const NO_RECORD: RecordPlace = { offset: 0, length: 0 };
+const UNKNOWN: FileStamp = { size: Number.NaN, mtime: Number.NaN, ctime: Number.NaN, inode: Number.NaN };
+
+/** Fills an empty directory that nobody else writes to. */
+export async function populate(
+  store: BlockSource,
+  root: Link,
+  directory: string,
+  options: PopulateOptions,
+): Promise<ExportResult> {
+  const preserve = await hasMetadata(store, root);
+  const cache = options.statCache === undefined ? undefined : createStatCache(options.statCache, preserve);
+  const populator = createPopulator(store, directory, cache, options);
+  try {
+    const top = await rootEntry(store, root, options);
+    return await populator.run(top as DirectoryEntry);
+  } finally {
+    cache?.discard();
+    await populator.close();
+  }
+}
+
+/** Whether a tree was imported with `--preserve`; then every entry of its root has metadata. */
+export async function hasMetadata(store: BlockSource, root: Link): Promise<boolean> {
+  for await (const entry of readDirectory(store, root)) return entry.metadata !== undefined;
+  return false;
+}
+
+function createPopulator(
+  store: BlockSource,
+  target: string,
+  cache: StatCacheWriter | undefined,
+  { signal, onProgress, threads, publish }: PopulateOptions,
+) {
+  const local = 'segments' in store ? (store as LocalStore) : undefined;
+  const segmentDirectory = local ? `${local.directory}/segments` : '';
+  const progress = { files: 0, bytes: 0, totalFiles: 0, totalBytes: 0 };
+  const origins: string[] = [];
+  let pool: WritePool | undefined;
+  let list: PendingFile[] = [];
+  let listBytes = 0;
+  let active = 0;
+  let failure: { error: unknown } | undefined;
+  let wake: (() => void) | undefined;
+  let finished: CachedEntry | undefined;
+
+  function check(): void {
+    if (failure) throw failure.error;
+    signal?.throwIfAborted();
+  }
+
+  function change(): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    wake = resolve;
+    return promise;
+  }
+
+  function stir(): void {
+    wake?.();
+    wake = undefined;
+  }
+
+  async function run(entry: DirectoryEntry): Promise<ExportResult> {
+    progress.totalFiles = entry.files;
+    progress.totalBytes = entry.size;
+    // Blocks that are on their way to the segments cannot be read by the threads.
+    await local?.flush();
+    const onAbort = () => stir();
+    signal?.addEventListener('abort', onAbort, { once: true });
+    try {
+      const top = pending(undefined, entry, 0);
+      await writeAll(top);
+      while (!finished) {
+        check();
+        await change();
+      }
+    } finally {
+      signal?.removeEventListener('abort', onAbort);
+    }
+    check();
+    publish();
+    commitCache(entry);
+    onProgress?.(progress);
+    return { root: entry.link, files: progress.files, bytes: progress.bytes, removed: 0, origins };
+  }
+
+  function commitCache({ link, size, files }: DirectoryEntry): void {
+    if (!cache || !finished) return;
+    cache.commit({ link, size, files, record: finished.record });
+  }
+
+  function pending(parent: Pending | undefined, entry: DirectoryEntry, slot: number): Pending {
+    const path = parent ? `${parent.path}/${entry.name}` : target;
+    const depth = parent ? parent.depth + 1 : 0;
+    if (depth > MAX_TREE_DEPTH) throw new LazytreeError('UNSUPPORTED', `'${path}' is too deep`);
+    if (parent) parent.waiting += 1;
+    return { path, depth, parent, slot, entry, entries: [], waiting: 1 };
+  }
+
+  async function writeAll(top: Pending): Promise<void> {
+    const stack = [top];
+    for (let next = stack.pop(); next; next = stack.pop()) {
+      check();
+      const below = await writeDirectory(next);
+      for (let i = below.length - 1; i >= 0; i--) stack.push(below[i]);
+      settle(next);
+    }
+    await sendList(pool === undefined && list.length < FEW_FILES);
+  }
+
+  async function writeDirectory(directory: Pending): Promise<Pending[]> {
+    const { path, parent, entry } = directory;
+    if (parent) makeDirectory(path, entry.metadata !== undefined);
+    const below: Pending[] = [];
+    const entries = await listDirectory(store, entry.link, { signal });
+    directory.entries = new Array(entries.length);
+    for (let slot = 0; slot < entries.length; slot++) {
+      const item = entries[slot];
+      if (item.kind === 'directory') below.push(pending(directory, item, slot));
+      else if (isFile(item)) await addFile({ directory, slot, entry: item });
+      else if (item.kind === 'symlink') directory.entries[slot] = makeSymlink(path, item);
+      else origins.push(`${path}/${item.name}`.slice(target.length + 1));
+    }
+    return below;
+  }
+
+  function makeDirectory(path: string, restricted: boolean): void {
+    attempt(path, () => fs.mkdirSync(toFsPath(path), { mode: restricted ? 0o700 : 0o777 }));
+  }
+
+  function makeSymlink(directory: string, entry: Entry & { kind: 'symlink' }): CachedEntry {
+    const path = `${directory}/${entry.name}`;
+    const fsPath = toFsPath(path);
+    attempt(path, () => fs.symlinkSync(toFsPath(entry.target), fsPath));
+    if (entry.metadata) setMetadata(fsPath, entry.metadata);
+    const stamp = cache ? stampOf(fs.lstatSync(fsPath)) : UNKNOWN;
+    return { ...cachedEntry(entry, stamp), target: entry.target };
+  }
+
+  async function addFile(file: PendingFile): Promise<void> {
+    file.directory.waiting += 1;
+    if (!local) {
+      await writeHere(file);
+      settle(file.directory);
+      return;
+    }
+    list.push(file);
+    listBytes += file.entry.size;
+    if (list.length >= LIST_FILES || listBytes >= LIST_BYTES) await sendList(false);
+  }
+
+  /** From a store without segment files: a chunk at a time, in this thread. */
+  async function writeHere({ directory, slot, entry }: PendingFile): Promise<void> {
+    const path = `${directory.path}/${entry.name}`;
+    const fd = attempt(path, () => createFile(path, entry.kind === 'executable'));
+    try {
+      for await (const bytes of readFile(store, entry, { signal })) attempt(path, () => writeFully(fd, bytes));
+      if (entry.metadata) setMetadata(toFsPath(path), entry.metadata, fd);
+      const { mtimeMs, ctimeMs, ino } = fs.fstatSync(fd);
+      fileDone(directory, slot, entry, { size: entry.size, mtime: mtimeMs, ctime: ctimeMs, inode: ino });
+    } finally {
+      fs.closeSync(fd);
+    }
+  }
+
+  async function sendList(here: boolean): Promise<void> {
+    if (list.length === 0 || !local) return;
+    pool ??= here ? createLocalWriter(segmentDirectory) : createWritePool(segmentDirectory, threads);
+    const files = list;
+    list = [];
+    listBytes = 0;
+    while (active >= pool.slots) {
+      await change();
+      check();
+    }
+    const job = await makeJob(local, files);
+    active += 1;
+    pool
+      .run(job)
+      .then(({ stamps }) => received(files, stamps))
+      .catch((error: unknown) => {
+        failure ??= { error };
+      })
+      .finally(() => {
+        active -= 1;
+        stir();
+      });
+  }
+
+  async function makeJob(source: LocalStore, files: readonly PendingFile[]): Promise<WriteJob> {
+    const digests: string[] = [];
+    const places: number[] = [];
+    const counts: number[] = [];
+    for (const { entry } of files) {
+      const before = digests.length;
+      if (linkCodec(entry.link) === RAW) await addPlace(source, entry.link);
+      else for await (const { link } of fileChunks(source, entry, { signal })) await addPlace(source, link);
+      counts.push(digests.length - before);
+    }
+    return {
+      paths: files.map(({ directory, entry }) => `${directory.path}/${entry.name}`),
+      executable: files.map(({ entry }) => entry.kind === 'executable'),
+      counts,
+      digests: digests.join(''),
+      places: Float64Array.from(places),
+      metadata: files.some(({ entry }) => entry.metadata) ? files.map(({ entry }) => entry.metadata) : undefined,
+    };
+
+    async function addPlace(from: LocalStore, link: Link): Promise<void> {
+      let location = from.locate(link);
+      if (!location) {
+        await from.get(link, { signal });
+        location = from.locate(link);
+      }
+      digests.push(linkDigest(link));
+      places.push(location?.segment ?? 0, location?.offset ?? 0, location?.stored ?? 0);
+    }
+  }
+
+  function received(files: readonly PendingFile[], stamps: Float64Array): void {
+    files.forEach(({ directory, slot, entry }, i) => {
+      const [mtime, ctime, inode] = stamps.subarray(i * 3, i * 3 + 3);
+      fileDone(directory, slot, entry, { size: entry.size, mtime, ctime, inode });
+      settle(directory);
+    });
+    onProgress?.(progress);
+  }
+
+  function fileDone(directory: Pending, slot: number, entry: FileEntry, stamp: FileStamp): void {
+    progress.files += 1;
+    progress.bytes += entry.size;
+    directory.entries[slot] = { ...cachedEntry(entry, stamp), link: entry.link };
+  }
+
+  function settle(directory: Pending): void {
+    directory.waiting -= 1;
+    if (directory.waiting > 0) return;
+    const { parent, slot, path, entry } = directory;
+    if (parent && entry.metadata) setDirectoryMetadata(toFsPath(path), entry.metadata);
+    const done = finish(directory);
+    if (!parent) {
+      finished = done;
+      stir();
+      return;
+    }
+    parent.entries[slot] = done;
+    settle(parent);
+  }
+
+  function finish({ path, parent, entry, entries }: Pending): CachedEntry {
+    const { link, size, files } = entry;
+    let record = NO_RECORD;
+    if (cache) {
+      // The root's own times change when it is published.
+      const stamp = parent ? stampOf(fs.lstatSync(toFsPath(path))) : UNKNOWN;
+      record = cache.add({ stamp, rules: '', entries: entries.filter((item) => item !== undefined) });
+    }
+    return { ...cachedEntry(entry, { ...UNKNOWN, size }), link, files, record };
+  }
+
+  return {
+    run,
+    async close() {
+      await pool?.close();
+    },
+  };
+}
+
+function cachedEntry({ kind, name, metadata }: Exclude<Entry, OriginEntry>, stamp: FileStamp): CachedEntry {
+  const entry: CachedEntry = { kind, name, link: '' as Link, stamp, target: '', files: 0, record: NO_RECORD };
+  if (metadata) entry.metadata = metadata;
+  return entry;
+}
+
+function stampOf({ size, mtimeMs, ctimeMs, ino }: fs.Stats): FileStamp {
+  return { size, mtime: mtimeMs, ctime: ctimeMs, inode: ino };
+}

@@ -1,0 +1,10 @@
+/** From a pool to a thread. */
+export type ToThread<Job, Answer> =
+  | { type: 'job'; id: number; job: Job }
+  | { type: 'answer'; id: number; answer: Answer };
+
+/** From a thread to its pool. A question waits for the answer of its id. */
+export type FromThread<Result, Question> =
+  | { type: 'question'; id: number; question: Question }
+  | { type: 'result'; id: number; result: Result }
+  | { type: 'failed'; id: number; error: unknown };

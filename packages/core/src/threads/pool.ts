@@ -1,0 +1,88 @@
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import type { FromThread, ToThread } from './messages.js';
+
+/** Runs jobs on threads; as many at once as `slots`, the rest in turn. */
+export interface ThreadPool<Job, Result> {
+  run(job: Job): Promise<Result>;
+  /** Jobs that can be under way before another one only waits. */
+  readonly slots: number;
+  close(): Promise<void>;
+}
+
+export interface ThreadPoolOptions<Question, Answer> {
+  /** A module that calls `serveJobs`. */
+  script: URL;
+  /** What the module gets as workerData. */
+  data: unknown;
+  /** Default: one for each processor, at most 16. */
+  threads?: number | undefined;
+  /** Jobs that a thread works on at the same time. Default 2: one at work, one waiting. */
+  jobsPerThread?: number;
+  /** Answers what a job asks. */
+  serve?: (question: Question) => Promise<Answer>;
+}
+
+export function createThreadPool<Job, Result, Question = never, Answer = never>(
+  options: ThreadPoolOptions<Question, Answer>,
+): ThreadPool<Job, Result> {
+  const { threads = Math.min(availableParallelism(), 16), jobsPerThread = 2 } = options;
+  const members = Array.from({ length: threads }, () => startThread<Job, Result, Question, Answer>(options));
+  return {
+    slots: threads * jobsPerThread,
+    run(job) {
+      const member = members.reduce((least, other) => (other.active() < least.active() ? other : least));
+      return member.run(job);
+    },
+    async close() {
+      await Promise.all(members.map((member) => member.stop()));
+    },
+  };
+}
+
+function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Question, Answer>) {
+  const { script, data, serve } = options;
+  const worker = new Worker(script, { workerData: data, stdin: false });
+  const jobs = new Map<number, PromiseWithResolvers<Result>>();
+  let nextId = 0;
+
+  function fail(error: unknown): void {
+    for (const job of jobs.values()) job.reject(error);
+    jobs.clear();
+  }
+
+  async function answer(id: number, question: Question): Promise<void> {
+    try {
+      if (!serve) throw new Error('a thread asked, and nobody answers');
+      worker.postMessage({ type: 'answer', id, answer: await serve(question) } satisfies ToThread<Job, Answer>);
+    } catch (error) {
+      fail(error);
+    }
+  }
+
+  worker.on('message', (message: FromThread<Result, Question>) => {
+    if (message.type === 'question') {
+      void answer(message.id, message.question);
+      return;
+    }
+    const job = jobs.get(message.id);
+    jobs.delete(message.id);
+    if (message.type === 'result') job?.resolve(message.result);
+    else job?.reject(message.error);
+  });
+  worker.on('error', fail);
+  worker.on('exit', (code) => fail(new Error(`a thread ended with code ${code}`)));
+
+  return {
+    active: () => jobs.size,
+    run(job: Job) {
+      const id = nextId++;
+      const result = Promise.withResolvers<Result>();
+      jobs.set(id, result);
+      worker.postMessage({ type: 'job', id, job } satisfies ToThread<Job, Answer>);
+      return result.promise;
+    },
+    stop: () => worker.terminate(),
+  };
+}
+

@@ -1,0 +1,37 @@
+import { type MessagePort, parentPort, type Transferable } from 'node:worker_threads';
+import type { FromThread, ToThread } from './messages.js';
+
+/** Puts a question to the pool; `transfer` names buffers that move with it. */
+export type Ask<Question, Answer> = (question: Question, transfer?: Transferable[]) => Promise<Answer>;
+
+/** Makes this thread work on a pool's jobs, several at a time when one waits for an answer. */
+export function serveJobs<Job, Result, Question = never, Answer = never>(
+  handle: (job: Job, ask: Ask<Question, Answer>) => Promise<Result>,
+): void {
+  const port = parentPort as MessagePort;
+  const waiting = new Map<number, (answer: Answer) => void>();
+  let nextId = 0;
+
+  const send = (message: FromThread<Result, Question>, transfer?: Transferable[]) => port.postMessage(message, transfer);
+
+  const ask: Ask<Question, Answer> = (question, transfer) => {
+    const id = nextId++;
+    const { promise, resolve } = Promise.withResolvers<Answer>();
+    waiting.set(id, resolve);
+    send({ type: 'question', id, question }, transfer);
+    return promise;
+  };
+
+  port.on('message', (message: ToThread<Job, Answer>) => {
+    const { id } = message;
+    if (message.type === 'answer') {
+      waiting.get(id)?.(message.answer);
+      waiting.delete(id);
+      return;
+    }
+    handle(message.job, ask).then(
+      (result) => send({ type: 'result', id, result }),
+      (error: unknown) => send({ type: 'failed', id, error }),
+    );
+  });
+}
