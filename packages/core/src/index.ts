@@ -9,6 +9,7 @@ export * from './format/link.js';
 export * from './format/name.js';
 export * from './format/snapshot.js';
 export * from './import/import-tree.js';
+export * from './import/stat-caches.js';
 export * from './export/export-tree.js';
 export * from './store/block-store.js';
 export * from './store/caching.js';

@@ -111,6 +111,13 @@ export function openStatCache(file: string, preserve: boolean): StatCacheReader 
   };
 }
 
+/** The root of the tree that a cache describes, or undefined for a file that is no cache. */
+export function statCacheRoot(file: string): Link | undefined {
+  const cache = openStatCache(file, false) ?? openStatCache(file, true);
+  cache?.close();
+  return cache?.root;
+}
+
 function readAt(fd: number, offset: number, length: number): Buffer {
   const buffer = Buffer.allocUnsafeSlow(length);
   const read = fs.readSync(fd, buffer, 0, length, offset);

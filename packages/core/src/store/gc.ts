@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises';
 import type { Link } from '../format/link.js';
 import { linkDigest } from '../format/link.js';
+import { pruneStatCaches } from '../import/stat-caches.js';
 import { forgetImports, history, listImports, listPins, listRefs } from './catalog.js';
 import { createFingerprintSet } from './fingerprint-set.js';
 import type { BatchedRecord, LocalStore } from './local.js';
@@ -61,6 +62,8 @@ async function collect(store: LocalStore, options: GcOptions): Promise<GcReport>
   onProgress?.({ phase: 'mark', done: 0 });
   const marked = createFingerprintSet();
   const { missing } = await mark(store, await rootsToKeep(store, options, marked), marked, { signal });
+
+  if (!dryRun) await pruneStatCaches(store.directory, (root) => marked.has(linkDigest(root)));
 
   const live = new Map<number, number>();
   const report = { kept: 0, removed: 0, reclaimed: 0, missing };

@@ -1,6 +1,7 @@
 import { open } from 'node:fs/promises';
 import { LazytreeError } from '../errors.js';
 import { digestOf, formatLink, type Link, linkDigest, makeLink, RAW } from '../format/link.js';
+import { pruneStatCaches } from '../import/stat-caches.js';
 import { findUses, type NamedRoot, type Use } from '../tree/uses.js';
 import type { BlockSource, StoreOptions } from './block-store.js';
 import { history, listImports, listPins, listRefs } from './catalog.js';
@@ -53,6 +54,7 @@ export async function verifyStore(store: LocalStore, options: VerifyOptions = {}
     if (options.repair) {
       await store.index.write({ forget: corrupt.keys(), durable: true });
       report.dropped = corrupt.size;
+      if (corrupt.size > 0) await pruneStatCaches(store.directory, () => false);
     }
     return report;
   } finally {

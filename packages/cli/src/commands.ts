@@ -1,0 +1,19 @@
+import type { Command } from './command.js';
+
+/** Commands by name, in the order of the help; each is loaded only when it is used. */
+export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
+  import: () => import('./commands/import.js'),
+  export: () => import('./commands/export.js'),
+  ls: () => import('./commands/ls.js'),
+  cat: () => import('./commands/cat.js'),
+  stat: () => import('./commands/stat.js'),
+  diff: () => import('./commands/diff.js'),
+  log: () => import('./commands/log.js'),
+  save: () => import('./commands/save.js'),
+  load: () => import('./commands/load.js'),
+  ref: () => import('./commands/ref.js'),
+  pin: () => import('./commands/pin.js'),
+  gc: () => import('./commands/gc.js'),
+  verify: () => import('./commands/verify.js'),
+  status: () => import('./commands/status.js'),
+};

@@ -1,0 +1,57 @@
+import { resolve } from 'node:path';
+import { checkRefName, formatLink, importTree, recordImport, setRef, statCacheFile } from '@lazytree/core';
+import { type Action, ExitCode } from '../command.js';
+
+export const command: Action = {
+  arguments: '<path>',
+  summary: 'store a directory and print its root',
+  options: [
+    ['--name <ref>', 'point a ref to the root, and record a snapshot'],
+    ['-m, --message <text>', 'message of the snapshot'],
+    ['--preserve', 'keep permission bits and modification times'],
+    ['--no-ignore', 'take what .lazytreeignore files leave out, too'],
+    ['--no-cache', 'read every file, even those that look unchanged'],
+  ],
+  details: 'Symlinks are stored, never followed. Sockets, pipes and devices are left out, with exit code 3.',
+  async run(context, [path], { name, message, preserve, ignore, cache }) {
+    if (typeof name === 'string') checkRefName(name);
+    const source = resolve(path);
+    await assertDirectory(source);
+    const { store } = await context.home({ create: true });
+    const progress = await context.progress('import');
+    const use = `import${preserve ? ' preserve' : ''}${ignore ? '' : ' all'}`;
+    try {
+      const result = await importTree(store, path, {
+        preserve: preserve === true,
+        ignoreFiles: ignore === true,
+        ...(cache ? { statCache: statCacheFile(store.directory, use, source) } : {}),
+        signal: context.signal,
+        onProgress: ({ files, bytes, found }) => progress.update({ files, bytes, totalFiles: found }),
+        onWarning: ({ path: where, message: what }) => context.warn(`${where}: ${what}`),
+      });
+      const { root, size, files, read, added, warnings } = result;
+      await recordImport(store, root, source);
+      const ref = typeof name === 'string' ? await setRef(store, { name, root, source, message: String(message ?? '') }) : undefined;
+      const cid = formatLink(root);
+      return {
+        data: { root: cid, size, files, read, added, warnings, ...(ref ? { ref: ref.name, sequence: ref.sequence } : {}) },
+        text: `${cid}\n`,
+        exitCode: warnings.length > 0 ? ExitCode.partly : ExitCode.done,
+      };
+    } finally {
+      progress.stop();
+    }
+  },
+};
+
+/** A wrong path must not leave a new home behind. */
+async function assertDirectory(path: string): Promise<void> {
+  const { LazytreeError, fromSystemError, toFsPath } = await import('@lazytree/core');
+  const { stat } = await import('node:fs/promises');
+  const found = await stat(toFsPath(path)).catch((error: unknown) => {
+    throw fromSystemError(error, `importing '${path}'`);
+  });
+  if (!found.isDirectory()) {
+    throw new LazytreeError('USAGE', `'${path}' is not a directory`, { hint: 'import the directory that it is in' });
+  }
+}

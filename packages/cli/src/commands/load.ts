@@ -1,0 +1,28 @@
+import { formatLink, loadCar, loadImage, recordImport, setRef } from '@lazytree/core';
+import { resolve } from 'node:path';
+import type { Action } from '../command.js';
+
+export const command: Action = {
+  arguments: '<file>',
+  summary: 'store what an image or a CAR holds, and print its root',
+  options: [['--name <ref>', 'point a ref to the root, and record a snapshot']],
+  async run(context, [file], { name }) {
+    const { store } = await context.home({ create: true });
+    const progress = await context.progress('load');
+    try {
+      const options = {
+        signal: context.signal,
+        onProgress: (state: { files: number; bytes: number }) => progress.update(state),
+      };
+      const result = await (file.endsWith('.car') ? loadCar : loadImage)(store, file, options);
+      const source = resolve(file);
+      for (const root of result.roots) await recordImport(store, root, source);
+      const [root] = result.roots;
+      if (typeof name === 'string') await setRef(store, { name, root, source });
+      const roots = result.roots.map(formatLink);
+      return { data: { ...result, root: roots[0], roots }, text: roots.map((cid) => `${cid}\n`).join('') };
+    } finally {
+      progress.stop();
+    }
+  },
+};

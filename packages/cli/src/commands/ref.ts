@@ -1,0 +1,61 @@
+import { asDirectory, formatLink, getRef, LazytreeError, listRefs, type Ref, removeRef, setRef } from '@lazytree/core';
+import type { Action } from '../command.js';
+import { openTree } from '../open-tree.js';
+import { table } from '../output.js';
+
+const set: Action = {
+  arguments: '<name> <tree>',
+  summary: 'point a ref to a tree, and record a snapshot',
+  options: [['-m, --message <text>', 'message of the snapshot']],
+  async run(context, [name, spec], { message }) {
+    const tree = await openTree(context, spec);
+    const { store } = await context.home({ create: false });
+    const { link } = asDirectory(tree.entry, spec);
+    const ref = await setRef(store, { name, root: link, source: spec, message: String(message ?? '') });
+    return { data: refJson(ref), text: `${formatLink(ref.root)}\n` };
+  },
+};
+
+const get: Action = {
+  arguments: '<name>',
+  summary: 'print the root that a ref points to',
+  async run(context, [name]) {
+    const { store } = await context.home({ create: false });
+    const ref = getRef(store, name);
+    if (!ref) throw new LazytreeError('NOT_FOUND', `there is no ref '${name}'`);
+    return { data: refJson(ref), text: `${formatLink(ref.root)}\n` };
+  },
+};
+
+const list: Action = {
+  arguments: '',
+  summary: 'list the refs',
+  async run(context) {
+    const { store } = await context.home({ create: false });
+    const refs = await listRefs(store);
+    const rows = refs.map(({ name, root, time }) => [name, formatLink(root), new Date(time).toISOString()]);
+    return { data: { refs: refs.map(refJson) }, text: table(rows) };
+  },
+};
+
+const rm: Action = {
+  arguments: '<name>',
+  summary: 'remove a ref; its blocks stay until gc',
+  async run(context, [name]) {
+    const { store } = await context.home({ create: false });
+    await removeRef(store, name);
+    return { data: { removed: name } };
+  },
+};
+
+function refJson({ name, root, snapshot, sequence, time }: Ref): Record<string, unknown> {
+  return {
+    name,
+    root: formatLink(root),
+    snapshot: formatLink(snapshot),
+    sequence,
+    time: new Date(time).toISOString(),
+  };
+}
+
+export const command = { summary: 'name trees', actions: { set, get, list, rm } };

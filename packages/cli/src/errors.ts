@@ -1,0 +1,40 @@
+import { EXIT_CODES, ExitCode } from './command.js';
+
+interface Reported {
+  code?: unknown;
+  message?: unknown;
+  hint?: unknown;
+  exitCode?: unknown;
+}
+
+/** By the error's own code, so that the engine need not be loaded to know. */
+export function exitCodeOf(error: unknown): number {
+  const { code, exitCode } = error as Reported;
+  if (isCommanderError(error)) return exitCode === 0 ? ExitCode.done : ExitCode.usage;
+  if (typeof code === 'string' && code in EXIT_CODES) return EXIT_CODES[code as keyof typeof EXIT_CODES];
+  return ExitCode.failed;
+}
+
+/** One line on stderr: what went wrong, where, and what to do about it. */
+export function reportError(error: unknown, json: boolean): void {
+  const { message, hint, code, exitCode } = error as Reported;
+  if (isCommanderError(error) && exitCode === 0) return;
+  const text = oneLine(String(message ?? error).replace(/^error: /, ''));
+  const advice = typeof hint === 'string' ? oneLine(hint) : undefined;
+  if (json) {
+    const report = { code: isCommanderError(error) ? 'USAGE' : (code ?? 'FAILED'), message: text, hint: advice };
+    process.stderr.write(`${JSON.stringify({ error: report })}\n`);
+  } else process.stderr.write(`lazytree: ${text}${advice ? ` (${advice})` : ''}\n`);
+  if (process.env.LAZYTREE_DEBUG) console.error(error);
+}
+
+function isCommanderError(error: unknown): boolean {
+  const { code } = error as Reported;
+  return typeof code === 'string' && code.startsWith('commander.');
+}
+
+/** Names come from anywhere: what would break the line or drive the terminal is escaped. */
+export function oneLine(text: string): string {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not get through
+  return text.replace(/[\x00-\x1f\x7f-\x9f\ud800-\udfff]/gu, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}

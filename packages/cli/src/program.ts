@@ -1,0 +1,54 @@
+import { Command as Program } from 'commander';
+import type { Action, Command, Options } from './command.js';
+import { VERSION } from './version.js';
+
+type Loaders = Record<string, () => Promise<{ command: Command }>>;
+type Execute = (action: Action, values: string[], options: Options) => Promise<void>;
+
+const TREES = `
+TREE is a root CID, the name of a ref, or image:FILE, each with an optional /path below it.
+State is kept in $LAZYTREE_HOME (default: lazytree in the XDG data directory).
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 not found, 5 corrupt, 6 store locked,
+7 network or peer, 8 refused, 130 interrupted.`;
+
+/** The command line, with only the command that `args` name in it, or with all of them for help. */
+export async function buildProgram(loaders: Loaders, args: readonly string[], execute: Execute): Promise<Program> {
+  const program = new Program('lazytree')
+    .description('Content-addressed trees: import, compare, export and share directories by their root hash.')
+    .version(VERSION, '-V, --version', 'print the version')
+    .option('--json', 'print one JSON document')
+    .helpOption('-h, --help', 'print this help')
+    .helpCommand('help [command]', 'print the help of a command')
+    .addHelpText('after', TREES)
+    .showSuggestionAfterError()
+    .configureOutput({ writeErr: () => undefined })
+    .exitOverride();
+  const named = args.find((arg) => !arg.startsWith('-'));
+  const wanted = named !== undefined && named in loaders ? [named] : Object.keys(loaders);
+  for (const name of wanted) addCommand(program, name, (await loaders[name]()).command, execute);
+  return program;
+}
+
+function addCommand(program: Program, name: string, command: Command, execute: Execute): void {
+  if (!('actions' in command)) {
+    addAction(program, name, command, execute);
+    return;
+  }
+  const group = program.command(name).description(command.summary).exitOverride();
+  for (const [action, definition] of Object.entries(command.actions)) addAction(group, action, definition, execute);
+}
+
+function addAction(parent: Program, name: string, action: Action, execute: Execute): void {
+  const command = parent
+    .command(`${name} ${action.arguments}`.trim())
+    .description(action.summary)
+    .option('--json', 'print one JSON document')
+    .exitOverride();
+  for (const [flags, description] of action.options ?? []) command.option(flags, description);
+  if (action.details) command.addHelpText('after', `\n${action.details}`);
+  command.action((...values: unknown[]) => {
+    const args = values.slice(0, -2).filter((value) => value !== undefined);
+    return execute(action, args as string[], values.at(-2) as Options);
+  });
+}

@@ -1,0 +1,94 @@
+import { statSync } from 'node:fs';
+import {
+  type BlockSource,
+  type Entry,
+  getRef,
+  LazytreeError,
+  type Link,
+  openImage,
+  parseLink,
+  type Ref,
+  resolvePath,
+  type StoreOptions,
+} from '@lazytree/core';
+import type { Home } from './home.js';
+
+/** What a TREE on the command line stands for: a root, and a path below it. */
+export interface ResolvedTree {
+  /** Where its blocks are. */
+  store: BlockSource;
+  root: Link;
+  /** Relative to the root; empty for the root itself. */
+  path: string;
+  entry: Entry;
+  ref?: Ref;
+  /** Releases what was opened for this tree alone. */
+  close(): Promise<void>;
+}
+
+const IMAGE = 'image:';
+const NOT_HERE = 'import it, or load an image that has it';
+
+/** `ROOT[/path]`, `REF[/path]` or `image:FILE[/path]`. A path's leading and trailing slashes do not matter. */
+export function isImageSpec(text: string): boolean {
+  return text.startsWith(IMAGE);
+}
+
+/**
+ * @param home may be absent for an image
+ * @throws LazytreeError NOT_FOUND, USAGE (a CID that is none)
+ */
+export async function resolveTree(
+  home: Home | undefined,
+  text: string,
+  options?: StoreOptions,
+): Promise<ResolvedTree> {
+  if (isImageSpec(text)) return resolveImage(text.slice(IMAGE.length), options);
+  const slash = text.indexOf('/');
+  const head = slash < 0 ? text : text.slice(0, slash);
+  const path = slash < 0 ? '' : trimSlashes(text.slice(slash));
+  if (!home) throw new LazytreeError('NOT_FOUND', `there is no store, and so no '${head}'`);
+  const { store } = home;
+  const ref = head === '' ? undefined : getRef(store, head);
+  const root = ref?.root ?? parseRoot(head);
+  if (!(await store.has(root, options))) {
+    throw new LazytreeError('NOT_FOUND', `the root ${head} is not in the store ${store.directory}`, { hint: NOT_HERE });
+  }
+  const entry = await resolvePath(store, root, path, options);
+  return { store, root, path, entry, ...(ref ? { ref } : {}), async close() {} };
+}
+
+function parseRoot(text: string): Link {
+  try {
+    return parseLink(text);
+  } catch (error) {
+    if (/^(b[a-z2-7]{30,}|Qm[1-9A-HJ-NP-Za-km-z]{30,}|z[1-9A-HJ-NP-Za-km-z]{40,})$/i.test(text)) throw error;
+    throw new LazytreeError('NOT_FOUND', `there is no ref '${text}', and it is not a CID`, {
+      hint: 'list the refs with `lazytree ref list`',
+      cause: error,
+    });
+  }
+}
+
+/** The longest beginning of `text` that is a file is the image, the rest a path in it. */
+async function resolveImage(text: string, options?: StoreOptions): Promise<ResolvedTree> {
+  for (let end = text.length; end > 0; end = text.lastIndexOf('/', end - 1)) {
+    const file = text.slice(0, end);
+    if (!statSync(file, { throwIfNoEntry: false })?.isFile()) continue;
+    const image = await openImage(file);
+    try {
+      const [root] = image.roots;
+      const path = trimSlashes(text.slice(end));
+      const entry = await resolvePath(image, root, path, options);
+      return { store: image, root, path, entry, close: () => image.close() };
+    } catch (error) {
+      await image.close();
+      throw error;
+    }
+  }
+  throw new LazytreeError('NOT_FOUND', `there is no image '${text}'`);
+}
+
+function trimSlashes(path: string): string {
+  return path.replace(/^\/+|\/+$/g, '');
+}
