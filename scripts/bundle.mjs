@@ -24,7 +24,9 @@ await build({
   external: ['classic-level', 'snappy', 'koffi'],
   chunkNames: '[name]-[hash]',
   // CommonJS dependencies call require for node's own modules.
-  banner: { js: "import { createRequire as createBundleRequire } from 'node:module'; const require = createBundleRequire(import.meta.url);" },
+  banner: {
+    js: "import { createRequire as createBundleRequire } from 'node:module'; const require = createBundleRequire(import.meta.url);",
+  },
   legalComments: 'linked',
   logLevel: 'warning',
 });

@@ -22,7 +22,11 @@ export function reportError(error: unknown, json: boolean): void {
   const text = oneLine(String(message ?? error).replace(/^error: /, ''));
   const advice = typeof hint === 'string' ? oneLine(hint) : undefined;
   if (json) {
-    const report = { code: isCommanderError(error) ? 'USAGE' : (code ?? 'FAILED'), message: text, hint: advice };
+    const report = {
+      code: isCommanderError(error) ? 'USAGE' : (code ?? 'FAILED'),
+      message: text,
+      hint: advice,
+    };
     process.stderr.write(`${JSON.stringify({ error: report })}\n`);
   } else process.stderr.write(`lazytree: ${text}${advice ? ` (${advice})` : ''}\n`);
   if (process.env.LAZYTREE_DEBUG) console.error(error);
@@ -35,6 +39,5 @@ function isCommanderError(error: unknown): boolean {
 
 /** Names come from anywhere: what would break the line or drive the terminal is escaped. */
 export function oneLine(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what must not get through
-  return text.replace(/[\x00-\x1f\x7f-\x9f\ud800-\udfff]/gu, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return text.replace(/[\p{Cc}\p{Cs}]/gu, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

@@ -1,7 +1,9 @@
 import { once } from 'node:events';
 
 /** Writes to stdout at the pace of whoever reads it. A reader that has gone is no error: nobody is left to tell. */
-export async function writeOut(text: string | Uint8Array | AsyncIterable<Uint8Array | string>): Promise<void> {
+export async function writeOut(
+  text: string | Uint8Array | AsyncIterable<Uint8Array | string>,
+): Promise<void> {
   const { stdout } = process;
   let gone = false;
   let failure: NodeJS.ErrnoException | undefined;
@@ -57,7 +59,9 @@ export function table(rows: readonly (readonly string[])[]): string {
     });
   }
   return rows
-    .map((row) => `${row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i]))).join('  ')}\n`)
+    .map(
+      (row) => `${row.map((cell, i) => (i === row.length - 1 ? cell : cell.padEnd(widths[i]))).join('  ')}\n`,
+    )
     .join('');
 }
 

@@ -13,7 +13,11 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 not found, 5 corrupt, 6 
 7 network or peer, 8 refused, 130 interrupted.`;
 
 /** The command line, with only the command that `args` name in it, or with all of them for help. */
-export async function buildProgram(loaders: Loaders, args: readonly string[], execute: Execute): Promise<Program> {
+export async function buildProgram(
+  loaders: Loaders,
+  args: readonly string[],
+  execute: Execute,
+): Promise<Program> {
   const program = new Program('lazytree')
     .description('Content-addressed trees: import, compare, export and share directories by their root hash.')
     .version(VERSION, '-V, --version', 'print the version')
@@ -36,7 +40,8 @@ function addCommand(program: Program, name: string, command: Command, execute: E
     return;
   }
   const group = program.command(name).description(command.summary).exitOverride();
-  for (const [action, definition] of Object.entries(command.actions)) addAction(group, action, definition, execute);
+  for (const [action, definition] of Object.entries(command.actions))
+    addAction(group, action, definition, execute);
 }
 
 function addAction(parent: Program, name: string, action: Action, execute: Execute): void {

@@ -2,8 +2,8 @@ import { type Action, type Context, ExitCode, type Output } from './command.js';
 import { COMMANDS } from './commands.js';
 import { createContext } from './context.js';
 import { exitCodeOf, reportError } from './errors.js';
-import { writeOut } from './output.js';
 import { exactArguments } from './exact-arguments.js';
+import { writeOut } from './output.js';
 import { buildProgram } from './program.js';
 import { VERSION } from './version.js';
 

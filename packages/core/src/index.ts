@@ -1,4 +1,6 @@
 export * from './errors.js';
+export * from './export/export-tree.js';
+export * from './export/options.js';
 export * from './format/cbor.js';
 export * from './format/chunker.js';
 export * from './format/directory-node.js';
@@ -10,7 +12,6 @@ export * from './format/name.js';
 export * from './format/snapshot.js';
 export * from './import/import-tree.js';
 export * from './import/stat-caches.js';
-export * from './export/export-tree.js';
 export * from './store/block-store.js';
 export * from './store/caching.js';
 export * from './store/catalog.js';

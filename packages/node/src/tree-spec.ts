@@ -52,7 +52,9 @@ export async function resolveTree(
   const ref = head === '' ? undefined : getRef(store, head);
   const root = ref?.root ?? parseRoot(head);
   if (!(await store.has(root, options))) {
-    throw new LazytreeError('NOT_FOUND', `the root ${head} is not in the store ${store.directory}`, { hint: NOT_HERE });
+    throw new LazytreeError('NOT_FOUND', `the root ${head} is not in the store ${store.directory}`, {
+      hint: NOT_HERE,
+    });
   }
   const entry = await resolvePath(store, root, path, options);
   return { store, root, path, entry, ...(ref ? { ref } : {}), async close() {} };

@@ -16,14 +16,22 @@ export const command: Action = {
     if (context.json) {
       const parts: Uint8Array[] = [];
       for await (const bytes of content(context, tree, entry)) parts.push(bytes);
-      const data = { cid: formatLink(entry.link), size: entry.size, base64: Buffer.concat(parts).toString('base64') };
+      const data = {
+        cid: formatLink(entry.link),
+        size: entry.size,
+        base64: Buffer.concat(parts).toString('base64'),
+      };
       return { data };
     }
     return { data: undefined, text: content(context, tree, entry) };
   },
 };
 
-async function* content({ signal }: Context, tree: ResolvedTree, entry: FileEntry): AsyncGenerator<Uint8Array> {
+async function* content(
+  { signal }: Context,
+  tree: ResolvedTree,
+  entry: FileEntry,
+): AsyncGenerator<Uint8Array> {
   try {
     yield* readFile(tree.store, entry, { signal });
   } finally {

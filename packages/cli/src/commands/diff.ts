@@ -1,6 +1,5 @@
-import { asDirectory, type Change, diffTrees, formatLink } from '@lazytree/core';
+import { asDirectory, type Change, diffTrees, formatLink, router } from '@lazytree/core';
 import { isImageSpec, type ResolvedTree } from '@lazytree/node';
-import { router } from '@lazytree/core';
 import type { Action, Context } from '../command.js';
 import { entryJson } from '../entry-json.js';
 import { openTree } from '../open-tree.js';

@@ -1,5 +1,12 @@
 import { resolve } from 'node:path';
-import { asDirectory, exportTree, formatLink, LazytreeError, type LocalStore, statCacheFile } from '@lazytree/core';
+import {
+  asDirectory,
+  exportTree,
+  formatLink,
+  LazytreeError,
+  type LocalStore,
+  statCacheFile,
+} from '@lazytree/core';
 import { isImageSpec } from '@lazytree/node';
 import { type Action, ExitCode } from '../command.js';
 import { openTree } from '../open-tree.js';

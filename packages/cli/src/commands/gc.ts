@@ -22,7 +22,10 @@ export const command: Action = {
       const { kept, removed, reclaimed, missing } = report;
       const verb = dryRun ? 'would remove' : 'removed';
       const note = missing > 0 ? `, ${missing} reachable blocks are not here` : '';
-      return { data: report, text: `${verb} ${removed} blocks (${formatBytes(reclaimed)}), kept ${kept}${note}\n` };
+      return {
+        data: report,
+        text: `${verb} ${removed} blocks (${formatBytes(reclaimed)}), kept ${kept}${note}\n`,
+      };
     } finally {
       progress.stop();
     }

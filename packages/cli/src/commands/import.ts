@@ -31,10 +31,21 @@ export const command: Action = {
       });
       const { root, size, files, read, added, warnings } = result;
       await recordImport(store, root, source);
-      const ref = typeof name === 'string' ? await setRef(store, { name, root, source, message: String(message ?? '') }) : undefined;
+      const ref =
+        typeof name === 'string'
+          ? await setRef(store, { name, root, source, message: String(message ?? '') })
+          : undefined;
       const cid = formatLink(root);
       return {
-        data: { root: cid, size, files, read, added, warnings, ...(ref ? { ref: ref.name, sequence: ref.sequence } : {}) },
+        data: {
+          root: cid,
+          size,
+          files,
+          read,
+          added,
+          warnings,
+          ...(ref ? { ref: ref.name, sequence: ref.sequence } : {}),
+        },
         text: `${cid}\n`,
         exitCode: warnings.length > 0 ? ExitCode.partly : ExitCode.done,
       };
@@ -52,6 +63,8 @@ async function assertDirectory(path: string): Promise<void> {
     throw fromSystemError(error, `importing '${path}'`);
   });
   if (!found.isDirectory()) {
-    throw new LazytreeError('USAGE', `'${path}' is not a directory`, { hint: 'import the directory that it is in' });
+    throw new LazytreeError('USAGE', `'${path}' is not a directory`, {
+      hint: 'import the directory that it is in',
+    });
   }
 }

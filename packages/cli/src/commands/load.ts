@@ -1,5 +1,5 @@
-import { formatLink, loadCar, loadImage, recordImport, setRef } from '@lazytree/core';
 import { resolve } from 'node:path';
+import { formatLink, loadCar, loadImage, recordImport, setRef } from '@lazytree/core';
 import type { Action } from '../command.js';
 
 export const command: Action = {

@@ -17,11 +17,15 @@ export const command: Action = {
     const tree = await openTree(context, spec);
     if (context.json) {
       const entries: Record<string, unknown>[] = [];
-      for await (const { path, entry } of entriesOf(context, tree, recursive === true)) entries.push(pathJson(path, entry));
+      for await (const { path, entry } of entriesOf(context, tree, recursive === true))
+        entries.push(pathJson(path, entry));
       await tree.close();
       return { data: { root: formatLink(tree.root), path: tree.path, entries } };
     }
-    return { data: undefined, text: batched(lines(context, tree, { long: long === true, recursive: recursive === true })) };
+    return {
+      data: undefined,
+      text: batched(lines(context, tree, { long: long === true, recursive: recursive === true })),
+    };
   },
 };
 
@@ -32,7 +36,9 @@ async function* entriesOf(
 ): AsyncGenerator<WalkedEntry> {
   if (entry.kind !== 'directory') yield { path: path.split('/').at(-1) ?? '', entry };
   else if (recursive) yield* walkTree(store, entry.link, { signal });
-  else for (const item of await listDirectory(store, entry.link, { signal })) yield { path: item.name, entry: item };
+  else
+    for (const item of await listDirectory(store, entry.link, { signal }))
+      yield { path: item.name, entry: item };
 }
 
 async function* lines(

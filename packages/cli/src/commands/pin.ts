@@ -9,7 +9,8 @@ const add: Action = {
   async run(context, [spec]) {
     const tree = await openTree(context, spec);
     const { entry } = tree;
-    if (!('link' in entry)) throw new LazytreeError('USAGE', `'${spec}' is a ${entry.kind}, which has no CID to pin`);
+    if (!('link' in entry))
+      throw new LazytreeError('USAGE', `'${spec}' is a ${entry.kind}, which has no CID to pin`);
     const { store } = await context.home({ create: false });
     await addPin(store, entry.link);
     const root = formatLink(entry.link);
@@ -29,7 +30,8 @@ const rm: Action = {
 
     async function linkOf() {
       const { entry } = await openTree(context, spec);
-      if (!('link' in entry)) throw new LazytreeError('USAGE', `'${spec}' is a ${entry.kind}, which has no CID`);
+      if (!('link' in entry))
+        throw new LazytreeError('USAGE', `'${spec}' is a ${entry.kind}, which has no CID`);
       return entry.link;
     }
   },

@@ -1,4 +1,13 @@
-import { asDirectory, formatLink, getRef, LazytreeError, listRefs, type Ref, removeRef, setRef } from '@lazytree/core';
+import {
+  asDirectory,
+  formatLink,
+  getRef,
+  LazytreeError,
+  listRefs,
+  type Ref,
+  removeRef,
+  setRef,
+} from '@lazytree/core';
 import type { Action } from '../command.js';
 import { openTree } from '../open-tree.js';
 import { table } from '../output.js';

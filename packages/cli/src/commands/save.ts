@@ -5,7 +5,7 @@ import { openTree } from '../open-tree.js';
 export const command: Action = {
   arguments: '<tree> <file>',
   summary: 'write a tree to one file: an image, or a CAR when the name ends in .car',
-  options: [['--compression <kind>', 'of an image: snappy or zstd', ]],
+  options: [['--compression <kind>', 'of an image: snappy or zstd']],
   async run(context, [spec, file], { compression = 'snappy' }) {
     if (compression !== 'snappy' && compression !== 'zstd') {
       throw new LazytreeError('USAGE', `--compression is snappy or zstd, not '${compression}'`);

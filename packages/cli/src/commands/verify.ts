@@ -8,7 +8,9 @@ import { formatBytes } from '../output.js';
 export const command: Action = {
   arguments: '[tree]',
   summary: 'read and hash every block, of the store or of one tree',
-  options: [['--repair', 'drop corrupt blocks, so that the next import brings them again; rebuild a broken index']],
+  options: [
+    ['--repair', 'drop corrupt blocks, so that the next import brings them again; rebuild a broken index'],
+  ],
   details: 'Exit code 5 when anything is corrupt or missing, with the paths that need it.',
   async run(context, [spec], { repair }) {
     const recovered = repair ? await repairIndex(context) : 0;

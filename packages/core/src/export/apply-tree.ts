@@ -14,11 +14,11 @@ import { createMemoryStore } from '../store/memory.js';
 import { router } from '../store/router.js';
 import { type Change, diffTrees } from '../tree/diff.js';
 import { readFile } from '../tree/file.js';
-import type { ExportOptions, ExportResult } from './export-tree.js';
 import { setDirectoryMetadata, setMetadata } from './metadata.js';
+import type { ExportOptions, ExportResult } from './options.js';
 import { hasMetadata } from './populate.js';
-import { createFile, writeFully } from './write-files.js';
 import { attempt, writeError } from './write-error.js';
+import { createFile, writeFully } from './write-files.js';
 
 export interface ApplyOptions extends ExportOptions {
   /** Delete what the tree does not have. */
@@ -231,5 +231,3 @@ function setExecutable(path: string, executable: boolean): void {
   const allowed = 0o111 & ~process.umask();
   fs.chmodSync(fsPath, executable ? (mode & 0o7777) | allowed : mode & 0o7777 & ~0o111);
 }
-
-

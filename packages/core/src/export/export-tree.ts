@@ -8,39 +8,8 @@ import type { BlockSource } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { rootEntry } from '../tree/path.js';
 import { applyTree } from './apply-tree.js';
+import type { ExportOptions, ExportResult } from './options.js';
 import { populate } from './populate.js';
-
-export interface ExportOptions {
-  /**
-   * What to do with a directory that is not empty. `refuse`, the default; `force`: write the tree over what is
-   * there, leaving what the tree does not have; `update`: make it equal to the tree, touching only what differs.
-   */
-  existing?: 'refuse' | 'force' | 'update';
-  /** Where to remember what was written, so that an update reads only what has changed. */
-  statCache?: string;
-  threads?: number;
-  signal?: AbortSignal;
-  onProgress?: (progress: ExportProgress) => void;
-}
-
-export interface ExportProgress {
-  files: number;
-  bytes: number;
-  /** Of the whole tree, or of what has to be written once that is known. */
-  totalFiles: number;
-  totalBytes: number;
-}
-
-export interface ExportResult {
-  root: Link;
-  /** Files and bytes that were written. */
-  files: number;
-  bytes: number;
-  /** Entries that were deleted. */
-  removed: number;
-  /** Unresolved origin entries, which are not written. */
-  origins: string[];
-}
 
 const PARTIAL = '.lazytree-partial-';
 
@@ -90,8 +59,14 @@ function realTarget(target: string): string {
 /** An update would delete the store that it reads from. */
 function refuseStore(store: BlockSource, directory: string): void {
   const home = 'directory' in store ? (store as LocalStore).directory : undefined;
-  if (home === undefined || !(`${home}/`.startsWith(`${directory}/`) || `${directory}/`.startsWith(`${home}/`))) return;
-  throw new LazytreeError('REFUSED', `'${directory}' holds the store, or lies in it`, { hint: 'export elsewhere' });
+  if (
+    home === undefined ||
+    !(`${home}/`.startsWith(`${directory}/`) || `${directory}/`.startsWith(`${home}/`))
+  )
+    return;
+  throw new LazytreeError('REFUSED', `'${directory}' holds the store, or lies in it`, {
+    hint: 'export elsewhere',
+  });
 }
 
 type TargetState = 'absent' | 'empty' | 'filled' | 'resumed';
@@ -131,7 +106,8 @@ async function exportFresh(
   state: 'absent' | 'empty',
   options: ExportOptions,
 ): Promise<ExportResult> {
-  const staging = state === 'absent' ? siblingStaging(directory) : join(directory, PARTIAL + formatLink(root));
+  const staging =
+    state === 'absent' ? siblingStaging(directory) : join(directory, PARTIAL + formatLink(root));
   try {
     fs.mkdirSync(staging, { mode: 0o700 });
     const publish = () => {
@@ -158,4 +134,3 @@ function moveUp(staging: string, directory: string): void {
   }
   fs.rmdirSync(staging);
 }
-

@@ -11,7 +11,9 @@ let utimensat: Utimensat | undefined;
 
 function loadUtimensat(): Utimensat {
   const koffi = createRequire(import.meta.url)('koffi');
-  return koffi.load(null).func('int utimensat(int directory, const void *path, const void *times, int flags)');
+  return koffi
+    .load(null)
+    .func('int utimensat(int directory, const void *path, const void *times, int flags)');
 }
 
 /** Sets permission bits (not for a symlink, which has none) and modification time, to the nanosecond. */

@@ -1,8 +1,14 @@
 import fs from 'node:fs';
 import { LazytreeError } from '../errors.js';
-import { type DirectoryEntry, type Entry, type FileEntry, isFile, type OriginEntry } from '../format/entry.js';
-import { type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
+import {
+  type DirectoryEntry,
+  type Entry,
+  type FileEntry,
+  isFile,
+  type OriginEntry,
+} from '../format/entry.js';
 import { MAX_TREE_DEPTH } from '../format/limits.js';
+import { type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
 import { toFsPath } from '../format/name.js';
 import {
   type CachedEntry,
@@ -16,10 +22,10 @@ import type { LocalStore } from '../store/local.js';
 import { listDirectory, readDirectory } from '../tree/directory.js';
 import { fileChunks, readFile } from '../tree/file.js';
 import { rootEntry } from '../tree/path.js';
-import type { ExportOptions, ExportResult } from './export-tree.js';
 import { setDirectoryMetadata, setMetadata } from './metadata.js';
-import { createFile, PLACE, type WriteJob, writeFully } from './write-files.js';
+import type { ExportOptions, ExportResult } from './options.js';
 import { attempt } from './write-error.js';
+import { createFile, type WriteJob, writeFully } from './write-files.js';
 import { createLocalWriter, createWritePool, type WritePool } from './write-pool.js';
 
 export interface PopulateOptions extends ExportOptions {
@@ -204,7 +210,8 @@ function createPopulator(
     const path = `${directory.path}/${entry.name}`;
     const fd = attempt(path, () => createFile(path, entry.kind === 'executable'));
     try {
-      for await (const bytes of readFile(store, entry, { signal })) attempt(path, () => writeFully(fd, bytes));
+      for await (const bytes of readFile(store, entry, { signal }))
+        attempt(path, () => writeFully(fd, bytes));
       if (entry.metadata) setMetadata(toFsPath(path), entry.metadata, fd);
       const { mtimeMs, ctimeMs, ino } = fs.fstatSync(fd);
       fileDone(directory, slot, entry, { size: entry.size, mtime: mtimeMs, ctime: ctimeMs, inode: ino });
@@ -253,7 +260,9 @@ function createPopulator(
       counts,
       digests: digests.join(''),
       places: Float64Array.from(places),
-      metadata: files.some(({ entry }) => entry.metadata) ? files.map(({ entry }) => entry.metadata) : undefined,
+      metadata: files.some(({ entry }) => entry.metadata)
+        ? files.map(({ entry }) => entry.metadata)
+        : undefined,
     };
 
     async function addPlace(from: LocalStore, link: Link): Promise<void> {

@@ -3,7 +3,13 @@ import { CorruptBlockError, LazytreeError } from '../errors.js';
 import type { Metadata } from '../format/entry.js';
 import { formatLink, linkDigest, makeLink, RAW } from '../format/link.js';
 import { toFsPath } from '../format/name.js';
-import { RECORD_HEADER, type RecordHeader, readRecordHeader, recordContent, recordProblem } from '../store/record.js';
+import {
+  RECORD_HEADER,
+  type RecordHeader,
+  readRecordHeader,
+  recordContent,
+  recordProblem,
+} from '../store/record.js';
 import { setMetadata } from './metadata.js';
 
 /** Files to write from the records of segment files, column by column so that they travel between threads. */
@@ -55,7 +61,8 @@ export function createFileWriter(segmentPath: (segment: number) => string) {
 
   /** A record's bytes; where records are read one after another, many with one system call. */
   function readRecord(segment: number, offset: number, length: number): Buffer {
-    const inside = segment === windowSegment && offset >= windowStart && offset + length <= windowStart + windowLength;
+    const inside =
+      segment === windowSegment && offset >= windowStart && offset + length <= windowStart + windowLength;
     if (!inside) {
       const sequential = segment === windowSegment && offset >= lastEnd && offset - lastEnd < WINDOW / 4;
       const want = sequential || windowSegment < 0 ? WINDOW : length;
@@ -140,7 +147,8 @@ export function writeFully(fd: number, bytes: Uint8Array): void {
 
 /** Threads hand errors over as plain objects with a code: enough to be raised again on the other side. */
 function describe(error: unknown, path: string): unknown {
-  if (error instanceof LazytreeError) return { code: error.code, message: error.message, hint: error.hint, path };
+  if (error instanceof LazytreeError)
+    return { code: error.code, message: error.message, hint: error.hint, path };
   const { code, message } = error as NodeJS.ErrnoException;
   return { code, message, path };
 }

@@ -27,8 +27,14 @@ async function rethrow<T>(task: () => Promise<T>): Promise<T> {
     return await task();
   } catch (error) {
     if (error instanceof Error) throw error;
-    const { code, message, hint, path } = error as { code?: string; message: string; hint?: string; path: string };
-    if (code === 'CORRUPT') throw new LazytreeError(code as ErrorCode, `'${path}': ${message}`, { ...(hint ? { hint } : {}) });
+    const { code, message, hint, path } = error as {
+      code?: string;
+      message: string;
+      hint?: string;
+      path: string;
+    };
+    if (code === 'CORRUPT')
+      throw new LazytreeError(code as ErrorCode, `'${path}': ${message}`, { ...(hint ? { hint } : {}) });
     throw writeError(Object.assign(new Error(message), { code }), path);
   }
 }

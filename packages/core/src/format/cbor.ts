@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { InvalidNodeError } from '../errors.js';
-import { DAG_CBOR, DIGEST_BYTES, type Link, makeLink, RAW } from './link.js';
 import { MAX_BLOCK_BYTES } from './limits.js';
+import { DAG_CBOR, DIGEST_BYTES, type Link, makeLink, RAW } from './link.js';
 import { nameFromBytes, nameToBytes } from './name.js';
 
 /**
@@ -221,7 +221,8 @@ export function createCborReader(input: Uint8Array): CborReader {
     },
     link() {
       need(LINK_BYTES);
-      if (buffer.readUInt32BE(at) !== 0xd82a5825 || buffer.readUInt16BE(at + 4) !== 0x0001) fail('expected a link');
+      if (buffer.readUInt32BE(at) !== 0xd82a5825 || buffer.readUInt16BE(at + 4) !== 0x0001)
+        fail('expected a link');
       const codec = buffer[at + 6];
       if (codec !== RAW && codec !== DAG_CBOR) fail('link with an unknown codec');
       if (buffer.readUInt16BE(at + 7) !== 0x1220) fail('link that is not sha2-256');

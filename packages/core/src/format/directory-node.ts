@@ -4,12 +4,7 @@ import { MAX_CHUNK } from './chunker.js';
 import { addTotals, type Entry, type Metadata, MODE_MASK, type Totals } from './entry.js';
 import type { EncodedNode } from './file-node.js';
 import { endsGroup, hashName, MAX_GROUP_BYTES, SINGLE_NODE_ITEMS } from './grouping.js';
-import {
-  MAX_INDEX_LEVELS,
-  MAX_NAME_BYTES,
-  MAX_ORIGIN_TEXT_BYTES,
-  MAX_TARGET_BYTES,
-} from './limits.js';
+import { MAX_INDEX_LEVELS, MAX_NAME_BYTES, MAX_ORIGIN_TEXT_BYTES, MAX_TARGET_BYTES } from './limits.js';
 import { DAG_CBOR, digestOf, type Link, linkCodec, makeLink, RAW } from './link.js';
 import { compareNames, nameProblem, nameToBytes } from './name.js';
 
@@ -342,7 +337,8 @@ function decodeOrigin(reader: CborReader, name: string): Entry {
   if (entry.driver === '') throw new InvalidNodeError(`origin '${name}' without a driver`);
   if (!reader.nothing()) entry.integrity = reader.text(MAX_ORIGIN_TEXT_BYTES);
   if (!reader.nothing()) entry.plus = directoryLink(reader);
-  if (entry.plus && entry.of === 'file') throw new InvalidNodeError(`origin file '${name}' with entries laid over it`);
+  if (entry.plus && entry.of === 'file')
+    throw new InvalidNodeError(`origin file '${name}' with entries laid over it`);
   return entry;
 }
 

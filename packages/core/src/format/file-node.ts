@@ -2,8 +2,8 @@ import { InvalidNodeError } from '../errors.js';
 import { createCborReader, createCborWriter } from './cbor.js';
 import { MAX_CHUNK } from './chunker.js';
 import { endsGroup, SINGLE_NODE_ITEMS } from './grouping.js';
-import { DAG_CBOR, digestOf, type Link, linkCodec, makeLink, RAW } from './link.js';
 import { MAX_INDEX_LEVELS } from './limits.js';
+import { DAG_CBOR, digestOf, type Link, linkCodec, makeLink, RAW } from './link.js';
 
 /** A chunk, or a file node one level down, and the content bytes under it. */
 export interface FilePart {

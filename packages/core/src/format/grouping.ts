@@ -14,7 +14,9 @@ const CUT_MASK = 1023;
 
 /** Whether a group ends after an item with this hash, the group's item and byte counts including it. */
 export function endsGroup(itemHash: number, items: number, bytes: number): boolean {
-  return (items >= MIN_GROUP && (itemHash & CUT_MASK) === 0) || items >= MAX_GROUP || bytes >= MAX_GROUP_BYTES;
+  return (
+    (items >= MIN_GROUP && (itemHash & CUT_MASK) === 0) || items >= MAX_GROUP || bytes >= MAX_GROUP_BYTES
+  );
 }
 
 /** FNV-1a over the name's bytes, finished as MurmurHash3 finishes (fmix32), so that the low bits are good. */

@@ -43,7 +43,8 @@ export function createBlockSink(store: BlockStore, signal?: AbortSignal): BlockS
     const batch = listRecords(records);
     if (local) await local.append(records, batch);
     else {
-      for (const { link, bytes } of decodeRecords(records, batch)) await store.put({ link, bytes }, { signal });
+      for (const { link, bytes } of decodeRecords(records, batch))
+        await store.put({ link, bytes }, { signal });
     }
     for (const { digest } of batch) claimed.delete(digest);
     added.blocks += batch.length;
@@ -95,7 +96,10 @@ function listRecords(records: Buffer): BatchedRecord[] {
   return batch;
 }
 
-function* decodeRecords(records: Buffer, batch: readonly BatchedRecord[]): Generator<{ link: Link; bytes: Uint8Array }> {
+function* decodeRecords(
+  records: Buffer,
+  batch: readonly BatchedRecord[],
+): Generator<{ link: Link; bytes: Uint8Array }> {
   for (const { offset } of batch) {
     const header = readRecordHeader(records, offset);
     if (header) yield { link: header.link, bytes: recordContent(records, offset, header) };

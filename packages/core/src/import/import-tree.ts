@@ -3,8 +3,8 @@ import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import { fromSystemError, LazytreeError } from '../errors.js';
 import { encodeDirectory } from '../format/directory-node.js';
 import { type Entry, type Metadata, MODE_MASK } from '../format/entry.js';
-import { LINK_LENGTH, type Link } from '../format/link.js';
 import { MAX_TREE_DEPTH } from '../format/limits.js';
+import { LINK_LENGTH, type Link } from '../format/link.js';
 import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
 import type { BlockStore } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
@@ -106,8 +106,13 @@ const NO_RECORD: RecordPlace = { offset: 0, length: 0 };
  *
  * @throws LazytreeError NOT_FOUND, REFUSED (a file that cannot be read), USAGE (not a directory), NO_SPACE
  */
-export async function importTree(store: BlockStore, path: string, options: ImportOptions = {}): Promise<ImportResult> {
-  const old = options.statCache === undefined ? undefined : openStatCache(options.statCache, options.preserve ?? false);
+export async function importTree(
+  store: BlockStore,
+  path: string,
+  options: ImportOptions = {},
+): Promise<ImportResult> {
+  const old =
+    options.statCache === undefined ? undefined : openStatCache(options.statCache, options.preserve ?? false);
   const local = 'lease' in store ? (store as LocalStore) : undefined;
   const lease = local?.lease(old ? [old.root] : []);
   try {
@@ -131,7 +136,13 @@ export interface ReadTreeOptions {
 }
 
 /** {@link importTree}, with the choice of where the blocks go. */
-export async function readTree({ path, sink, old, storeDirectory, options }: ReadTreeOptions): Promise<ImportResult> {
+export async function readTree({
+  path,
+  sink,
+  old,
+  storeDirectory,
+  options,
+}: ReadTreeOptions): Promise<ImportResult> {
   const { preserve = false } = options;
   const root = openRoot(path);
   let pool: IngestPool | undefined;
@@ -159,7 +170,9 @@ function openRoot(path: string): string {
   try {
     const root = nameFromBytes(fs.realpathSync(toFsPath(path), { encoding: 'buffer' }));
     if (!fs.lstatSync(toFsPath(root)).isDirectory()) {
-      throw new LazytreeError('USAGE', `'${path}' is not a directory`, { hint: 'import the directory that it is in' });
+      throw new LazytreeError('USAGE', `'${path}' is not a directory`, {
+        hint: 'import the directory that it is in',
+      });
     }
     return root;
   } catch (error) {
@@ -183,7 +196,7 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
   const progress = { files: 0, bytes: 0, found: 0 };
   const began = Date.now();
   let read = 0;
-  let queue: PendingFile[] = [];
+  const queue: PendingFile[] = [];
   let active = 0;
   let failure: { error: unknown } | undefined;
   let wake: (() => void) | undefined;
@@ -216,7 +229,9 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
     wake = undefined;
   }
 
-  return async function run(): Promise<ImportResult & { cacheRoot: Parameters<StatCacheWriter['commit']>[0] }> {
+  return async function run(): Promise<
+    ImportResult & { cacheRoot: Parameters<StatCacheWriter['commit']>[0] }
+  > {
     const top: Pending = {
       path: '',
       depth: 0,
@@ -248,7 +263,14 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
     onProgress?.(progress);
     const { link, files, record, stamp } = finished;
     const totals = { size: stamp.size, files };
-    return { root: link, ...totals, read, added: sink.added, warnings, cacheRoot: { link, ...totals, record } };
+    return {
+      root: link,
+      ...totals,
+      read,
+      added: sink.added,
+      warnings,
+      cacheRoot: { link, ...totals, record },
+    };
   };
 
   /** Depth first, in order of name, so that what lies together on disk lies together in the store. */
@@ -292,7 +314,8 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
   function isLittle(files: readonly PendingFile[]): boolean {
     let bytes = 0;
     for (const { directory, name } of files) {
-      bytes += fs.lstatSync(toFsPath(absolute(join1(directory.path, name))), { throwIfNoEntry: false })?.size ?? 0;
+      bytes +=
+        fs.lstatSync(toFsPath(absolute(join1(directory.path, name))), { throwIfNoEntry: false })?.size ?? 0;
       if (bytes > FEW_BYTES) return false;
     }
     return true;
@@ -314,7 +337,12 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
       });
   }
 
-  async function receive(pool: IngestPool, files: PendingFile[], result: IngestedFiles, attempt: number): Promise<void> {
+  async function receive(
+    pool: IngestPool,
+    files: PendingFile[],
+    result: IngestedFiles,
+    attempt: number,
+  ): Promise<void> {
     for (const { index, code, message } of result.failures) {
       const path = absolute(join1(files[index].directory.path, files[index].name));
       throw fromSystemError(Object.assign(new Error(message), { code }), `reading '${path}'`);
@@ -331,7 +359,11 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
       }
       const path = join1(directory.path, name);
       if (status === Status.unstable) {
-        warn({ path, kind: 'unstable', message: 'kept changing while it was read; stored as it was last read' });
+        warn({
+          path,
+          kind: 'unstable',
+          message: 'kept changing while it was read; stored as it was last read',
+        });
       }
       directory.entries[slot] = fileEntry(name, result, i);
       directory.changed = true;
@@ -378,7 +410,11 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
     directory.stamp = UNKNOWN;
     if (stat?.isSymbolicLink()) directory.entries[slot] = symlinkEntry(directory, name, stat);
     else if (stat) {
-      warn({ path: join1(directory.path, name), kind: 'unstable', message: 'changed its kind while it was imported' });
+      warn({
+        path: join1(directory.path, name),
+        kind: 'unstable',
+        message: 'changed its kind while it was imported',
+      });
     }
     return false;
   }
@@ -436,7 +472,10 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
   function scanListed(directory: Pending, path: string): Pending[] {
     const known = new Map(directory.cached?.entries.map((entry) => [entry.name, entry]));
     let listed = list(path);
-    directory.rules = directory.rules.enter(directory.path, ignoreFiles && listed.some(({ name }) => name === IGNORE_FILE));
+    directory.rules = directory.rules.enter(
+      directory.path,
+      ignoreFiles && listed.some(({ name }) => name === IGNORE_FILE),
+    );
     listed = listed.filter((item) => {
       const inner = join1(directory.path, item.name);
       return !directory.rules.ignores(inner, item.dirent.isDirectory());
@@ -460,8 +499,8 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
   function list(path: string): { name: string; dirent: fs.Dirent<string> | fs.Dirent<Buffer> }[] {
     const fsPath = toFsPath(path);
     const dirents = fs.readdirSync(fsPath, { withFileTypes: true });
-    const items: { name: string; dirent: fs.Dirent<string> | fs.Dirent<Buffer> }[] = dirents.some(({ name }) =>
-      name.includes('\ufffd'),
+    const items: { name: string; dirent: fs.Dirent<string> | fs.Dirent<Buffer> }[] = dirents.some(
+      ({ name }) => name.includes('\ufffd'),
     )
       ? fs
           .readdirSync(fsPath, { withFileTypes: true, encoding: 'buffer' })
@@ -531,7 +570,15 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
     const path = absolute(join1(directory.path, name));
     const target = nameFromBytes(fs.readlinkSync(toFsPath(path), { encoding: 'buffer' }));
     const stamp = stat.ctimeMs < began - RACY_MS ? stampOf(stat) : UNKNOWN;
-    const entry: CachedEntry = { kind: 'symlink', name, link: '' as Link, stamp, target, files: 0, record: NO_RECORD };
+    const entry: CachedEntry = {
+      kind: 'symlink',
+      name,
+      link: '' as Link,
+      stamp,
+      target,
+      files: 0,
+      record: NO_RECORD,
+    };
     if (preserve) entry.metadata = metadataOf(path);
     return entry;
   }

@@ -42,7 +42,8 @@ const ATTEMPTS = 12;
 /** A file with a change time further ahead than this is from another clock; waiting for it is no use. */
 const CLOCK_SKEW_MS = 2000;
 const ARENA = 2 << 20;
-const FLAGS = fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY;
+const FLAGS =
+  fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY;
 
 interface NewBlock {
   codec: Codec;
@@ -157,7 +158,12 @@ export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
       }
     }
 
-    function record(index: number, fd: number, stat: fs.Stats, read: { size: number; cacheable: boolean }): void {
+    function record(
+      index: number,
+      fd: number,
+      stat: fs.Stats,
+      read: { size: number; cacheable: boolean },
+    ): void {
       const row = index * COLUMNS;
       const { numbers } = result;
       numbers[row + Column.size] = read.size;

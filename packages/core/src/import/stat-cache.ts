@@ -1,5 +1,4 @@
-import fs from 'node:fs';
-import { mkdirSync } from 'node:fs';
+import fs, { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { errnoOf } from '../errors.js';
@@ -83,7 +82,10 @@ export function openStatCache(file: string, preserve: boolean): StatCacheReader 
   }
   const length = fs.fstatSync(fd).size;
   const whole = length <= WHOLE_FILE ? readAt(fd, 0, length) : undefined;
-  const trailer = length < TRAILER ? undefined : (whole?.subarray(length - TRAILER) ?? readAt(fd, length - TRAILER, TRAILER));
+  const trailer =
+    length < TRAILER
+      ? undefined
+      : (whole?.subarray(length - TRAILER) ?? readAt(fd, length - TRAILER, TRAILER));
   const valid =
     trailer?.readUInt32LE(0) === MAGIC &&
     trailer.readUInt32LE(4) === VERSION &&

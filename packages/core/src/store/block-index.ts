@@ -70,7 +70,14 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
       const value = db.getSync(scratch);
       return value === undefined ? undefined : decodeLocation(value);
     },
-    async write({ blocks = [], forget = [], segments = [], forgetSegments = [], texts = [], durable = false }) {
+    async write({
+      blocks = [],
+      forget = [],
+      segments = [],
+      forgetSegments = [],
+      texts = [],
+      durable = false,
+    }) {
       const batch = db.batch();
       for (const [digest, location] of blocks) batch.put(blockKey(digest), encodeLocation(location));
       for (const digest of forget) batch.del(blockKey(digest));
@@ -170,8 +177,10 @@ function decodeLocation(value: Buffer): Location {
 }
 
 function explain(error: unknown, directory: string, fresh: boolean): Error {
-  const cause = (error as { cause?: { code?: string; message?: string } }).cause ?? (error as Error & { code?: string });
-  if (cause?.code === 'LEVEL_LOCKED') return new LazytreeError('LOCKED', `${directory} is in use`, { cause: error });
+  const cause =
+    (error as { cause?: { code?: string; message?: string } }).cause ?? (error as Error & { code?: string });
+  if (cause?.code === 'LEVEL_LOCKED')
+    return new LazytreeError('LOCKED', `${directory} is in use`, { cause: error });
   const message = cause?.message ?? String(error);
   if (/No space left/i.test(message)) {
     return new LazytreeError('NO_SPACE', `the index ${directory}: no space left on the device`, {

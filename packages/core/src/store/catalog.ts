@@ -60,7 +60,10 @@ export async function listRefs(store: LocalStore): Promise<Ref[]> {
 }
 
 /** Points `name` to `root` and records a snapshot that follows the ref's last one. Durable once it resolves. */
-export async function setRef(store: LocalStore, { name, root, source, message = '' }: SetRefOptions): Promise<Ref> {
+export async function setRef(
+  store: LocalStore,
+  { name, root, source, message = '' }: SetRefOptions,
+): Promise<Ref> {
   checkRefName(name);
   const before = getRef(store, name);
   const time = Date.now();

@@ -50,6 +50,9 @@ export function createFingerprintSet(): FingerprintSet {
 function fingerprint(digest: string, salt: number): number {
   const high = (digest.charCodeAt(0) << 8) | digest.charCodeAt(1);
   const low =
-    (digest.charCodeAt(2) << 24) | (digest.charCodeAt(3) << 16) | (digest.charCodeAt(4) << 8) | digest.charCodeAt(5);
+    (digest.charCodeAt(2) << 24) |
+    (digest.charCodeAt(3) << 16) |
+    (digest.charCodeAt(4) << 8) |
+    digest.charCodeAt(5);
   return high * 0x100000000 + ((low ^ Math.imul(salt, 0x9e3779b1)) >>> 0) || 1;
 }

@@ -92,7 +92,10 @@ async function collect(store: LocalStore, options: GcOptions): Promise<GcReport>
   }
   if (!dryRun) {
     const gone = (await listImports(store)).filter(({ root }) => !store.locate(root));
-    await forgetImports(store, gone.map(({ root }) => root));
+    await forgetImports(
+      store,
+      gone.map(({ root }) => root),
+    );
   }
   return report;
 }

@@ -63,7 +63,10 @@ export interface LocalStore extends PrunableStore {
  * @throws LazytreeError LOCKED (with the holder's pid), NOT_FOUND without `create`, UNSUPPORTED for another
  * version, REFUSED for a read-only place
  */
-export async function openLocalStore(directory: string, options: LocalStoreOptions = {}): Promise<LocalStore> {
+export async function openLocalStore(
+  directory: string,
+  options: LocalStoreOptions = {},
+): Promise<LocalStore> {
   const { create = true, segmentBytes = 256 << 20 } = options;
   await prepareDirectory(directory, create);
   const index = await openIndexLocked(directory);
@@ -85,9 +88,13 @@ async function prepareDirectory(directory: string, create: boolean): Promise<voi
     const format = await readFile(formatFile, 'utf8');
     if (format !== FORMAT) {
       const found = JSON.stringify(format.trim().slice(0, 40));
-      throw new LazytreeError('UNSUPPORTED', `the store ${directory} has format ${found}, not 'lazytree store 1'`, {
-        hint: 'use the version of lazytree that made it, or another LAZYTREE_HOME',
-      });
+      throw new LazytreeError(
+        'UNSUPPORTED',
+        `the store ${directory} has format ${found}, not 'lazytree store 1'`,
+        {
+          hint: 'use the version of lazytree that made it, or another LAZYTREE_HOME',
+        },
+      );
     }
     fs.accessSync(directory, fs.constants.W_OK);
     return;

@@ -1,9 +1,9 @@
 import { isMissing } from '../errors.js';
+import type { DirectoryNode } from '../format/directory-node.js';
 import { isFile } from '../format/entry.js';
+import { decodeFileNode } from '../format/file-node.js';
 import { type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
 import { readNode, readShardNode } from '../tree/directory.js';
-import { decodeFileNode } from '../format/file-node.js';
-import type { DirectoryNode } from '../format/directory-node.js';
 import type { BlockSource, StoreOptions } from './block-store.js';
 import type { FingerprintSet } from './fingerprint-set.js';
 
@@ -45,7 +45,10 @@ export async function mark(
   async function below(node: DirectoryNode): Promise<void> {
     if (node.kind === 'index') {
       for (const shard of node.shards) {
-        stack.push({ link: shard.link, visit: async () => below(await readShardNode(store, node, shard, options)) });
+        stack.push({
+          link: shard.link,
+          visit: async () => below(await readShardNode(store, node, shard, options)),
+        });
       }
       return;
     }

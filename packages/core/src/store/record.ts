@@ -1,9 +1,8 @@
-import { crc32 } from 'node:zlib';
-import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import snappy from 'snappy';
 import { LazytreeError } from '../errors.js';
-import { type Codec, DAG_CBOR, DIGEST_BYTES, type Link, linkCodec, makeLink, RAW } from '../format/link.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
+import { type Codec, DAG_CBOR, DIGEST_BYTES, type Link, linkCodec, makeLink, RAW } from '../format/link.js';
 
 /**
  * A record is a block with all that is needed to find it again without an index. Little-endian:
@@ -104,7 +103,10 @@ export function writeRecord(
 /** The record of one block, compressed with snappy where that helps. */
 export function encodeRecord(link: Link, bytes: Uint8Array): Buffer {
   if (bytes.length > MAX_BLOCK_BYTES) {
-    throw new LazytreeError('UNSUPPORTED', `a block of ${bytes.length} bytes; the limit is ${MAX_BLOCK_BYTES}`);
+    throw new LazytreeError(
+      'UNSUPPORTED',
+      `a block of ${bytes.length} bytes; the limit is ${MAX_BLOCK_BYTES}`,
+    );
   }
   const { compression, payload } = compress(bytes);
   const record = Buffer.allocUnsafeSlow(RECORD_HEADER + payload.length);

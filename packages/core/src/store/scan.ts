@@ -1,6 +1,6 @@
 import type { FileHandle } from 'node:fs/promises';
-import { linkDigest } from '../format/link.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
+import { linkDigest } from '../format/link.js';
 import { RECORD_HEADER, type RecordHeader, readRecordHeader, recordProblem } from './record.js';
 import { SEGMENT_HEADER } from './segments.js';
 

@@ -147,7 +147,8 @@ export async function openSegments(
       }
       const buffer = Buffer.allocUnsafe(length);
       const read = fs.readSync(reader(segment), buffer, 0, length, offset);
-      if (read !== length) throw new LazytreeError('CORRUPT', `${path(segment)} is cut short at ${offset + read}`);
+      if (read !== length)
+        throw new LazytreeError('CORRUPT', `${path(segment)} is cut short at ${offset + read}`);
       return buffer;
     },
     sync: () =>

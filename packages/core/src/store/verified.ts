@@ -1,6 +1,6 @@
 import { CorruptBlockError } from '../errors.js';
-import { digestOf, formatLink, type Link, linkDigest } from '../format/link.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
+import { digestOf, formatLink, type Link, linkDigest } from '../format/link.js';
 
 /** Returns `bytes` if they are what `link` names. @throws CorruptBlockError */
 export function checkBytes(link: Link, bytes: Uint8Array, where: string): Uint8Array {

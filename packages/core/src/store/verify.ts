@@ -125,7 +125,8 @@ async function knownRoots(store: LocalStore): Promise<NamedRoot[]> {
   for (const { root } of await listPins(store)) roots.set(root, formatLink(root));
   for (const ref of await listRefs(store)) {
     try {
-      for await (const { snapshot } of history(store, ref)) roots.set(snapshot.root, formatLink(snapshot.root));
+      for await (const { snapshot } of history(store, ref))
+        roots.set(snapshot.root, formatLink(snapshot.root));
     } catch (error) {
       // A snapshot that cannot be read is among the corrupt blocks; the ref's own root is known without it.
       if (!(error instanceof LazytreeError)) throw error;
@@ -174,7 +175,8 @@ export async function verifyTree(
         if (digestOf(bytes) === linkDigest(link)) return bytes;
         throw new LazytreeError('CORRUPT', 'its content has another hash');
       } catch (error) {
-        if (error instanceof LazytreeError && error.code === 'CORRUPT') corrupt.set(linkDigest(link), error.message);
+        if (error instanceof LazytreeError && error.code === 'CORRUPT')
+          corrupt.set(linkDigest(link), error.message);
         throw error;
       }
     },

@@ -54,7 +54,10 @@ function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Q
   async function answer(id: number, question: Question): Promise<void> {
     try {
       if (!serve) throw new Error('a thread asked, and nobody answers');
-      worker.postMessage({ type: 'answer', id, answer: await serve(question) } satisfies ToThread<Job, Answer>);
+      worker.postMessage({ type: 'answer', id, answer: await serve(question) } satisfies ToThread<
+        Job,
+        Answer
+      >);
     } catch (error) {
       fail(error);
     }
@@ -85,4 +88,3 @@ function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Q
     stop: () => worker.terminate(),
   };
 }
-

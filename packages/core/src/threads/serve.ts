@@ -12,7 +12,8 @@ export function serveJobs<Job, Result, Question = never, Answer = never>(
   const waiting = new Map<number, (answer: Answer) => void>();
   let nextId = 0;
 
-  const send = (message: FromThread<Result, Question>, transfer?: Transferable[]) => port.postMessage(message, transfer);
+  const send = (message: FromThread<Result, Question>, transfer?: Transferable[]) =>
+    port.postMessage(message, transfer);
 
   const ask: Ask<Question, Answer> = (question, transfer) => {
     const id = nextId++;

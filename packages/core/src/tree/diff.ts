@@ -122,7 +122,12 @@ export function sameEntry(a: Entry, b: Entry): boolean {
 type Lists = [Entry[], Entry[]];
 
 /** The entries of both directories, less those in shards that both have. */
-async function differingEntries(store: BlockSource, from: Link, to: Link, options: StoreOptions): Promise<Lists> {
+async function differingEntries(
+  store: BlockSource,
+  from: Link,
+  to: Link,
+  options: StoreOptions,
+): Promise<Lists> {
   const [a, b] = await Promise.all([readNode(store, from, options), readNode(store, to, options)]);
   const [left, right] = [await leaves(store, a), await leaves(store, b)];
   const shared = new Set(left.filter(({ link }) => link).map(({ link }) => link));
@@ -133,7 +138,8 @@ async function differingEntries(store: BlockSource, from: Link, to: Link, option
     if (node.kind === 'leaf') return [{ entries: async () => node.entries }];
     if (node.level === 1) return node.shards.map((shard) => leafOf(source, node, shard));
     const found: Leaf[] = [];
-    for (const shard of node.shards) found.push(...(await leaves(source, await readShardNode(source, node, shard, options))));
+    for (const shard of node.shards)
+      found.push(...(await leaves(source, await readShardNode(source, node, shard, options))));
     return found;
   }
 

@@ -1,5 +1,5 @@
 import { InvalidNodeError } from '../errors.js';
-import { decodeDirectoryNode, type DirectoryIndex, type Shard } from '../format/directory-node.js';
+import { type DirectoryIndex, decodeDirectoryNode, type Shard } from '../format/directory-node.js';
 import type { Entry } from '../format/entry.js';
 import { formatLink, type Link } from '../format/link.js';
 import { compareNames } from '../format/name.js';
@@ -17,7 +17,11 @@ export async function* readDirectory(
 }
 
 /** All of a directory's entries at once. */
-export async function listDirectory(store: BlockSource, link: Link, options?: StoreOptions): Promise<Entry[]> {
+export async function listDirectory(
+  store: BlockSource,
+  link: Link,
+  options?: StoreOptions,
+): Promise<Entry[]> {
   const node = await readNode(store, link, options);
   if (node.kind === 'leaf') return node.entries;
   const entries: Entry[] = [];
@@ -50,7 +54,8 @@ export async function readNode(store: BlockSource, link: Link, options?: StoreOp
   try {
     return decodeDirectoryNode(bytes);
   } catch (error) {
-    if (error instanceof InvalidNodeError) throw new InvalidNodeError(`${formatLink(link)}: ${error.message}`);
+    if (error instanceof InvalidNodeError)
+      throw new InvalidNodeError(`${formatLink(link)}: ${error.message}`);
     throw error;
   }
 }
@@ -73,7 +78,8 @@ export async function readShardNode(
     count === shard.count &&
     node.size === shard.size &&
     node.files === shard.files;
-  if (!agrees) throw new InvalidNodeError(`${formatLink(shard.link)}: a shard that is not what its index says`);
+  if (!agrees)
+    throw new InvalidNodeError(`${formatLink(shard.link)}: a shard that is not what its index says`);
   return node;
 }
 

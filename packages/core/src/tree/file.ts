@@ -28,7 +28,11 @@ async function* chunksBelow(
 }
 
 /** The nodes of a file that are not content, the top one first. */
-export async function* fileNodes(store: BlockSource, link: Link, options?: StoreOptions): AsyncGenerator<Link> {
+export async function* fileNodes(
+  store: BlockSource,
+  link: Link,
+  options?: StoreOptions,
+): AsyncGenerator<Link> {
   if (linkCodec(link) === RAW) return;
   yield link;
   const node = decodeFileNode(await store.get(link, options));
@@ -60,9 +64,17 @@ async function* contentOf(
   options?: StoreOptions,
 ): AsyncGenerator<Uint8Array> {
   let i = 0;
-  for await (const { link, bytes } of getMany(store, chunks.map((chunk) => chunk.link), options)) {
+  for await (const { link, bytes } of getMany(
+    store,
+    chunks.map((chunk) => chunk.link),
+    options,
+  )) {
     if (bytes.length !== chunks[i++].size) {
-      throw new CorruptBlockError(formatLink(link), store.describe(), 'its length is not the one its file says');
+      throw new CorruptBlockError(
+        formatLink(link),
+        store.describe(),
+        'its length is not the one its file says',
+      );
     }
     yield bytes;
   }

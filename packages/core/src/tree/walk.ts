@@ -1,7 +1,7 @@
 import { LazytreeError } from '../errors.js';
 import type { DirectoryEntry, Entry } from '../format/entry.js';
-import type { Link } from '../format/link.js';
 import { MAX_TREE_DEPTH } from '../format/limits.js';
+import type { Link } from '../format/link.js';
 import type { BlockSource, StoreOptions } from '../store/block-store.js';
 import { readDirectory } from './directory.js';
 
