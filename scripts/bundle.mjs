@@ -1,6 +1,6 @@
 // Bundles the command with all it imports, native addons apart: one file to find and parse instead of hundreds,
 // which is most of a command's start-up time. The threads of core are entry points of their own.
-import { rmSync } from 'node:fs';
+import { copyFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
@@ -30,3 +30,6 @@ await build({
   legalComments: 'linked',
   logLevel: 'warning',
 });
+
+// Found by the code that loads it through import.meta.url, like the threads.
+copyFileSync(join(PACKAGES, 'core/dist/snappy/snappy.wasm'), join(OUT, 'snappy.wasm'));

@@ -30,3 +30,8 @@ export * from './tree/directory.js';
 export * from './tree/file.js';
 export * from './tree/path.js';
 export * from './tree/walk.js';
+export * from './image/car.js';
+export type { ImageCompression } from './image/frame-compression.js';
+export * from './image/load-image.js';
+export { type Image, openImage } from './image/open-image.js';
+export * from './image/save-image.js';

@@ -25,17 +25,17 @@ export function createBlockSink(store: BlockStore, signal?: AbortSignal): BlockS
 
   const local = 'append' in store ? (store as LocalStore) : undefined;
 
-  async function isHere(digest: string): Promise<boolean> {
-    const link = makeLink(RAW, digest);
-    return local ? local.locate(link) !== undefined : store.has(link, { signal });
-  }
-
-  async function claim(digest: string): Promise<boolean> {
+  /** Whether the block has to be put, which the caller then does. A local store answers without waiting. */
+  function claim(digest: string): boolean | Promise<boolean> {
     if (claimed.has(digest)) return false;
     claimed.add(digest);
-    if (!(await isHere(digest))) return true;
-    claimed.delete(digest);
-    return false;
+    if (!local) return store.has(makeLink(RAW, digest), { signal }).then((isHere) => settle(digest, isHere));
+    return settle(digest, local.locate(makeLink(RAW, digest)) !== undefined);
+  }
+
+  function settle(digest: string, isHere: boolean): boolean {
+    if (isHere) claimed.delete(digest);
+    return !isHere;
   }
 
   async function emit(records: Buffer): Promise<void> {
@@ -63,7 +63,8 @@ export function createBlockSink(store: BlockStore, signal?: AbortSignal): BlockS
     async query(digests) {
       const wanted = new Uint8Array(digests.length / 32);
       for (let i = 0; i < wanted.length; i++) {
-        if (await claim(digests.slice(i * 32, i * 32 + 32))) wanted[i] = 1;
+        const claimed = claim(digests.slice(i * 32, i * 32 + 32));
+        if (claimed === true || (claimed !== false && (await claimed))) wanted[i] = 1;
       }
       return wanted;
     },

@@ -1,6 +1,6 @@
 import fs from 'node:fs';
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
-import { fromSystemError, LazytreeError } from '../errors.js';
+import { errnoOf, fromSystemError, LazytreeError } from '../errors.js';
 import { encodeDirectory } from '../format/directory-node.js';
 import { type Entry, type Metadata, MODE_MASK } from '../format/entry.js';
 import { MAX_TREE_DEPTH } from '../format/limits.js';
@@ -17,6 +17,7 @@ import {
   type CachedEntry,
   createStatCache,
   type FileStamp,
+  isWorthKeeping,
   openStatCache,
   RACY_MS,
   type RecordPlace,
@@ -83,6 +84,8 @@ interface Pending {
   cachedLink: CachedEntry | undefined;
   /** Whether anything differs from what the cache says of this directory. */
   changed: boolean;
+  /** Removed while the import was under way. */
+  gone: boolean;
 }
 
 interface PendingFile {
@@ -148,13 +151,14 @@ export async function readTree({
   let pool: IngestPool | undefined;
   let writer: StatCacheWriter | undefined;
   try {
-    writer = options.statCache === undefined ? undefined : createStatCache(options.statCache, preserve);
+    const keep = old && isWorthKeeping(old) ? old : undefined;
+    if (options.statCache !== undefined) writer = createStatCache(options.statCache, preserve, keep);
     const poolFor = (local: boolean) => {
       const create = local ? createLocalIngester : createIngestPool;
       pool ??= create({ sink, nanoseconds: preserve, threads: options.threads });
       return pool;
     };
-    const importer = createImporter({ root, storeDirectory, sink, poolFor, old, writer, options });
+    const importer = createImporter({ root, storeDirectory, sink, poolFor, old, appends: keep !== undefined, writer, options });
     const result = await importer();
     await sink.flush();
     writer?.commit(result.cacheRoot);
@@ -186,11 +190,13 @@ interface ImporterContext {
   sink: BlockSink;
   poolFor: (local: boolean) => IngestPool;
   old: StatCacheReader | undefined;
+  /** Whether the writer keeps the records of `old`. */
+  appends: boolean;
   writer: StatCacheWriter | undefined;
   options: ImportOptions;
 }
 
-function createImporter({ root, storeDirectory, sink, poolFor, old, writer, options }: ImporterContext) {
+function createImporter({ root, storeDirectory, sink, poolFor, old, appends, writer, options }: ImporterContext) {
   const { preserve = false, ignoreFiles = true, signal, onProgress, onWarning } = options;
   const warnings: ImportWarning[] = [];
   const progress = { files: 0, bytes: 0, found: 0 };
@@ -246,6 +252,7 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
       cached: old?.directory(old.rootRecord),
       cachedLink: old && directoryEntry('', old.root, old, old.rootRecord),
       changed: false,
+      gone: false,
     };
     const onAbort = () => stir();
     signal?.addEventListener('abort', onAbort, { once: true });
@@ -425,13 +432,17 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
     try {
       return scanNames(directory, path);
     } catch (error) {
+      if (directory.parent && isGone(error)) {
+        directory.gone = true;
+        return [];
+      }
       throw fromSystemError(error, `reading '${path}'`);
     }
   }
 
   function scanNames(directory: Pending, path: string): Pending[] {
     const stat = fs.lstatSync(toFsPath(path));
-    if (!stat.isDirectory()) throw new LazytreeError('FAILED', `'${path}' is no longer a directory`);
+    if (!stat.isDirectory()) throw Object.assign(new Error(`'${path}' is no longer a directory`), { code: 'ENOTDIR' });
     // A directory that changed just now may change again without its time showing it.
     directory.stamp = stat.ctimeMs < began - RACY_MS ? stampOf(stat) : UNKNOWN;
     if (preserve && directory.parent) directory.metadata = metadataOf(path);
@@ -548,6 +559,7 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
       cached,
       cachedLink: cached && entry,
       changed: false,
+      gone: false,
     };
   }
 
@@ -594,8 +606,9 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
       stir();
       return;
     }
-    parent.entries[directory.slot] = entry;
-    if (directory.changed) parent.changed = true;
+    if (directory.gone) parent.stamp = UNKNOWN;
+    else parent.entries[directory.slot] = entry;
+    if (directory.changed || directory.gone) parent.changed = true;
     await settle(parent);
   }
 
@@ -613,7 +626,8 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, writer, opti
       totals = encoded;
     }
     const { rules, stamp } = directory;
-    const record = writer?.add({ stamp, rules: rules.fingerprint, entries }) ?? NO_RECORD;
+    const kept = reuse && appends ? cachedLink.record : undefined;
+    const record = kept ?? writer?.add({ stamp, rules: rules.fingerprint, entries }) ?? NO_RECORD;
     directory.entries = [];
     const entry = directoryEntry(directory.name, link, totals, record);
     if (metadata) {
@@ -639,6 +653,11 @@ function formatEntry(entry: CachedEntry): Entry {
   if (kind === 'symlink') return { ...common, kind, target: entry.target };
   if (kind === 'directory') return { ...common, kind, link, size: entry.stamp.size, files: entry.files };
   return { ...common, kind, link, size: entry.stamp.size };
+}
+
+function isGone(error: unknown): boolean {
+  const code = errnoOf(error);
+  return code === 'ENOENT' || code === 'ENOTDIR';
 }
 
 function stampOf(stat: fs.Stats): FileStamp {

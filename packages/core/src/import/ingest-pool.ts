@@ -1,6 +1,7 @@
+import { compileSnappy } from '../snappy/encoder.js';
 import { createThreadPool, type ThreadPool } from '../threads/pool.js';
 import { createIngester, type IngestedFiles, type IngestSink } from './ingest.js';
-import type { IngestQuestion } from './ingest-thread.js';
+import type { IngestQuestion, IngestThreadData } from './ingest-thread.js';
 
 export type IngestPool = ThreadPool<string[], IngestedFiles>;
 
@@ -19,12 +20,12 @@ export function createLocalIngester({ sink, nanoseconds }: IngestPoolOptions): I
 export function createIngestPool({ sink, nanoseconds, threads }: IngestPoolOptions): IngestPool {
   return createThreadPool<string[], IngestedFiles, IngestQuestion, Uint8Array | undefined>({
     script: new URL('./ingest-thread.js', import.meta.url),
-    data: { nanoseconds },
+    data: { nanoseconds, snappy: compileSnappy() } satisfies IngestThreadData,
     threads,
     jobsPerThread: 3,
     async serve(question) {
       if ('digests' in question) return sink.query(question.digests);
-      await sink.emit(Buffer.from(question.records.buffer as ArrayBuffer));
+      await sink.emit(Buffer.from(question.records, 0, question.length));
       return undefined;
     },
   });

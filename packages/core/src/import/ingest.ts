@@ -5,7 +5,7 @@ import { chunkEnd, MAX_CHUNK } from '../format/chunker.js';
 import { encodeFile, type FilePart } from '../format/file-node.js';
 import { type Codec, DAG_CBOR, digestOf, type Link, linkDigest, makeLink, RAW } from '../format/link.js';
 import { toFsPath } from '../format/name.js';
-import { type CompressionCode, compress, RECORD_HEADER, writeRecord } from '../store/record.js';
+import { compress, RECORD_HEADER, writeRecord } from '../store/record.js';
 import { RACY_MS } from './stat-cache.js';
 
 /** Where ingested blocks go. */
@@ -45,7 +45,7 @@ const ARENA = 2 << 20;
 const FLAGS =
   fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY;
 
-interface NewBlock {
+export interface NewBlock {
   codec: Codec;
   digest: string;
   bytes: Uint8Array;
@@ -215,20 +215,20 @@ export function splitNanoseconds(time: bigint): [seconds: number, nanoseconds: n
 }
 
 /** Compresses and emits those of `blocks` that the sink wants. */
-async function store(sink: IngestSink, blocks: readonly NewBlock[]): Promise<void> {
+export async function store(sink: IngestSink, blocks: readonly NewBlock[]): Promise<void> {
   const wanted = await sink.query(blocks.map(({ digest }) => digest).join(''));
-  const chosen: (NewBlock & { raw: number; compression: CompressionCode; payload: Uint8Array })[] = [];
-  let bytes = 0;
+  let most = 0;
+  for (let i = 0; i < blocks.length; i++) {
+    if (wanted[i] !== 0) most += RECORD_HEADER + blocks[i].bytes.length;
+  }
+  if (most === 0) return;
+  // Memory that is not written to is not there: the room for what compression saves costs nothing.
+  const records = Buffer.allocUnsafeSlow(most);
+  let at = 0;
   for (let i = 0; i < blocks.length; i++) {
     if (wanted[i] === 0) continue;
-    const block = blocks[i];
-    const { compression, payload } = compress(block.bytes);
-    chosen.push({ ...block, raw: block.bytes.length, compression, payload });
-    bytes += RECORD_HEADER + payload.length;
+    const { codec, digest, bytes } = blocks[i];
+    at = writeRecord(records, at, { codec, digest, raw: bytes.length, ...compress(bytes) });
   }
-  if (chosen.length === 0) return;
-  const records = Buffer.allocUnsafeSlow(bytes);
-  let at = 0;
-  for (const block of chosen) at = writeRecord(records, at, block);
-  await sink.emit(records);
+  await sink.emit(records.subarray(0, at));
 }

@@ -47,16 +47,22 @@ export interface CachedDirectory {
 }
 
 /**
- * What an import remembers of a directory on disk, so that the next one reads only what has changed. A file: the
- * records of directories, children before parents, then a trailer with the root. Records hold names, stamps and
+ * What an import remembers of a directory on disk, so that the next one reads only what has changed. A file: a
+ * header with the root, then the records of directories, children before parents. A later import appends the
+ * records of what has changed and then points the header to the new root, so that what is unchanged is not
+ * written again; when most of the file is out of date a new one takes its place. Records hold names, stamps and
  * links as they lie in memory here; the file is private to the machine, and one that does not check out is as
  * good as none.
  */
 const MAGIC = 0x3153_5a4c;
 const VERSION = 1;
-const TRAILER = 4 + 4 + 8 + 4 + LINK_LENGTH + 8 + 8 + 8 + 4 + 4;
+/** Offsets in the header. */
+const At = { magic: 0, version: 4, offset: 8, length: 16, link: 20, size: 56, files: 64, time: 72, preserve: 80, live: 84, crc: 92 };
+const HEADER = 96;
 const WHOLE_FILE = 64 << 20;
 const BUFFER = 1 << 20;
+/** A cache is written anew when less than this part of it is in use. */
+const LEAST_LIVE = 0.5;
 const KINDS = ['file', 'executable', 'symlink', 'directory'] as const;
 
 export interface StatCacheReader {
@@ -64,6 +70,9 @@ export interface StatCacheReader {
   size: number;
   files: number;
   rootRecord: RecordPlace;
+  /** Bytes of the file, and those of them that the root leads to. */
+  length: number;
+  live: number;
   directory(place: RecordPlace): CachedDirectory | undefined;
   close(): void;
 }
@@ -80,37 +89,36 @@ export function openStatCache(file: string, preserve: boolean): StatCacheReader 
     if (errnoOf(error) === 'ENOENT') return undefined;
     throw error;
   }
-  const length = fs.fstatSync(fd).size;
+  const { size: length } = fs.fstatSync(fd);
   const whole = length <= WHOLE_FILE ? readAt(fd, 0, length) : undefined;
-  const trailer =
-    length < TRAILER
-      ? undefined
-      : (whole?.subarray(length - TRAILER) ?? readAt(fd, length - TRAILER, TRAILER));
-  const valid =
-    trailer?.readUInt32LE(0) === MAGIC &&
-    trailer.readUInt32LE(4) === VERSION &&
-    crc32(trailer.subarray(0, TRAILER - 4)) === trailer.readUInt32LE(TRAILER - 4);
-  if (!trailer || !valid) {
+  const header = whole?.subarray(0, HEADER) ?? readAt(fd, 0, HEADER);
+  if (!isHeader(header) || (header.readUInt32LE(At.preserve) === 1) !== preserve) {
     fs.closeSync(fd);
     return undefined;
   }
-  if ((trailer.readUInt32LE(44 + LINK_LENGTH) === 1) !== preserve) {
-    fs.closeSync(fd);
-    return undefined;
-  }
-  const body = length - TRAILER;
-  const trusted = trailer.readDoubleLE(36 + LINK_LENGTH) - RACY_MS;
+  const trusted = header.readDoubleLE(At.time) - RACY_MS;
   return {
-    rootRecord: { offset: trailer.readDoubleLE(8), length: trailer.readUInt32LE(16) },
-    root: trailer.toString('latin1', 20, 20 + LINK_LENGTH) as Link,
-    size: trailer.readDoubleLE(20 + LINK_LENGTH),
-    files: trailer.readDoubleLE(28 + LINK_LENGTH),
+    rootRecord: { offset: header.readDoubleLE(At.offset), length: header.readUInt32LE(At.length) },
+    root: header.toString('latin1', At.link, At.link + LINK_LENGTH) as Link,
+    size: header.readDoubleLE(At.size),
+    files: header.readDoubleLE(At.files),
+    live: header.readDoubleLE(At.live),
+    length,
     directory({ offset, length: bytes }) {
-      if (offset + bytes > body) return undefined;
+      if (offset + bytes > length) return undefined;
       return decodeDirectory(whole?.subarray(offset, offset + bytes) ?? readAt(fd, offset, bytes), trusted);
     },
     close: () => fs.closeSync(fd),
   };
+}
+
+function isHeader(header: Buffer): boolean {
+  return (
+    header.length === HEADER &&
+    header.readUInt32LE(At.magic) === MAGIC &&
+    header.readUInt32LE(At.version) === VERSION &&
+    crc32(header.subarray(0, At.crc)) === header.readUInt32LE(At.crc)
+  );
 }
 
 /** The root of the tree that a cache describes, or undefined for a file that is no cache. */
@@ -185,26 +193,89 @@ function decodeDirectory(record: Buffer, trusted: number): CachedDirectory | und
 
 export interface StatCacheWriter {
   add(directory: CachedDirectory): RecordPlace;
-  /** Puts the new cache in the place of the old one. */
+  /** Makes the root's record the one that the next reader begins with. */
   commit(root: { link: Link; size: number; files: number; record: RecordPlace }): void;
-  /** Leaves the old cache as it was. */
+  /** Leaves the old cache as it was. Without effect after `commit`. */
   discard(): void;
 }
 
-export function createStatCache(file: string, preserve: boolean): StatCacheWriter {
+/**
+ * Writes a cache.
+ *
+ * @param old the cache in `file`, whose records stay where they are and may be referred to; absent, or mostly out
+ * of date, for a new file
+ */
+export function createStatCache(file: string, preserve: boolean, old?: StatCacheReader): StatCacheWriter {
   mkdirSync(dirname(file), { recursive: true });
-  const draft = `${file}.${process.pid}.tmp`;
-  const fd = fs.openSync(draft, 'w', 0o600);
-  let buffer = Buffer.allocUnsafeSlow(BUFFER);
-  let at = 0;
+  const draft = old ? undefined : `${file}.${process.pid}.tmp`;
+  const fd = fs.openSync(draft ?? file, draft ? 'w' : 'r+', 0o600);
+  const base = old?.length ?? HEADER;
+  const encoder = createRecordEncoder();
   let written = 0;
   let open = true;
 
   function flush(): void {
-    for (let done = 0; done < at; ) done += fs.writeSync(fd, buffer, done, at - done);
-    written += at;
-    at = 0;
+    const bytes = encoder.take();
+    writeAt(fd, bytes, base + written);
+    written += bytes.length;
   }
+
+  function close(): void {
+    if (open) fs.closeSync(fd);
+    open = false;
+  }
+
+  return {
+    add(directory) {
+      if (encoder.length() >= BUFFER) flush();
+      const start = encoder.length();
+      encoder.add(directory);
+      return { offset: base + written + start, length: encoder.length() - start };
+    },
+    commit({ link, size, files, record }) {
+      if (!old || record.offset !== old.rootRecord.offset) {
+        flush();
+        const header = Buffer.alloc(HEADER);
+        header.writeUInt32LE(MAGIC, At.magic);
+        header.writeUInt32LE(VERSION, At.version);
+        header.writeDoubleLE(record.offset, At.offset);
+        header.writeUInt32LE(record.length, At.length);
+        header.write(link, At.link, LINK_LENGTH, 'latin1');
+        header.writeDoubleLE(size, At.size);
+        header.writeDoubleLE(files, At.files);
+        header.writeDoubleLE(Date.now(), At.time);
+        header.writeUInt32LE(preserve ? 1 : 0, At.preserve);
+        header.writeDoubleLE(old ? Math.max(old.live - written, 0) + written : written, At.live);
+        header.writeUInt32LE(crc32(header.subarray(0, At.crc)), At.crc);
+        writeAt(fd, header, 0);
+      }
+      close();
+      if (draft) fs.renameSync(draft, file);
+    },
+    discard() {
+      if (!open) return;
+      if (!draft) fs.ftruncateSync(fd, base);
+      close();
+      if (draft) fs.rmSync(draft, { force: true });
+    },
+  };
+}
+
+/** Whether appending to a cache is better than writing a new one. */
+export function isWorthKeeping(cache: StatCacheReader): boolean {
+  return cache.live >= (cache.length - HEADER) * LEAST_LIVE;
+}
+
+function writeAt(fd: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length; ) {
+    done += fs.writeSync(fd, bytes, done, bytes.length - done, position + done);
+  }
+}
+
+/** Encodes records one after another; see decodeDirectory. */
+function createRecordEncoder() {
+  let buffer = Buffer.allocUnsafeSlow(64 << 10);
+  let at = 0;
 
   function room(bytes: number): void {
     if (at + bytes <= buffer.length) return;
@@ -216,18 +287,21 @@ export function createStatCache(file: string, preserve: boolean): StatCacheWrite
   function double(value: number): void {
     at = buffer.writeDoubleLE(value, at);
   }
+
   function stamp({ size, mtime, ctime, inode }: FileStamp): void {
     double(size);
     double(mtime);
     double(ctime);
     double(inode);
   }
+
   function text(value: string, encoding: BufferEncoding): void {
     const length = Buffer.byteLength(value, encoding);
     room(length + 256);
     at = buffer.writeUInt16LE(length, at);
     at += buffer.write(value, at, encoding);
   }
+
   function entry(item: CachedEntry): void {
     room(1024);
     const wideName = !item.name.isWellFormed();
@@ -249,14 +323,9 @@ export function createStatCache(file: string, preserve: boolean): StatCacheWrite
     double(item.metadata.nanoseconds);
   }
 
-  function close(): void {
-    if (open) fs.closeSync(fd);
-    open = false;
-  }
-
   return {
-    add(directory) {
-      if (at >= BUFFER / 2) flush();
+    length: () => at,
+    add(directory: CachedDirectory): void {
       const start = at;
       room(1024);
       at += 4;
@@ -265,28 +334,12 @@ export function createStatCache(file: string, preserve: boolean): StatCacheWrite
       at = buffer.writeUInt32LE(directory.entries.length, at);
       for (const item of directory.entries) entry(item);
       buffer.writeUInt32LE(crc32(buffer.subarray(start + 4, at)), start);
-      return { offset: written + start, length: at - start };
     },
-    commit(root) {
-      flush();
-      buffer.writeUInt32LE(MAGIC, 0);
-      buffer.writeUInt32LE(VERSION, 4);
-      buffer.writeDoubleLE(root.record.offset, 8);
-      buffer.writeUInt32LE(root.record.length, 16);
-      buffer.write(root.link, 20, LINK_LENGTH, 'latin1');
-      buffer.writeDoubleLE(root.size, 20 + LINK_LENGTH);
-      buffer.writeDoubleLE(root.files, 28 + LINK_LENGTH);
-      buffer.writeDoubleLE(Date.now(), 36 + LINK_LENGTH);
-      buffer.writeUInt32LE(preserve ? 1 : 0, 44 + LINK_LENGTH);
-      buffer.writeUInt32LE(crc32(buffer.subarray(0, TRAILER - 4)), TRAILER - 4);
-      at = TRAILER;
-      flush();
-      close();
-      fs.renameSync(draft, file);
-    },
-    discard() {
-      close();
-      fs.rmSync(draft, { force: true });
+    /** What was encoded since the last call; valid until the next `add`. */
+    take(): Buffer {
+      const bytes = buffer.subarray(0, at);
+      at = 0;
+      return bytes;
     },
   };
 }

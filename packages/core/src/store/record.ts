@@ -1,5 +1,7 @@
 import { crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import snappy from 'snappy';
+import { createSnappyEncoder, type SnappyEncoder } from '../snappy/encoder.js';
+import type { WasmModule } from '../snappy/wasm-types.js';
 import { LazytreeError } from '../errors.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
 import { type Codec, DAG_CBOR, DIGEST_BYTES, type Link, linkCodec, makeLink, RAW } from '../format/link.js';
@@ -31,11 +33,23 @@ export interface RecordHeader {
 
 /** Compression has to save at least this part of the bytes to be worth undoing on every read. */
 const WORTH = 1 / 32;
+const SHORTEST = 32;
 
-/** The shortest form of `bytes`: snappy, or as they are where that does not help. */
+let encoder: SnappyEncoder | undefined;
+
+/** Lets this thread encode with a module that was compiled in another one. */
+export function shareSnappy(module: WasmModule): void {
+  encoder = createSnappyEncoder({ module });
+}
+
+/**
+ * The shortest form of `bytes`: snappy, or as they are where that does not help. The payload is valid until the
+ * next call.
+ */
 export function compress(bytes: Uint8Array): { compression: CompressionCode; payload: Uint8Array } {
-  if (bytes.length >= 32) {
-    const payload = snappy.compressSync(bytes as Buffer);
+  if (bytes.length >= SHORTEST) {
+    encoder ??= createSnappyEncoder();
+    const payload = encoder(bytes);
     if (payload.length <= bytes.length * (1 - WORTH)) return { compression: Compression.snappy, payload };
   }
   return { compression: Compression.none, payload: bytes };

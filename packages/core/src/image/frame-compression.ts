@@ -1,0 +1,72 @@
+import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { createSnappyEncoder, type SnappyEffort, type SnappyEncoder } from '../snappy/encoder.js';
+import type { WasmModule } from '../snappy/wasm-types.js';
+import { Compression, type CompressionCode, decompress } from '../store/record.js';
+
+/** How the frames of an image are compressed. */
+export type ImageCompression = 'snappy' | 'zstd';
+
+/**
+ * Bytes of a frame before compression: larger ones compress better, smaller ones cost less to read one block
+ * from. A writer's choice, not part of the format.
+ */
+export const FRAME_BYTES: Readonly<Record<ImageCompression, number>> = { snappy: Number(process.env.FSZ ?? 1) << 20, zstd: 4 << 20 };
+
+/** Level 3 is the fastest that makes images smaller than `tar | zstd`; the window spans the frame. */
+const ZSTD = {
+  [constants.ZSTD_c_compressionLevel]: 3,
+  [constants.ZSTD_c_windowLog]: 22,
+};
+const SNAPPY_EFFORT: SnappyEffort = (process.env.EFFORT as SnappyEffort) ?? 'fast';
+/** 16 MiB, the most that a frame can hold. */
+const ZSTD_READ = { [constants.ZSTD_d_windowLogMax]: 24 };
+const WORTH = 1 / 32;
+
+export interface CompressedFrame {
+  compression: CompressionCode;
+  /** In a buffer of its own. */
+  payload: Uint8Array;
+}
+
+let snappy: SnappyEncoder | undefined;
+
+/** Lets this thread encode with a module that was compiled in another one. */
+export function shareFrameEncoder(module: WasmModule): void {
+  snappy = createSnappyEncoder({ module, effort: SNAPPY_EFFORT });
+}
+
+/** The shorter form of `bytes`: compressed, or as they are where that does not help. */
+export function compressFrame(kind: ImageCompression, bytes: Uint8Array): CompressedFrame {
+  const payload = kind === 'zstd' ? compressZstd(bytes) : compressSnappy(bytes);
+  if (payload.length > bytes.length * (1 - WORTH)) {
+    return { compression: Compression.none, payload: Uint8Array.from(bytes) };
+  }
+  return { compression: Compression[kind], payload: Uint8Array.from(payload) };
+}
+
+function compressSnappy(bytes: Uint8Array): Uint8Array {
+  snappy ??= createSnappyEncoder({ effort: SNAPPY_EFFORT });
+  return snappy(bytes);
+}
+
+function compressZstd(bytes: Uint8Array): Uint8Array {
+  // One output buffer: the default of 16 KiB pieces costs a copy and hundreds of calls.
+  return zstdCompressSync(bytes, { params: ZSTD, chunkSize: Math.max(bytes.length, 1024) });
+}
+
+/**
+ * Undoes {@link compressFrame}.
+ *
+ * @param raw what the index says, within the limit of a frame; nothing larger is allocated
+ * @throws Error when the payload does not decompress to exactly that
+ */
+export function decompressFrame(compression: CompressionCode, payload: Uint8Array, raw: number): Uint8Array {
+  if (compression !== Compression.zstd) return decompress(compression, payload, raw);
+  const bytes = zstdDecompressSync(payload, {
+    params: ZSTD_READ,
+    chunkSize: Math.max(raw, 1024),
+    maxOutputLength: Math.max(raw, 1),
+  });
+  if (bytes.length !== raw) throw new Error(`${bytes.length} bytes where the index says ${raw}`);
+  return bytes;
+}

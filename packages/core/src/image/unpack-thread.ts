@@ -1,0 +1,31 @@
+import { workerData } from 'node:worker_threads';
+import type { WasmModule } from '../snappy/wasm-types.js';
+import { shareSnappy } from '../store/record.js';
+import { serveJobs } from '../threads/serve.js';
+import { plainError } from './thread-error.js';
+import { createFrameUnpacker, type UnpackJob } from './unpack-frames.js';
+
+/** What an unpacking thread asks: which digests are wanted, or to take records. */
+export type UnpackQuestion = { digests: string } | { records: ArrayBuffer; length: number };
+
+export interface UnpackThreadData {
+  /** Descriptors are the process's, so the thread reads the very file that was opened. */
+  fd: number;
+  /** Its name, for messages. */
+  file: string;
+  snappy: WasmModule;
+}
+
+const { fd, file, snappy }: UnpackThreadData = workerData;
+shareSnappy(snappy);
+
+serveJobs<UnpackJob, void, UnpackQuestion, Uint8Array | undefined>((job, ask) => {
+  const unpackFrame = createFrameUnpacker(fd, file, {
+    query: async (digests) => (await ask({ digests })) as Uint8Array,
+    async emit(records) {
+      const buffer = records.buffer as ArrayBuffer;
+      await ask({ records: buffer, length: records.length }, [buffer]);
+    },
+  });
+  return plainError(() => unpackFrame(job));
+});

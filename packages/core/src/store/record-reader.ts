@@ -1,0 +1,86 @@
+import fs from 'node:fs';
+import { CorruptBlockError } from '../errors.js';
+import { formatLink, linkDigest, makeLink, RAW } from '../format/link.js';
+import { RECORD_HEADER, type RecordHeader, readRecordHeader, recordContent, recordProblem } from './record.js';
+
+/** Reads blocks straight from segment files, for threads that have no store. */
+export interface RecordReader {
+  /**
+   * The checked content of the record with `digest`, whose payload is `stored` bytes long. Valid until the next
+   * read.
+   *
+   * @throws CorruptBlockError
+   */
+  read(digest: string, segment: number, offset: number, stored: number): Uint8Array;
+}
+
+/** Bytes that one system call reads while records are read one after another. */
+const WINDOW = 1 << 20;
+const OPEN_FILES = 32;
+
+export function createRecordReader(segmentPath: (segment: number) => string): RecordReader {
+  const open = new Map<number, number>();
+  const window = Buffer.allocUnsafeSlow(WINDOW);
+  let windowSegment = -1;
+  let windowStart = 0;
+  let windowLength = 0;
+  let lastEnd = -1;
+
+  function segmentFd(segment: number): number {
+    const known = open.get(segment);
+    if (known !== undefined) return known;
+    for (const [oldest, fd] of open) {
+      if (open.size < OPEN_FILES) break;
+      fs.closeSync(fd);
+      open.delete(oldest);
+    }
+    const fd = fs.openSync(segmentPath(segment), 'r');
+    open.set(segment, fd);
+    return fd;
+  }
+
+  /** A record's bytes; where records are read one after another, many with one system call. */
+  function readRecord(segment: number, offset: number, length: number): Buffer {
+    const inside = segment === windowSegment && offset >= windowStart && offset + length <= windowStart + windowLength;
+    if (!inside) {
+      const sequential = segment === windowSegment && offset >= lastEnd && offset - lastEnd < WINDOW / 4;
+      const want = sequential || windowSegment < 0 ? WINDOW : length;
+      windowSegment = segment;
+      windowStart = offset;
+      const target = want < length ? length : want;
+      if (target > WINDOW) return readAlone(segment, offset, length);
+      windowLength = fs.readSync(segmentFd(segment), window, 0, target, offset);
+    }
+    lastEnd = offset + length;
+    return window.subarray(offset - windowStart, Math.min(offset - windowStart + length, windowLength));
+  }
+
+  function readAlone(segment: number, offset: number, length: number): Buffer {
+    windowLength = 0;
+    const bytes = Buffer.allocUnsafe(length);
+    return bytes.subarray(0, fs.readSync(segmentFd(segment), bytes, 0, length, offset));
+  }
+
+  return {
+    read(digest, segment, offset, stored) {
+      const record = readRecord(segment, offset, RECORD_HEADER + stored);
+      const header = readRecordHeader(record, 0);
+      const problem = recordFault(record, header, digest);
+      const where = segmentPath(segment);
+      if (!header || problem) {
+        throw new CorruptBlockError(formatLink(makeLink(RAW, digest)), where, problem ?? 'no record is there');
+      }
+      try {
+        return recordContent(record, 0, header);
+      } catch (error) {
+        throw new CorruptBlockError(formatLink(header.link), where, (error as Error).message);
+      }
+    },
+  };
+}
+
+function recordFault(record: Buffer, header: RecordHeader | undefined, digest: string): string | undefined {
+  if (!header) return 'its record has no valid header';
+  if (linkDigest(header.link) !== digest) return 'its record is of another block';
+  return recordProblem(record, 0, header);
+}
