@@ -8,11 +8,26 @@ import { build } from 'esbuild';
 const PACKAGES = fileURLToPath(new URL('../packages', import.meta.url));
 const OUT = join(PACKAGES, 'cli', 'dist', 'bundle');
 
+/**
+ * LevelDB's JavaScript goes into the bundle, its addon stays where npm has put it.
+ * @type {import('esbuild').Plugin}
+ */
+const levelAddon = {
+  name: 'level-addon',
+  setup({ onLoad }) {
+    onLoad({ filter: /classic-level[\\/]binding\.js$/ }, () => ({
+      contents: `const { dirname } = require('node:path');
+        module.exports = require('node-gyp-build')(dirname(require.resolve('classic-level/package.json')));`,
+    }));
+  },
+};
+
 rmSync(OUT, { recursive: true, force: true });
 await build({
   entryPoints: {
     main: join(PACKAGES, 'cli/dist/main.js'),
     'ingest-thread': join(PACKAGES, 'core/dist/import/ingest-thread.js'),
+    'stat-thread': join(PACKAGES, 'core/dist/import/stat-thread.js'),
     'write-thread': join(PACKAGES, 'core/dist/export/write-thread.js'),
   },
   outdir: OUT,
@@ -21,7 +36,8 @@ await build({
   format: 'esm',
   platform: 'node',
   target: 'node22',
-  external: ['classic-level', 'snappy', 'koffi'],
+  external: ['classic-level/package.json', 'snappy', 'koffi'],
+  plugins: [levelAddon],
   chunkNames: '[name]-[hash]',
   // CommonJS dependencies call require for node's own modules.
   banner: {

@@ -12,11 +12,11 @@ import { rootEntry } from '../tree/path.js';
 import type { Loaded, LoadOptions } from './load-image.js';
 import { type Output, writeNewFile } from './new-file.js';
 import type { SavedImage, SaveImageProgress } from './save-image.js';
-import { checkTrees, treeBlocks } from './tree-blocks.js';
+import { checkTrees } from './check-trees.js';
+import { treeBlocks } from './tree-blocks.js';
 
 export interface SaveCarOptions {
   signal?: AbortSignal;
-  /** The totals are 0: a CAR is written while the tree is walked. */
   onProgress?: (progress: SaveImageProgress) => void;
 }
 
@@ -45,9 +45,12 @@ export async function saveCar(
   try {
     return await writeNewFile(file, async (output) => {
       const { writer, out } = CarWriter.create([linkToCid(root)]);
-      const progress = { blocks: 0, bytes: 0, totalBlocks: 0, totalBytes: 0 };
+      const progress = { blocks: 0, bytes: 0, found: 0 };
       const produce = async () => {
-        for await (const { link, bytes } of blocksInOrder(verifying(store), root, options)) {
+        const onFound = (blocks: number) => {
+          progress.found += blocks;
+        };
+        for await (const { link, bytes } of blocksInOrder(verifying(store), root, options, onFound)) {
           progress.blocks += 1;
           progress.bytes += bytes.length;
           await writer.put({ cid: linkToCid(link), bytes });
@@ -68,14 +71,12 @@ async function* blocksInOrder(
   store: BlockSource,
   root: Link,
   { signal }: SaveCarOptions,
+  onFound: (blocks: number) => void,
 ): AsyncGenerator<Block> {
-  for await (const { link, bytes, content } of treeBlocks(store, [root], { signal })) {
+  for await (const { link, bytes, content } of treeBlocks(store, root, { signal, distinct: 'cid' })) {
+    onFound(1 + content.length);
     yield { link, bytes };
-    yield* getMany(
-      store,
-      content.map((part) => part.link),
-      { signal },
-    );
+    yield* getMany(store, content, { signal });
   }
 }
 
@@ -106,7 +107,7 @@ export async function loadCar(store: BlockStore, file: string, options: LoadOpti
   const car = await openCar(file, signal);
   const lease = 'lease' in store ? (store as LocalStore).lease() : undefined;
   const sink = createBlockSink(store, signal);
-  const progress = { blocks: 0, bytes: 0, totalBlocks: 0, totalBytes: 0 };
+  const progress = { blocks: 0, bytes: 0, found: 0 };
   try {
     const roots = await car.roots();
     for await (const { link, bytes } of car.blocks()) {

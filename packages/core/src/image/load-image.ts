@@ -8,7 +8,7 @@ import { createThreadPool, type ThreadPool } from '../threads/pool.js';
 import { type ImageFile, openImageFile } from './image-file.js';
 import { imageSource } from './open-image.js';
 import { raiseAgain } from './thread-error.js';
-import { checkTrees } from './tree-blocks.js';
+import { checkTrees } from './check-trees.js';
 import { createFrameUnpacker, type UnpackJob } from './unpack-frames.js';
 import type { UnpackQuestion, UnpackThreadData } from './unpack-thread.js';
 
@@ -23,9 +23,8 @@ export interface LoadProgress {
   /** Blocks and their bytes that are stored, or were there. */
   blocks: number;
   bytes: number;
-  /** 0 where it cannot be known beforehand. */
-  totalBlocks: number;
-  totalBytes: number;
+  /** Blocks in the file; 0 for a CAR, which does not say. */
+  found: number;
 }
 
 export interface Loaded {
@@ -94,7 +93,7 @@ function rawBytes({ frames }: ImageFile): number {
 }
 
 async function storeFrames(image: ImageFile, pool: UnpackPool, { signal, onProgress }: LoadOptions): Promise<void> {
-  const progress = { blocks: 0, bytes: 0, totalBlocks: image.blocks.count, totalBytes: rawBytes(image) };
+  const progress = { blocks: 0, bytes: 0, found: image.blocks.count };
   const underWay = new Set<Promise<void>>();
   let failure: { error: unknown } | undefined;
 

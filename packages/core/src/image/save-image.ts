@@ -1,10 +1,10 @@
 import { crc32 } from 'node:zlib';
 import { LazytreeError } from '../errors.js';
 import type { DirectoryEntry } from '../format/entry.js';
-import type { FilePart } from '../format/file-node.js';
 import { formatLink, type Link, linkDigest } from '../format/link.js';
 import { compileSnappy } from '../snappy/encoder.js';
-import { type BlockSource, getMany } from '../store/block-store.js';
+import type { Location } from '../store/block-index.js';
+import type { BlockSource } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { segmentPath } from '../store/segments.js';
 import { verifying } from '../store/verifying.js';
@@ -28,12 +28,11 @@ export interface SaveImageOptions {
 }
 
 export interface SaveImageProgress {
-  /** Blocks and their bytes on their way into the file. */
+  /** Blocks and their bytes that are in the file or on their way into it. */
   blocks: number;
   bytes: number;
-  /** Known once the tree has been walked, 0 before. */
-  totalBlocks: number;
-  totalBytes: number;
+  /** Blocks that the walk has come upon so far. */
+  found: number;
 }
 
 export interface SavedImage {
@@ -47,6 +46,9 @@ export interface SavedImage {
 
 /** Trees with less than this are compressed in this thread. */
 const LITTLE_BYTES = 8 << 20;
+/** Raw bytes of content frames that wait for the nodes to be written. */
+const HELD_BYTES = 64 << 20;
+const PROGRESS_BLOCKS = 256;
 /** What a directory entry takes in its node, roughly. */
 const ENTRY_BYTES = 64;
 
@@ -106,102 +108,84 @@ interface WriteContext {
   options: SaveImageOptions;
 }
 
+/**
+ * Writes nodes before content, while content is compressed from the moment that the walk comes upon it: frames
+ * of it are held back until the walk is over, as many as {@link HELD_BYTES} allows.
+ */
 async function writeImage({ store, local, root, output, pool, options }: WriteContext): Promise<SavedImage> {
-  const { compression = 'snappy', signal, onProgress } = options;
+  const { compression: kind = 'snappy', signal, onProgress } = options;
   const source = local ?? verifying(store);
-  const progress = { blocks: 0, bytes: 0, totalBlocks: 0, totalBytes: 0 };
-  const sequence = createFrameSequence(output, pool);
-  const blocks: WrittenBlocks = { links: [], frames: [], offsets: [], lengths: [] };
-  const nodes = new Set<string>();
-  let content: FilePart[] = [];
+  const progress = { blocks: 0, bytes: 0, found: 0 };
+  const nodes = createSection(output, pool, kind);
+  const content = createSection(output, pool, kind);
+  const links: Link[] = [];
+  let next = 0;
+  nodes.release();
   await output.write(encodeHeader());
 
-  /** Gathers what `add` is given into frames that each go to the pool when they are full. */
-  function createFrame<Part>(makeJob: (parts: Part[], raw: number) => PackJob) {
-    let parts: Part[] = [];
-    let raw = 0;
+  function count(bytes: number): void {
+    progress.blocks += 1;
+    progress.bytes += bytes;
+  }
 
-    async function flush(): Promise<void> {
-      if (parts.length === 0) return;
+  /** Passes content on until there is none, or enough is under way. */
+  async function feed(limit: number): Promise<void> {
+    for (; next < links.length && content.underWay() < limit; next++) {
       signal?.throwIfAborted();
-      const job = makeJob(parts, raw);
-      parts = [];
-      raw = 0;
-      await sequence.add(job);
-      onProgress?.(progress);
+      const link = links[next];
+      count(await (local ? addPlace(local, link) : addBytes(link)));
+      if (next % PROGRESS_BLOCKS === 0) onProgress?.(progress);
     }
-
-    return {
-      async add(link: Link, length: number, part: Part): Promise<void> {
-        if (raw + length > FRAME_BYTES[compression]) await flush();
-        blocks.links.push(link);
-        blocks.frames.push(sequence.next());
-        blocks.offsets.push(raw);
-        blocks.lengths.push(length);
-        parts.push(part);
-        raw += length;
-        progress.blocks += 1;
-        progress.bytes += length;
-      },
-      flush,
-    };
   }
 
-  const bytesFrame = createFrame<Uint8Array>((parts, raw) => ({
-    kind: compression,
-    raw,
-    bytes: Buffer.concat(parts, raw),
-  }));
-  const placesFrame = createFrame<[digest: string, ...place: number[]]>((parts, raw) => ({
-    kind: compression,
-    raw,
-    digests: parts.map(([digest]) => digest).join(''),
-    places: Float64Array.from(parts.flatMap(([, ...place]) => place)),
-  }));
+  async function addPlace(from: LocalStore, link: Link): Promise<number> {
+    const location = from.locate(link) ?? (await fetchPlace(from, link, signal));
+    await content.add(link, location.raw, location);
+    return location.raw;
+  }
 
-  async function writeNodes(): Promise<void> {
-    for await (const node of treeBlocks(source, [root], { signal })) {
-      if (!nodes.has(linkDigest(node.link))) await bytesFrame.add(node.link, node.bytes.length, node.bytes);
-      nodes.add(linkDigest(node.link));
-      for (const part of node.content) content.push(part);
+  async function addBytes(link: Link): Promise<number> {
+    const bytes = await source.get(link, { signal });
+    await content.add(link, bytes.length, bytes);
+    return bytes.length;
+  }
+
+  for await (const node of treeBlocks(source, root, { signal, distinct: 'digest' })) {
+    progress.found += node.content.length + (node.isNew ? 1 : 0);
+    if (node.isNew) {
+      count(node.bytes.length);
+      await nodes.add(node.link, node.bytes.length, node.bytes);
     }
-    await bytesFrame.flush();
+    for (const link of node.content) links.push(link);
+    await feed(HELD_BYTES / FRAME_BYTES[kind]);
   }
-
-  /** From the segments, by the threads themselves. */
-  async function writePlaces(from: LocalStore): Promise<void> {
-    for (const { link } of content) {
-      const location = from.locate(link) ?? (await fetched(from, link));
-      const { segment, offset, stored, raw } = location;
-      await placesFrame.add(link, raw, [linkDigest(link), segment, offset, stored, raw]);
-    }
-    await placesFrame.flush();
-  }
-
-  async function fetched(from: LocalStore, link: Link) {
-    await from.get(link, { signal });
-    const location = from.locate(link);
-    if (!location) throw new LazytreeError('FAILED', `${from.describe()} does not keep ${formatLink(link)}`);
-    return location;
-  }
-
-  async function writeBytes(): Promise<void> {
-    const links = content.map(({ link }) => link);
-    for await (const { link, bytes } of getMany(source, links, { signal })) await bytesFrame.add(link, bytes.length, bytes);
-    await bytesFrame.flush();
-  }
-
-  await writeNodes();
-  // The same bytes may be a node and some file's content.
-  content = content.filter(({ link }) => !nodes.has(linkDigest(link)));
-  progress.totalBlocks = progress.blocks + content.length;
-  progress.totalBytes = content.reduce((sum, { size }) => sum + size, progress.bytes);
-  await (local ? writePlaces(local) : writeBytes());
+  await nodes.finish();
+  content.release();
+  await feed(Number.POSITIVE_INFINITY);
+  await content.flush();
+  const blocks = joinSections(nodes, content);
   // Sorted while the threads are still at the last frames.
   const order = digestOrder(blocks.links);
-  const index = encodeIndex([root], await sequence.finish(), blocks, order);
-  await writeIndex(output, index, compression);
+  await content.finish();
+  onProgress?.(progress);
+  await writeIndex(output, encodeIndex([root], [...nodes.frames, ...content.frames], blocks, order), kind);
   return { root, blocks: progress.blocks, bytes: progress.bytes, size: output.length() };
+}
+
+async function fetchPlace(from: LocalStore, link: Link, signal: AbortSignal | undefined): Promise<Location> {
+  await from.get(link, { signal });
+  const location = from.locate(link);
+  if (!location) throw new LazytreeError('FAILED', `${from.describe()} does not keep ${formatLink(link)}`);
+  return location;
+}
+
+function joinSections(nodes: Section, content: Section): WrittenBlocks {
+  return {
+    links: nodes.blocks.links.concat(content.blocks.links),
+    frames: nodes.blocks.frames.concat(content.blocks.frames.map((frame) => nodes.frames.length + frame)),
+    offsets: nodes.blocks.offsets.concat(content.blocks.offsets),
+    lengths: nodes.blocks.lengths.concat(content.blocks.lengths),
+  };
 }
 
 async function writeIndex(output: Output, index: Buffer, kind: ImageCompression): Promise<void> {
@@ -212,34 +196,82 @@ async function writeIndex(output: Output, index: Buffer, kind: ImageCompression)
   await output.write(encodeTrailer(place));
 }
 
-/** Writes frames in the order of the jobs, with as many under way as keep the threads busy. */
-function createFrameSequence(output: Output, pool: PackPool) {
+type Section = ReturnType<typeof createSection>;
+
+/**
+ * A run of frames. Gathers blocks into frames, has them packed, and writes them in order: those of a section
+ * that is released as they come, with as many under way as keep the threads busy.
+ */
+function createSection(output: Output, pool: PackPool, kind: ImageCompression) {
+  const blocks: WrittenBlocks = { links: [], frames: [], offsets: [], lengths: [] };
   const frames: Frame[] = [];
   const underWay: Promise<PackedFrame>[] = [];
-  let added = 0;
+  let parts: Uint8Array[] = [];
+  let digests: string[] = [];
+  let places: number[] = [];
+  let raw = 0;
+  let gathered = 0;
+  let limit = Number.POSITIVE_INFINITY;
 
-  async function writeOldest(): Promise<void> {
-    const oldest = underWay.shift();
-    if (!oldest) return;
-    const { payload, ...frame } = await oldest;
-    frames.push(frame);
-    await output.write(payload);
+  function takeJob(): PackJob {
+    const job: PackJob =
+      parts.length > 0
+        ? { kind, raw, bytes: Buffer.concat(parts, raw) }
+        : { kind, raw, digests: digests.join(''), places: Float64Array.from(places) };
+    parts = [];
+    digests = [];
+    places = [];
+    raw = 0;
+    gathered = 0;
+    return job;
+  }
+
+  async function flush(): Promise<void> {
+    if (gathered === 0) return;
+    const packed = pool.run(takeJob());
+    // Awaited in its turn; until then a failure has no one who listens.
+    packed.catch(() => undefined);
+    underWay.push(packed);
+    await writeDown(limit);
+  }
+
+  async function writeDown(left: number): Promise<void> {
+    while (underWay.length > left) {
+      const { payload, ...frame } = await underWay[0];
+      underWay.shift();
+      frames.push(frame);
+      await output.write(payload);
+    }
   }
 
   return {
-    /** The number that the next frame will have. */
-    next: () => added,
-    async add(job: PackJob): Promise<void> {
-      const packed = pool.run(job);
-      // Awaited in its turn; until then a failure has no one who listens.
-      packed.catch(() => undefined);
-      underWay.push(packed);
-      added += 1;
-      while (underWay.length > pool.slots + 1) await writeOldest();
+    blocks,
+    frames,
+    /** Frames that are not written yet. */
+    underWay: () => underWay.length,
+    /** The bytes of a block, or where they are; one section has all of one kind. */
+    async add(link: Link, length: number, block: Uint8Array | Location): Promise<void> {
+      if (raw + length > FRAME_BYTES[kind]) await flush();
+      blocks.links.push(link);
+      blocks.frames.push(frames.length + underWay.length);
+      blocks.offsets.push(raw);
+      blocks.lengths.push(length);
+      if (block instanceof Uint8Array) parts.push(block);
+      else {
+        digests.push(linkDigest(link));
+        places.push(block.segment, block.offset, block.stored, length);
+      }
+      raw += length;
+      gathered += 1;
     },
-    async finish(): Promise<Frame[]> {
-      while (underWay.length > 0) await writeOldest();
-      return frames;
+    flush,
+    /** From now on frames are written. */
+    release() {
+      limit = pool.slots + 1;
+    },
+    async finish(): Promise<void> {
+      await flush();
+      await writeDown(0);
     },
   };
 }

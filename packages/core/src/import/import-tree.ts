@@ -17,13 +17,17 @@ import {
   type CachedEntry,
   createStatCache,
   type FileStamp,
+  isUnchanged,
   isWorthKeeping,
   openStatCache,
   RACY_MS,
   type RecordPlace,
   type StatCacheReader,
   type StatCacheWriter,
+  sameStamp,
+  stampOf,
 } from './stat-cache.js';
+import { startStatProber } from './stat-prober.js';
 
 export interface ImportOptions {
   /** Keep permission bits and modification times. */
@@ -86,6 +90,10 @@ interface Pending {
   changed: boolean;
   /** Removed while the import was under way. */
   gone: boolean;
+  /** Whether the ignore rules from above are those of the cached record. */
+  sameRules: boolean;
+  /** Known to be unchanged with all that is below, without having been scanned. */
+  kept: boolean;
 }
 
 interface PendingFile {
@@ -158,7 +166,16 @@ export async function readTree({
       pool ??= create({ sink, nanoseconds: preserve, threads: options.threads });
       return pool;
     };
-    const importer = createImporter({ root, storeDirectory, sink, poolFor, old, appends: keep !== undefined, writer, options });
+    const importer = createImporter({
+      root,
+      storeDirectory,
+      sink,
+      poolFor,
+      old,
+      appends: keep !== undefined,
+      writer,
+      options,
+    });
     const result = await importer();
     await sink.flush();
     writer?.commit(result.cacheRoot);
@@ -196,7 +213,16 @@ interface ImporterContext {
   options: ImportOptions;
 }
 
-function createImporter({ root, storeDirectory, sink, poolFor, old, appends, writer, options }: ImporterContext) {
+function createImporter({
+  root,
+  storeDirectory,
+  sink,
+  poolFor,
+  old,
+  appends,
+  writer,
+  options,
+}: ImporterContext) {
   const { preserve = false, ignoreFiles = true, signal, onProgress, onWarning } = options;
   const warnings: ImportWarning[] = [];
   const progress = { files: 0, bytes: 0, found: 0 };
@@ -209,6 +235,7 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, appends, wri
   let finished: CachedEntry | undefined;
   let sliceStart = performance.now();
   let threads: IngestPool | undefined;
+  const prober = old && appends ? startStatProber(root, old) : undefined;
 
   const absolute = (path: string) => (path === '' ? root : `${root}/${path}`);
   const join1 = (directory: string, name: string) => (directory === '' ? name : `${directory}/${name}`);
@@ -249,10 +276,12 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, appends, wri
       stamp: UNKNOWN,
       metadata: undefined,
       rules: createIgnoreRules(root),
-      cached: old?.directory(old.rootRecord),
+      cached: undefined,
       cachedLink: old && directoryEntry('', old.root, old, old.rootRecord),
       changed: false,
       gone: false,
+      sameRules: false,
+      kept: false,
     };
     const onAbort = () => stir();
     signal?.addEventListener('abort', onAbort, { once: true });
@@ -266,6 +295,7 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, appends, wri
       check();
     } finally {
       signal?.removeEventListener('abort', onAbort);
+      prober?.stop();
     }
     onProgress?.(progress);
     const { link, files, record, stamp } = finished;
@@ -429,6 +459,15 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, appends, wri
   /** Reads a directory's names and finds out what has changed. Returns the directories below it. */
   function scan(directory: Pending): Pending[] {
     const path = absolute(directory.path);
+    const { cachedLink, sameRules } = directory;
+    if (cachedLink && sameRules && prober?.claim(cachedLink.record)) {
+      directory.kept = true;
+      progress.files += cachedLink.files;
+      progress.found += cachedLink.files;
+      progress.bytes += cachedLink.stamp.size;
+      return [];
+    }
+    directory.cached = cachedLink && old?.directory(cachedLink.record);
     try {
       return scanNames(directory, path);
     } catch (error) {
@@ -442,7 +481,8 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, appends, wri
 
   function scanNames(directory: Pending, path: string): Pending[] {
     const stat = fs.lstatSync(toFsPath(path));
-    if (!stat.isDirectory()) throw Object.assign(new Error(`'${path}' is no longer a directory`), { code: 'ENOTDIR' });
+    if (!stat.isDirectory())
+      throw Object.assign(new Error(`'${path}' is no longer a directory`), { code: 'ENOTDIR' });
     // A directory that changed just now may change again without its time showing it.
     directory.stamp = stat.ctimeMs < began - RACY_MS ? stampOf(stat) : UNKNOWN;
     if (preserve && directory.parent) directory.metadata = metadataOf(path);
@@ -468,7 +508,7 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, appends, wri
     for (let slot = 0; slot < entries.length; slot++) {
       const entry = entries[slot];
       if (entry.kind === 'directory') {
-        below.push(child(directory, entry.name, slot, entry));
+        below.push({ ...child(directory, entry.name, slot, entry), sameRules: true });
         continue;
       }
       const path = prefix + entry.name;
@@ -544,7 +584,6 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, appends, wri
     const path = join1(parent.path, name);
     if (parent.depth >= MAX_TREE_DEPTH) throw new LazytreeError('UNSUPPORTED', `'${path}' is too deep`);
     parent.waiting += 1;
-    const cached = entry && old?.directory(entry.record);
     return {
       path,
       depth: parent.depth + 1,
@@ -556,10 +595,12 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, appends, wri
       stamp: UNKNOWN,
       metadata: undefined,
       rules: parent.rules,
-      cached,
-      cachedLink: cached && entry,
+      cached: undefined,
+      cachedLink: entry,
       changed: false,
       gone: false,
+      sameRules: false,
+      kept: false,
     };
   }
 
@@ -599,7 +640,7 @@ function createImporter({ root, storeDirectory, sink, poolFor, old, appends, wri
   async function settle(directory: Pending): Promise<void> {
     directory.waiting -= 1;
     if (directory.waiting > 0) return;
-    const entry = await finish(directory);
+    const entry = directory.kept ? (directory.cachedLink as CachedEntry) : await finish(directory);
     const { parent } = directory;
     if (!parent) {
       finished = entry;
@@ -658,21 +699,6 @@ function formatEntry(entry: CachedEntry): Entry {
 function isGone(error: unknown): boolean {
   const code = errnoOf(error);
   return code === 'ENOENT' || code === 'ENOTDIR';
-}
-
-function stampOf(stat: fs.Stats): FileStamp {
-  return { size: stat.size, mtime: stat.mtimeMs, ctime: stat.ctimeMs, inode: stat.ino };
-}
-
-function sameStamp(a: FileStamp, b: FileStamp): boolean {
-  return a.mtime === b.mtime && a.ctime === b.ctime && a.inode === b.inode && a.size === b.size;
-}
-
-function isUnchanged({ kind, stamp }: CachedEntry, stat: fs.Stats): boolean {
-  if (stat.mtimeMs !== stamp.mtime || stat.ctimeMs !== stamp.ctime) return false;
-  if (stat.ino !== stamp.inode || stat.size !== stamp.size) return false;
-  if (kind === 'symlink') return stat.isSymbolicLink();
-  return stat.isFile() && (stat.mode & 0o100 ? 'executable' : 'file') === kind;
 }
 
 function sameMetadata(a: Metadata, b: Metadata | undefined): boolean {

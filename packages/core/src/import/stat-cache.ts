@@ -57,7 +57,19 @@ export interface CachedDirectory {
 const MAGIC = 0x3153_5a4c;
 const VERSION = 1;
 /** Offsets in the header. */
-const At = { magic: 0, version: 4, offset: 8, length: 16, link: 20, size: 56, files: 64, time: 72, preserve: 80, live: 84, crc: 92 };
+const At = {
+  magic: 0,
+  version: 4,
+  offset: 8,
+  length: 16,
+  link: 20,
+  size: 56,
+  files: 64,
+  time: 72,
+  preserve: 80,
+  live: 84,
+  crc: 92,
+};
 const HEADER = 96;
 const WHOLE_FILE = 64 << 20;
 const BUFFER = 1 << 20;
@@ -73,6 +85,10 @@ export interface StatCacheReader {
   /** Bytes of the file, and those of them that the root leads to. */
   length: number;
   live: number;
+  /** The whole file, unless it is too large to be held. */
+  shared: SharedArrayBuffer | undefined;
+  /** Stamps from this time on are not. */
+  trusted: number;
   directory(place: RecordPlace): CachedDirectory | undefined;
   close(): void;
 }
@@ -90,7 +106,8 @@ export function openStatCache(file: string, preserve: boolean): StatCacheReader 
     throw error;
   }
   const { size: length } = fs.fstatSync(fd);
-  const whole = length <= WHOLE_FILE ? readAt(fd, 0, length) : undefined;
+  const shared = length <= WHOLE_FILE ? new SharedArrayBuffer(length) : undefined;
+  const whole = shared && readAt(fd, 0, length, Buffer.from(shared));
   const header = whole?.subarray(0, HEADER) ?? readAt(fd, 0, HEADER);
   if (!isHeader(header) || (header.readUInt32LE(At.preserve) === 1) !== preserve) {
     fs.closeSync(fd);
@@ -104,6 +121,8 @@ export function openStatCache(file: string, preserve: boolean): StatCacheReader 
     files: header.readDoubleLE(At.files),
     live: header.readDoubleLE(At.live),
     length,
+    shared,
+    trusted,
     directory({ offset, length: bytes }) {
       if (offset + bytes > length) return undefined;
       return decodeDirectory(whole?.subarray(offset, offset + bytes) ?? readAt(fd, offset, bytes), trusted);
@@ -128,14 +147,18 @@ export function statCacheRoot(file: string): Link | undefined {
   return cache?.root;
 }
 
-function readAt(fd: number, offset: number, length: number): Buffer {
-  const buffer = Buffer.allocUnsafeSlow(length);
+function readAt(
+  fd: number,
+  offset: number,
+  length: number,
+  buffer: Buffer = Buffer.allocUnsafeSlow(length),
+): Buffer {
   const read = fs.readSync(fd, buffer, 0, length, offset);
   return buffer.subarray(0, read);
 }
 
 /** Record: crc32, stamp (size unused), rules as length and Latin-1, entry count, entries. */
-function decodeDirectory(record: Buffer, trusted: number): CachedDirectory | undefined {
+export function decodeDirectory(record: Buffer, trusted: number): CachedDirectory | undefined {
   if (record.length < 4 || crc32(record.subarray(4)) !== record.readUInt32LE(0)) return undefined;
   let at = 4;
   const stamp = readStamp();
@@ -189,6 +212,26 @@ function decodeDirectory(record: Buffer, trusted: number): CachedDirectory | und
     if (flags & 16) entry.metadata = { mode: readDouble(), seconds: readDouble(), nanoseconds: readDouble() };
     return entry;
   }
+}
+
+export function isUnchanged({ kind, stamp }: CachedEntry, stat: fs.Stats): boolean {
+  if (stat.mtimeMs !== stamp.mtime || stat.ctimeMs !== stamp.ctime) return false;
+  if (stat.ino !== stamp.inode || stat.size !== stamp.size) return false;
+  if (kind === 'symlink') return stat.isSymbolicLink();
+  return stat.isFile() && (stat.mode & 0o100 ? 'executable' : 'file') === kind;
+}
+
+/** Whether a directory still has the names that it had. */
+export function isSameDirectory({ stamp }: CachedDirectory, stat: fs.Stats | undefined): boolean {
+  return stat?.isDirectory() === true && sameStamp(stamp, stampOf(stat));
+}
+
+export function stampOf(stat: fs.Stats): FileStamp {
+  return { size: stat.size, mtime: stat.mtimeMs, ctime: stat.ctimeMs, inode: stat.ino };
+}
+
+export function sameStamp(a: FileStamp, b: FileStamp): boolean {
+  return a.mtime === b.mtime && a.ctime === b.ctime && a.inode === b.inode && a.size === b.size;
 }
 
 export interface StatCacheWriter {

@@ -1,7 +1,13 @@
 import fs from 'node:fs';
 import { CorruptBlockError } from '../errors.js';
 import { formatLink, linkDigest, makeLink, RAW } from '../format/link.js';
-import { RECORD_HEADER, type RecordHeader, readRecordHeader, recordContent, recordProblem } from './record.js';
+import {
+  RECORD_HEADER,
+  type RecordHeader,
+  readRecordHeader,
+  recordContent,
+  recordProblem,
+} from './record.js';
 
 /** Reads blocks straight from segment files, for threads that have no store. */
 export interface RecordReader {
@@ -41,7 +47,8 @@ export function createRecordReader(segmentPath: (segment: number) => string): Re
 
   /** A record's bytes; where records are read one after another, many with one system call. */
   function readRecord(segment: number, offset: number, length: number): Buffer {
-    const inside = segment === windowSegment && offset >= windowStart && offset + length <= windowStart + windowLength;
+    const inside =
+      segment === windowSegment && offset >= windowStart && offset + length <= windowStart + windowLength;
     if (!inside) {
       const sequential = segment === windowSegment && offset >= lastEnd && offset - lastEnd < WINDOW / 4;
       const want = sequential || windowSegment < 0 ? WINDOW : length;
@@ -68,7 +75,11 @@ export function createRecordReader(segmentPath: (segment: number) => string): Re
       const problem = recordFault(record, header, digest);
       const where = segmentPath(segment);
       if (!header || problem) {
-        throw new CorruptBlockError(formatLink(makeLink(RAW, digest)), where, problem ?? 'no record is there');
+        throw new CorruptBlockError(
+          formatLink(makeLink(RAW, digest)),
+          where,
+          problem ?? 'no record is there',
+        );
       }
       try {
         return recordContent(record, 0, header);

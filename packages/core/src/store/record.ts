@@ -1,10 +1,10 @@
+import { createRequire } from 'node:module';
 import { crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import snappy from 'snappy';
-import { createSnappyEncoder, type SnappyEncoder } from '../snappy/encoder.js';
-import type { WasmModule } from '../snappy/wasm-types.js';
 import { LazytreeError } from '../errors.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
 import { type Codec, DAG_CBOR, DIGEST_BYTES, type Link, linkCodec, makeLink, RAW } from '../format/link.js';
+import { createSnappyEncoder, type SnappyEncoder } from '../snappy/encoder.js';
+import type { WasmModule } from '../snappy/wasm-types.js';
 
 /**
  * A record is a block with all that is needed to find it again without an index. Little-endian:
@@ -35,7 +35,10 @@ export interface RecordHeader {
 const WORTH = 1 / 32;
 const SHORTEST = 32;
 
+type Snappy = typeof import('snappy');
+
 let encoder: SnappyEncoder | undefined;
+let snappy: Snappy | undefined;
 
 /** Lets this thread encode with a module that was compiled in another one. */
 export function shareSnappy(module: WasmModule): void {
@@ -69,7 +72,7 @@ export function decompress(compression: CompressionCode, payload: Uint8Array, ra
       break;
     case Compression.snappy:
       if (snappyLength(payload) !== raw) throw new Error('its snappy length is not that of the record');
-      bytes = snappy.uncompressSync(payload as Buffer, { asBuffer: true }) as Buffer;
+      bytes = uncompress(payload);
       break;
     case Compression.zstd:
       bytes = zstdDecompressSync(payload, { maxOutputLength: Math.max(raw, 1) });
@@ -79,6 +82,12 @@ export function decompress(compression: CompressionCode, payload: Uint8Array, ra
   }
   if (bytes.length !== raw) throw new Error(`${bytes.length} bytes where the record says ${raw}`);
   return bytes;
+}
+
+/** The addon is loaded by the first block that needs it: a command that reads none starts sooner. */
+function uncompress(payload: Uint8Array): Uint8Array {
+  snappy ??= createRequire(import.meta.url)('snappy') as Snappy;
+  return snappy.uncompressSync(payload as Buffer, { asBuffer: true }) as Buffer;
 }
 
 /** The length varint that starts a snappy block (google/snappy format_description.txt, section 1). */

@@ -1,0 +1,32 @@
+import { lstatSync } from 'node:fs';
+import { workerData } from 'node:worker_threads';
+import { toFsPath } from '../format/name.js';
+import { decodeDirectory, isSameDirectory, isUnchanged, type RecordPlace } from './stat-cache.js';
+import { Probe, type ProbeData, probeIndex } from './stat-prober.js';
+
+const { root, cache, trusted, rootRecord, states: shared }: ProbeData = workerData;
+const records = Buffer.from(cache);
+const states = new Uint8Array(shared);
+
+/** Looks at a directory, and below it from the last entry to the first. Returns whether all was seen unchanged. */
+function probe(place: RecordPlace, path: string): boolean {
+  if (Atomics.load(states, states.length - 1) === 1) return false;
+  const directory = decodeDirectory(records.subarray(place.offset, place.offset + place.length), trusted);
+  if (!directory) return false;
+  const index = probeIndex(place);
+  const mine = Atomics.compareExchange(states, index, Probe.untouched, Probe.probing) === Probe.untouched;
+  let same = mine && isSameDirectory(directory, lstatSync(toFsPath(path), { throwIfNoEntry: false }));
+  for (let i = 0; same && i < directory.entries.length; i++) {
+    const entry = directory.entries[i];
+    if (entry.kind === 'directory') continue;
+    const stat = lstatSync(toFsPath(`${path}/${entry.name}`), { throwIfNoEntry: false });
+    same = stat !== undefined && isUnchanged(entry, stat);
+  }
+  for (const entry of directory.entries.toReversed()) {
+    if (entry.kind === 'directory') same = probe(entry.record, `${path}/${entry.name}`) && same;
+  }
+  if (mine) Atomics.store(states, index, same ? Probe.unchanged : Probe.changed);
+  return same;
+}
+
+probe(rootRecord, root);
