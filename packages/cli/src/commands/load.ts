@@ -12,7 +12,8 @@ export const command: Action = {
     try {
       const options = {
         signal: context.signal,
-        onProgress: (state: { files: number; bytes: number }) => progress.update(state),
+        onProgress: ({ blocks, bytes }: { blocks: number; bytes: number }) =>
+          progress.update({ files: blocks, bytes }),
       };
       const result = await (file.endsWith('.car') ? loadCar : loadImage)(store, file, options);
       const source = resolve(file);

@@ -16,7 +16,8 @@ export const command: Action = {
       const { link } = asDirectory(tree.entry, spec);
       const options = {
         signal: context.signal,
-        onProgress: (state: { files: number; bytes: number }) => progress.update(state),
+        onProgress: ({ blocks, bytes }: { blocks: number; bytes: number }) =>
+          progress.update({ files: blocks, bytes }),
       };
       const result = file.endsWith('.car')
         ? await saveCar(tree.store, link, file, options)
