@@ -2,17 +2,17 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { CarBlockIterator, CarWriter } from '@ipld/car';
 import type { CID } from 'multiformats/cid';
 import { fromSystemError, LazytreeError } from '../errors.js';
-import { cidToLink, digestOf, formatLink, type Link, linkDigest, linkToCid } from '../format/link.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
+import { cidToLink, digestOf, formatLink, type Link, linkDigest, linkToCid } from '../format/link.js';
 import { createBlockSink } from '../import/block-sink.js';
 import { type Block, type BlockSource, type BlockStore, getMany } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { verifying } from '../store/verifying.js';
 import { rootEntry } from '../tree/path.js';
+import { checkTrees } from './check-trees.js';
 import type { Loaded, LoadOptions } from './load-image.js';
 import { type Output, writeNewFile } from './new-file.js';
 import type { SavedImage, SaveImageProgress } from './save-image.js';
-import { checkTrees } from './check-trees.js';
 import { treeBlocks } from './tree-blocks.js';
 
 export interface SaveCarOptions {
@@ -144,12 +144,21 @@ async function openCar(file: string, signal: AbortSignal | undefined): Promise<C
   async function* pieces(source: FileHandle): AsyncGenerator<Uint8Array> {
     for (;;) {
       signal?.throwIfAborted();
-      const { bytesRead, buffer } = await source.read(Buffer.allocUnsafeSlow(READ_BYTES), 0, READ_BYTES, length);
+      const { bytesRead, buffer } = await source.read(
+        Buffer.allocUnsafeSlow(READ_BYTES),
+        0,
+        READ_BYTES,
+        length,
+      );
       if (bytesRead === 0) return;
       if (handedOut > MAX_BLOCK_BYTES + SECTION_EXTRA) {
-        throw new LazytreeError('UNSUPPORTED', `'${file}' has a block of more than ${MAX_BLOCK_BYTES} bytes, or is no CAR`, {
-          hint: 'load a CAR that `lazytree save` wrote, or one with blocks that small',
-        });
+        throw new LazytreeError(
+          'UNSUPPORTED',
+          `'${file}' has a block of more than ${MAX_BLOCK_BYTES} bytes, or is no CAR`,
+          {
+            hint: 'load a CAR that `lazytree save` wrote, or one with blocks that small',
+          },
+        );
       }
       handedOut += bytesRead;
       length += bytesRead;
@@ -225,7 +234,11 @@ function checkBlock(cid: CID, bytes: Uint8Array, file: string): Block {
     });
   }
   if (digestOf(bytes) === linkDigest(link)) return { link, bytes };
-  throw new LazytreeError('CORRUPT', `the CAR '${file}' is damaged: the content of block ${cid} has another hash`, {
-    hint: 'copy it again from where it came',
-  });
+  throw new LazytreeError(
+    'CORRUPT',
+    `the CAR '${file}' is damaged: the content of block ${cid} has another hash`,
+    {
+      hint: 'copy it again from where it came',
+    },
+  );
 }

@@ -1,7 +1,16 @@
 import { crc32 } from 'node:zlib';
 import { LazytreeError } from '../errors.js';
-import { type Codec, DAG_CBOR, DIGEST_BYTES, LINK_LENGTH, type Link, linkDigest, makeLink, RAW } from '../format/link.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
+import {
+  type Codec,
+  DAG_CBOR,
+  DIGEST_BYTES,
+  LINK_LENGTH,
+  type Link,
+  linkDigest,
+  makeLink,
+  RAW,
+} from '../format/link.js';
 import { Compression, type CompressionCode } from '../store/record.js';
 
 /**
@@ -139,7 +148,8 @@ export function decodeTrailer(trailer: Buffer, size: number, file: string): Plac
     crc: trailer.readUInt32LE(16),
     compression: trailer.readUInt32LE(20) as CompressionCode,
   };
-  if (frame.offset < HEADER_BYTES || frame.offset + frame.stored + TRAILER_BYTES !== size) throw cutShort(file);
+  if (frame.offset < HEADER_BYTES || frame.offset + frame.stored + TRAILER_BYTES !== size)
+    throw cutShort(file);
   const problem = frameProblem(frame, Math.min(MAX_INDEX_BYTES, frame.stored * INDEX_RATIO + 4096));
   if (problem) throw damaged(file, `an index with ${problem}`);
   return frame;
@@ -148,7 +158,8 @@ export function decodeTrailer(trailer: Buffer, size: number, file: string): Plac
 function frameProblem({ stored, raw, compression }: Frame, limit: number): string | undefined {
   if (compression > Compression.zstd) return `compression ${compression}`;
   if (raw > limit) return `${raw} bytes, more than ${limit}`;
-  if (stored > raw || (compression === Compression.none && stored !== raw)) return `${stored} bytes for ${raw}`;
+  if (stored > raw || (compression === Compression.none && stored !== raw))
+    return `${stored} bytes for ${raw}`;
   return undefined;
 }
 
@@ -159,7 +170,9 @@ export function digestOrder(links: readonly Link[]): Uint32Array {
     return ((link.charCodeAt(1) << 8) | link.charCodeAt(2)) * 0x1000000 + low;
   });
   const compare = (a: number, b: number) => (linkDigest(links[a]) < linkDigest(links[b]) ? -1 : 1);
-  return Uint32Array.from(links, (_, i) => i).sort((a, b) => keys[a] - keys[b] || (a === b ? 0 : compare(a, b)));
+  return Uint32Array.from(links, (_, i) => i).sort(
+    (a, b) => keys[a] - keys[b] || (a === b ? 0 : compare(a, b)),
+  );
 }
 
 /** @param order of the blocks, from {@link digestOrder} */
@@ -284,7 +297,8 @@ function checkBlocks(blocks: BlockTable, table: Buffer, frames: readonly PlacedF
     const frame = blocks.frame(block);
     const offset = blocks.offset(block);
     const length = blocks.length(block);
-    if (frame >= frames.length || offset + length > frames[frame].raw) throw damaged(file, 'a block outside its frame');
+    if (frame >= frames.length || offset + length > frames[frame].raw)
+      throw damaged(file, 'a block outside its frame');
     if (length > MAX_BLOCK_BYTES) throw damaged(file, `a block of ${length} bytes`);
     if (!isCodec(table[count * DIGEST_BYTES + block])) throw damaged(file, 'a block with an unknown codec');
     if (block > 0 && !ascends(table, block * DIGEST_BYTES)) throw damaged(file, 'digests out of order');

@@ -10,14 +10,14 @@ export type ImageCompression = 'snappy' | 'zstd';
  * Bytes of a frame before compression: larger ones compress better, smaller ones cost less to read one block
  * from. A writer's choice, not part of the format.
  */
-export const FRAME_BYTES: Readonly<Record<ImageCompression, number>> = { snappy: Number(process.env.FSZ ?? 1) << 20, zstd: 4 << 20 };
+export const FRAME_BYTES: Readonly<Record<ImageCompression, number>> = { snappy: 2 << 20, zstd: 4 << 20 };
 
 /** Level 3 is the fastest that makes images smaller than `tar | zstd`; the window spans the frame. */
 const ZSTD = {
   [constants.ZSTD_c_compressionLevel]: 3,
   [constants.ZSTD_c_windowLog]: 22,
 };
-const SNAPPY_EFFORT: SnappyEffort = (process.env.EFFORT as SnappyEffort) ?? 'fast';
+const SNAPPY_EFFORT: SnappyEffort = 'fast';
 /** 16 MiB, the most that a frame can hold. */
 const ZSTD_READ = { [constants.ZSTD_d_windowLogMax]: 24 };
 const WORTH = 1 / 32;

@@ -5,10 +5,10 @@ import type { BlockStore } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { router } from '../store/router.js';
 import { createThreadPool, type ThreadPool } from '../threads/pool.js';
+import { checkTrees } from './check-trees.js';
 import { type ImageFile, openImageFile } from './image-file.js';
 import { imageSource } from './open-image.js';
 import { raiseAgain } from './thread-error.js';
-import { checkTrees } from './check-trees.js';
 import { createFrameUnpacker, type UnpackJob } from './unpack-frames.js';
 import type { UnpackQuestion, UnpackThreadData } from './unpack-thread.js';
 
@@ -70,7 +70,12 @@ export async function loadImage(store: BlockStore, file: string, options: LoadOp
   }
 }
 
-function createUnpackPool(image: ImageFile, file: string, sink: BlockSink, { threads }: LoadOptions): UnpackPool {
+function createUnpackPool(
+  image: ImageFile,
+  file: string,
+  sink: BlockSink,
+  { threads }: LoadOptions,
+): UnpackPool {
   const { fd } = image;
   if (rawBytes(image) < LITTLE_BYTES) {
     return { run: createFrameUnpacker(fd, file, sink), slots: 1, async close() {} };
@@ -92,7 +97,11 @@ function rawBytes({ frames }: ImageFile): number {
   return frames.reduce((sum, { raw }) => sum + raw, 0);
 }
 
-async function storeFrames(image: ImageFile, pool: UnpackPool, { signal, onProgress }: LoadOptions): Promise<void> {
+async function storeFrames(
+  image: ImageFile,
+  pool: UnpackPool,
+  { signal, onProgress }: LoadOptions,
+): Promise<void> {
   const progress = { blocks: 0, bytes: 0, found: image.blocks.count };
   const underWay = new Set<Promise<void>>();
   let failure: { error: unknown } | undefined;
@@ -131,7 +140,9 @@ function* unpackJobs({ frames, blocks }: ImageFile): Generator<UnpackJob> {
   const free = Uint32Array.from(ends);
   for (let block = 0; block < blocks.count; block++) members[--free[blocks.frame(block)]] = block;
   for (let frame = 0; frame < frames.length; frame++) {
-    const inFrame = members.subarray(free[frame], ends[frame]).sort((a, b) => blocks.offset(a) - blocks.offset(b));
+    const inFrame = members
+      .subarray(free[frame], ends[frame])
+      .sort((a, b) => blocks.offset(a) - blocks.offset(b));
     const links = Array.from(inFrame, (block) => blocks.link(block));
     yield {
       frame: frames[frame],

@@ -32,7 +32,10 @@ export function nodeLinks(bytes: Uint8Array): Link[] {
   function link(): void {
     if (at + 2 + CID_BYTES > buffer.length || buffer.readUInt32BE(at) !== 0x58250001) fail('expected a link');
     if (buffer.readUInt16BE(at + 5) !== 0x1220) fail('link that is not sha2-256');
-    links.push((String.fromCharCode(buffer[at + 4]) + buffer.toString('latin1', at + 7, at + 7 + DIGEST_BYTES)) as Link);
+    links.push(
+      (String.fromCharCode(buffer[at + 4]) +
+        buffer.toString('latin1', at + 7, at + 7 + DIGEST_BYTES)) as Link,
+    );
     at += 2 + CID_BYTES;
   }
 
@@ -46,7 +49,8 @@ export function nodeLinks(bytes: Uint8Array): Link[] {
     else if (major === 4 || major === 5) {
       items += major === 4 ? value : value * 2;
       if (items > buffer.length) fail('a list longer than its input');
-    } else if (major === SIMPLE && (first & 31) > 23 && (first & 31) < 27) fail('a float that is not canonical');
+    } else if (major === SIMPLE && (first & 31) > 23 && (first & 31) < 27)
+      fail('a float that is not canonical');
   }
   if (at !== buffer.length) fail('another length than the block has');
   return links;

@@ -63,7 +63,9 @@ export function imageSource(image: ImageFile, file: string): Image {
       if (block < 0) throw new BlockMissingError(formatLink(link), name);
       const start = blocks.offset(block);
       // A copy: a small block that is kept would keep its whole frame.
-      const bytes = Buffer.from(frameBytes(blocks.frame(block)).subarray(start, start + blocks.length(block)));
+      const bytes = Buffer.from(
+        frameBytes(blocks.frame(block)).subarray(start, start + blocks.length(block)),
+      );
       return checkBytes(link, bytes, name);
     },
     async has(link, options = {}) {

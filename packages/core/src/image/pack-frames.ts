@@ -36,7 +36,11 @@ export function createFramePacker(segmentPath: (segment: number) => string) {
       const bytes = records.read(digest, segment, offset, stored);
       if (bytes.length !== length) {
         const cid = formatLink(makeLink(RAW, digest));
-        throw new CorruptBlockError(cid, segmentPath(segment), 'its length is not the one that the index says');
+        throw new CorruptBlockError(
+          cid,
+          segmentPath(segment),
+          'its length is not the one that the index says',
+        );
       }
       buffer.set(bytes, at);
       at += length;

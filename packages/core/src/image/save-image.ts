@@ -10,7 +10,14 @@ import { segmentPath } from '../store/segments.js';
 import { verifying } from '../store/verifying.js';
 import { createThreadPool, type ThreadPool } from '../threads/pool.js';
 import { rootEntry } from '../tree/path.js';
-import { digestOrder, encodeHeader, encodeIndex, encodeTrailer, type Frame, type WrittenBlocks } from './format.js';
+import {
+  digestOrder,
+  encodeHeader,
+  encodeIndex,
+  encodeTrailer,
+  type Frame,
+  type WrittenBlocks,
+} from './format.js';
 import { compressFrame, FRAME_BYTES, type ImageCompression } from './frame-compression.js';
 import { type Output, writeNewFile } from './new-file.js';
 import { createFramePacker, type PackedFrame, type PackJob } from './pack-frames.js';
@@ -93,7 +100,10 @@ function createPackPool(
   }
   const pool = createThreadPool<PackJob, PackedFrame>({
     script: new URL('./pack-thread.js', import.meta.url),
-    data: { segments, snappy: compression === 'snappy' ? compileSnappy() : undefined } satisfies PackThreadData,
+    data: {
+      segments,
+      snappy: compression === 'snappy' ? compileSnappy() : undefined,
+    } satisfies PackThreadData,
     threads,
   });
   return { ...pool, run: (job) => raiseAgain(pool.run(job), 'reading the store') };

@@ -65,7 +65,8 @@ function linksIn(link: Link, bytes: Uint8Array): Link[] {
   try {
     return nodeLinks(bytes);
   } catch (error) {
-    if (error instanceof InvalidNodeError) throw new InvalidNodeError(`${formatLink(link)}: ${error.message}`);
+    if (error instanceof InvalidNodeError)
+      throw new InvalidNodeError(`${formatLink(link)}: ${error.message}`);
     throw error;
   }
 }

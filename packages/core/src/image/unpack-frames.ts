@@ -1,4 +1,4 @@
-import { LazytreeError } from '../errors.js';
+import type { LazytreeError } from '../errors.js';
 import { type Codec, DIGEST_BYTES, digestOf, formatLink, makeLink } from '../format/link.js';
 import { type IngestSink, type NewBlock, store } from '../import/ingest.js';
 import { damaged, type PlacedFrame } from './format.js';

@@ -87,7 +87,7 @@ export function decompress(compression: CompressionCode, payload: Uint8Array, ra
 /** The addon is loaded by the first block that needs it: a command that reads none starts sooner. */
 function uncompress(payload: Uint8Array): Uint8Array {
   snappy ??= createRequire(import.meta.url)('snappy') as Snappy;
-  return snappy.uncompressSync(payload as Buffer, { asBuffer: true }) as Buffer;
+  return snappy.uncompressSync(payload as Buffer, { asBuffer: true, copyOutputData: true }) as Buffer;
 }
 
 /** The length varint that starts a snappy block (google/snappy format_description.txt, section 1). */
