@@ -55,7 +55,7 @@ const LIST_FILES = 64;
 const LIST_BYTES = 2 << 20;
 const FEW_FILES = 64;
 const NO_RECORD: RecordPlace = { offset: 0, length: 0 };
-const UNKNOWN: FileStamp = { size: Number.NaN, mtime: Number.NaN, ctime: Number.NaN, inode: Number.NaN };
+const UNKNOWN: FileStamp = { mtime: Number.NaN, ctime: Number.NaN, inode: Number.NaN };
 
 /** Fills an empty directory that nobody else writes to. */
 export async function populate(
@@ -214,7 +214,7 @@ function createPopulator(
         attempt(path, () => writeFully(fd, bytes));
       if (entry.metadata) setMetadata(toFsPath(path), entry.metadata, fd);
       const { mtimeMs, ctimeMs, ino } = fs.fstatSync(fd);
-      fileDone(directory, slot, entry, { size: entry.size, mtime: mtimeMs, ctime: ctimeMs, inode: ino });
+      fileDone(directory, slot, entry, { mtime: mtimeMs, ctime: ctimeMs, inode: ino });
     } finally {
       fs.closeSync(fd);
     }
@@ -279,7 +279,7 @@ function createPopulator(
   function received(files: readonly PendingFile[], stamps: Float64Array): void {
     files.forEach(({ directory, slot, entry }, i) => {
       const [mtime, ctime, inode] = stamps.subarray(i * 3, i * 3 + 3);
-      fileDone(directory, slot, entry, { size: entry.size, mtime, ctime, inode });
+      fileDone(directory, slot, entry, { mtime, ctime, inode });
       settle(directory);
     });
     onProgress?.(progress);
@@ -288,7 +288,7 @@ function createPopulator(
   function fileDone(directory: Pending, slot: number, entry: FileEntry, stamp: FileStamp): void {
     progress.files += 1;
     progress.bytes += entry.size;
-    directory.entries[slot] = { ...cachedEntry(entry, stamp), link: entry.link };
+    directory.entries[slot] = { ...cachedEntry(entry, stamp), link: entry.link, size: entry.size };
   }
 
   function settle(directory: Pending): void {
@@ -314,7 +314,7 @@ function createPopulator(
       const stamp = parent ? stampOf(fs.lstatSync(toFsPath(path))) : UNKNOWN;
       record = cache.add({ stamp, rules: '', entries: entries.filter((item) => item !== undefined) });
     }
-    return { ...cachedEntry(entry, { ...UNKNOWN, size }), link, files, record };
+    return { ...cachedEntry(entry, UNKNOWN), link, size, files, record };
   }
 
   return {
@@ -326,11 +326,20 @@ function createPopulator(
 }
 
 function cachedEntry({ kind, name, metadata }: Exclude<Entry, OriginEntry>, stamp: FileStamp): CachedEntry {
-  const entry: CachedEntry = { kind, name, link: '' as Link, stamp, target: '', files: 0, record: NO_RECORD };
+  const entry: CachedEntry = {
+    kind,
+    name,
+    link: '' as Link,
+    size: 0,
+    stamp,
+    target: '',
+    files: 0,
+    record: NO_RECORD,
+  };
   if (metadata) entry.metadata = metadata;
   return entry;
 }
 
-function stampOf({ size, mtimeMs, ctimeMs, ino }: fs.Stats): FileStamp {
-  return { size, mtime: mtimeMs, ctime: ctimeMs, inode: ino };
+function stampOf({ mtimeMs, ctimeMs, ino }: fs.Stats): FileStamp {
+  return { mtime: mtimeMs, ctime: ctimeMs, inode: ino };
 }

@@ -108,7 +108,7 @@ const FEW_FILES = 128;
 const FEW_BYTES = 4 << 20;
 const SLICE_MS = 5;
 const MOVED_RETRIES = 3;
-const UNKNOWN: FileStamp = { size: Number.NaN, mtime: Number.NaN, ctime: Number.NaN, inode: Number.NaN };
+const UNKNOWN: FileStamp = { mtime: Number.NaN, ctime: Number.NaN, inode: Number.NaN };
 const NO_RECORD: RecordPlace = { offset: 0, length: 0 };
 
 /**
@@ -298,8 +298,8 @@ function createImporter({
       prober?.stop();
     }
     onProgress?.(progress);
-    const { link, files, record, stamp } = finished;
-    const totals = { size: stamp.size, files };
+    const { link, size, files, record } = finished;
+    const totals = { size, files };
     return {
       root: link,
       ...totals,
@@ -422,8 +422,8 @@ function createImporter({
       kind: mode & 0o100 ? 'executable' : 'file',
       name,
       link,
+      size: column(Column.size),
       stamp: {
-        size: column(Column.size),
         mtime: column(Column.mtime),
         ctime: column(Column.ctime),
         inode: column(Column.inode),
@@ -464,7 +464,7 @@ function createImporter({
       directory.kept = true;
       progress.files += cachedLink.files;
       progress.found += cachedLink.files;
-      progress.bytes += cachedLink.stamp.size;
+      progress.bytes += cachedLink.size;
       return [];
     }
     directory.cached = cachedLink && old?.directory(cachedLink.record);
@@ -609,7 +609,7 @@ function createImporter({
     if (entry.kind === 'symlink') return;
     progress.files += 1;
     progress.found += 1;
-    progress.bytes += entry.stamp.size;
+    progress.bytes += entry.size;
   }
 
   function enqueue(directory: Pending, slot: number, name: string): void {
@@ -627,6 +627,7 @@ function createImporter({
       kind: 'symlink',
       name,
       link: '' as Link,
+      size: 0,
       stamp,
       target,
       files: 0,
@@ -658,10 +659,10 @@ function createImporter({
     const { cachedLink, metadata } = directory;
     const reuse = !directory.changed && cachedLink && entries.length === directory.cached?.entries.length;
     let link = cachedLink?.link as Link;
-    let totals = { size: cachedLink?.stamp.size ?? 0, files: cachedLink?.files ?? 0 };
+    let totals = { size: cachedLink?.size ?? 0, files: cachedLink?.files ?? 0 };
     if (!reuse) {
       directory.changed = true;
-      const encoded = encodeDirectory(entries.map(formatEntry));
+      const encoded = encodeDirectory(entries as unknown as Entry[]);
       await sink.putNodes(encoded.nodes);
       link = encoded.link;
       totals = encoded;
@@ -685,15 +686,7 @@ function directoryEntry(
   { size, files }: { size: number; files: number },
   record: RecordPlace,
 ): CachedEntry {
-  return { kind: 'directory', name, link, stamp: { ...UNKNOWN, size }, target: '', files, record };
-}
-
-function formatEntry(entry: CachedEntry): Entry {
-  const { kind, name, metadata, link } = entry;
-  const common = metadata ? { name, metadata } : { name };
-  if (kind === 'symlink') return { ...common, kind, target: entry.target };
-  if (kind === 'directory') return { ...common, kind, link, size: entry.stamp.size, files: entry.files };
-  return { ...common, kind, link, size: entry.stamp.size };
+  return { kind: 'directory', name, link, size, stamp: UNKNOWN, target: '', files, record };
 }
 
 function isGone(error: unknown): boolean {

@@ -18,15 +18,16 @@ export function createLocalIngester({ sink, nanoseconds }: IngestPoolOptions): I
 }
 
 export function createIngestPool({ sink, nanoseconds, threads }: IngestPoolOptions): IngestPool {
-  return createThreadPool<string[], IngestedFiles, IngestQuestion, Uint8Array | undefined>({
+  return createThreadPool<string[], IngestedFiles, IngestQuestion, Uint8Array | ArrayBuffer>({
     script: new URL('./ingest-thread.js', import.meta.url),
     data: { nanoseconds, snappy: compileSnappy() } satisfies IngestThreadData,
     threads,
     jobsPerThread: 3,
+    transfer: (answer) => (answer instanceof ArrayBuffer ? [answer] : []),
     async serve(question) {
       if ('digests' in question) return sink.query(question.digests);
       await sink.emit(Buffer.from(question.records, 0, question.length));
-      return undefined;
+      return question.records;
     },
   });
 }

@@ -12,6 +12,8 @@ import { RACY_MS } from './stat-cache.js';
 export interface IngestSink {
   /** Which of the digests, 32 characters each in one string, are wanted: one byte each, 1 for yes. */
   query(digests: string): Promise<Uint8Array>;
+  /** A buffer of at least so many bytes to write records to, where the sink keeps some. */
+  room?(bytes: number): Buffer;
   /** Takes whole records. The buffer is the sink's from then on. */
   emit(records: Buffer): Promise<void>;
 }
@@ -223,7 +225,7 @@ export async function store(sink: IngestSink, blocks: readonly NewBlock[]): Prom
   }
   if (most === 0) return;
   // Memory that is not written to is not there: the room for what compression saves costs nothing.
-  const records = Buffer.allocUnsafeSlow(most);
+  const records = sink.room?.(most) ?? Buffer.allocUnsafeSlow(most);
   let at = 0;
   for (let i = 0; i < blocks.length; i++) {
     if (wanted[i] === 0) continue;

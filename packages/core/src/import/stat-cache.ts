@@ -13,7 +13,6 @@ export const RACY_MS = 30;
 
 /** What tells that a file has not changed. A time of NaN never equals anything. */
 export interface FileStamp {
-  size: number;
   /** Milliseconds, with the fraction that a double holds (about 0.25 µs). */
   mtime: number;
   ctime: number;
@@ -25,6 +24,8 @@ export interface CachedEntry {
   name: string;
   /** Of the content; of the directory node; absent for a symlink. */
   link: Link;
+  /** Content bytes, of all files below for a directory; 0 for a symlink. */
+  size: number;
   stamp: FileStamp;
   /** Symlinks only. */
   target: string;
@@ -55,7 +56,7 @@ export interface CachedDirectory {
  * good as none.
  */
 const MAGIC = 0x3153_5a4c;
-const VERSION = 1;
+const VERSION = 2;
 /** Offsets in the header. */
 const At = {
   magic: 0,
@@ -157,7 +158,7 @@ function readAt(
   return buffer.subarray(0, read);
 }
 
-/** Record: crc32, stamp (size unused), rules as length and Latin-1, entry count, entries. */
+/** Record: crc32, stamp, rules as length and Latin-1, entry count, entries. */
 export function decodeDirectory(record: Buffer, trusted: number): CachedDirectory | undefined {
   if (record.length < 4 || crc32(record.subarray(4)) !== record.readUInt32LE(0)) return undefined;
   let at = 4;
@@ -174,7 +175,7 @@ export function decodeDirectory(record: Buffer, trusted: number): CachedDirector
     return record.readDoubleLE(at - 8);
   }
   function readStamp(): FileStamp {
-    const stamp = { size: readDouble(), mtime: readDouble(), ctime: readDouble(), inode: readDouble() };
+    const stamp = { mtime: readDouble(), ctime: readDouble(), inode: readDouble() };
     if (!(stamp.ctime < trusted)) stamp.mtime = Number.NaN;
     return stamp;
   }
@@ -195,6 +196,7 @@ export function decodeDirectory(record: Buffer, trusted: number): CachedDirector
       kind,
       name,
       link: '' as Link,
+      size: 0,
       stamp: readStamp(),
       target: '',
       files: 0,
@@ -204,6 +206,7 @@ export function decodeDirectory(record: Buffer, trusted: number): CachedDirector
     else {
       entry.link = record.toString('latin1', at, at + LINK_LENGTH) as Link;
       at += LINK_LENGTH;
+      entry.size = readDouble();
     }
     if (kind === 'directory') {
       entry.files = readDouble();
@@ -214,11 +217,11 @@ export function decodeDirectory(record: Buffer, trusted: number): CachedDirector
   }
 }
 
-export function isUnchanged({ kind, stamp }: CachedEntry, stat: fs.Stats): boolean {
+export function isUnchanged({ kind, stamp, size }: CachedEntry, stat: fs.Stats): boolean {
   if (stat.mtimeMs !== stamp.mtime || stat.ctimeMs !== stamp.ctime) return false;
-  if (stat.ino !== stamp.inode || stat.size !== stamp.size) return false;
+  if (stat.ino !== stamp.inode) return false;
   if (kind === 'symlink') return stat.isSymbolicLink();
-  return stat.isFile() && (stat.mode & 0o100 ? 'executable' : 'file') === kind;
+  return stat.isFile() && stat.size === size && (stat.mode & 0o100 ? 'executable' : 'file') === kind;
 }
 
 /** Whether a directory still has the names that it had. */
@@ -227,11 +230,11 @@ export function isSameDirectory({ stamp }: CachedDirectory, stat: fs.Stats | und
 }
 
 export function stampOf(stat: fs.Stats): FileStamp {
-  return { size: stat.size, mtime: stat.mtimeMs, ctime: stat.ctimeMs, inode: stat.ino };
+  return { mtime: stat.mtimeMs, ctime: stat.ctimeMs, inode: stat.ino };
 }
 
 export function sameStamp(a: FileStamp, b: FileStamp): boolean {
-  return a.mtime === b.mtime && a.ctime === b.ctime && a.inode === b.inode && a.size === b.size;
+  return a.mtime === b.mtime && a.ctime === b.ctime && a.inode === b.inode;
 }
 
 export interface StatCacheWriter {
@@ -331,8 +334,7 @@ function createRecordEncoder() {
     at = buffer.writeDoubleLE(value, at);
   }
 
-  function stamp({ size, mtime, ctime, inode }: FileStamp): void {
-    double(size);
+  function stamp({ mtime, ctime, inode }: FileStamp): void {
     double(mtime);
     double(ctime);
     double(inode);
@@ -354,7 +356,10 @@ function createRecordEncoder() {
     text(item.name, wideName ? 'utf16le' : 'utf8');
     stamp(item.stamp);
     if (item.kind === 'symlink') text(item.target, wideTarget ? 'utf16le' : 'utf8');
-    else at += buffer.write(item.link, at, LINK_LENGTH, 'latin1');
+    else {
+      at += buffer.write(item.link, at, LINK_LENGTH, 'latin1');
+      double(item.size);
+    }
     if (item.kind === 'directory') {
       double(item.files);
       double(item.record.offset);

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { LazytreeError } from '../errors.js';
-import { wasm, type WasmMemory, type WasmModule } from './wasm-types.js';
+import { type WasmMemory, type WasmModule, wasm } from './wasm-types.js';
 
 /**
  * An encoder for the snappy block format that matches over the whole input rather than over fragments of 64 KiB
@@ -42,15 +42,20 @@ export function compileSnappy(): WasmModule {
 }
 
 /** An encoder with a memory of its own: about 2.2 times the longest input seen, plus a MiB. */
-export function createSnappyEncoder({ effort = 'fast', module = compileSnappy() }: SnappyEncoderOptions = {}): SnappyEncoder {
+export function createSnappyEncoder({
+  effort = 'fast',
+  module = compileSnappy(),
+}: SnappyEncoderOptions = {}): SnappyEncoder {
   const snappy = new wasm.Instance(module).exports as SnappyExports;
   const inputAddress = snappy.inputAddress();
   let memory = new Uint8Array(snappy.memory.buffer);
 
   return (input) => {
     const { length } = input;
-    if (length > MAX_SNAPPY_INPUT) throw new LazytreeError('UNSUPPORTED', `a snappy block of ${length} bytes`);
-    if (!snappy.reserve(length)) throw new LazytreeError('FAILED', `no memory for a snappy block of ${length} bytes`);
+    if (length > MAX_SNAPPY_INPUT)
+      throw new LazytreeError('UNSUPPORTED', `a snappy block of ${length} bytes`);
+    if (!snappy.reserve(length))
+      throw new LazytreeError('FAILED', `no memory for a snappy block of ${length} bytes`);
     // Growing the memory detaches its previous buffer.
     if (memory.buffer !== snappy.memory.buffer) memory = new Uint8Array(snappy.memory.buffer);
     memory.set(input, inputAddress);

@@ -12,8 +12,10 @@ import { openSegments, type Segments } from './segments.js';
 
 const FORMAT = 'lazytree store 1\n';
 /** Pending bytes or blocks that start a commit without anyone asking for it. */
-const COMMIT_BYTES = 64 << 20;
-const COMMIT_BLOCKS = 32768;
+const COMMIT_BYTES = 16 << 20;
+const COMMIT_BLOCKS = 4096;
+/** With so many times that much pending, writers wait for the commit that is under way. */
+const COMMITS_BEHIND = 4;
 
 export interface LocalStoreOptions {
   /** Make the store when there is none. */
@@ -180,6 +182,8 @@ function localStore(
   /** On its way out of the index. */
   let dying = new Set<string>();
   let pendingBytes = 0;
+  /** Whether there is anything in the index: a first import need not ask it for every block. */
+  let indexed = acknowledged.size > 0;
   let background: Promise<void> | undefined;
   let backgroundError: unknown;
   const leases = new Map<Lease, readonly Link[]>();
@@ -190,7 +194,7 @@ function localStore(
   function find(digest: string): Location | undefined {
     const location = pending.get(digest) ?? committing.get(digest);
     if (location) return location;
-    return dying.has(digest) ? undefined : index.find(digest);
+    return indexed && !dying.has(digest) ? index.find(digest) : undefined;
   }
 
   function touch(digest: string): void {
@@ -206,6 +210,7 @@ function localStore(
         pendingBytes = 0;
       }
       try {
+        indexed ||= committing.size > 0;
         const lengths = await segments.sync();
         await index.write({ blocks: committing, segments: lengths, durable });
         for (const [segment, length] of lengths) acknowledged.set(segment, length);
@@ -224,7 +229,9 @@ function localStore(
       backgroundError = undefined;
       throw error;
     }
-    if (pendingBytes < COMMIT_BYTES && pending.size < COMMIT_BLOCKS) return;
+    const due = Math.max(pendingBytes / COMMIT_BYTES, pending.size / COMMIT_BLOCKS);
+    if (due < 1) return;
+    if (background && due < COMMITS_BEHIND) return;
     await background;
     background = commit(false)
       .catch((error: unknown) => {

@@ -21,6 +21,8 @@ export interface ThreadPoolOptions<Question, Answer> {
   jobsPerThread?: number;
   /** Answers what a job asks. */
   serve?: (question: Question) => Promise<Answer>;
+  /** Buffers that move with an answer. */
+  transfer?: (answer: Answer) => ArrayBuffer[];
 }
 
 export function createThreadPool<Job, Result, Question = never, Answer = never>(
@@ -41,7 +43,7 @@ export function createThreadPool<Job, Result, Question = never, Answer = never>(
 }
 
 function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Question, Answer>) {
-  const { script, data, serve } = options;
+  const { script, data, serve, transfer } = options;
   const worker = new Worker(script, { workerData: data, stdin: false });
   const jobs = new Map<number, PromiseWithResolvers<Result>>();
   let nextId = 0;
@@ -54,10 +56,11 @@ function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Q
   async function answer(id: number, question: Question): Promise<void> {
     try {
       if (!serve) throw new Error('a thread asked, and nobody answers');
-      worker.postMessage({ type: 'answer', id, answer: await serve(question) } satisfies ToThread<
-        Job,
-        Answer
-      >);
+      const found = await serve(question);
+      worker.postMessage(
+        { type: 'answer', id, answer: found } satisfies ToThread<Job, Answer>,
+        transfer?.(found),
+      );
     } catch (error) {
       fail(error);
     }
