@@ -13,14 +13,26 @@ const TARGET = join(CORE, 'dist', 'snappy', 'snappy.wasm');
 const modified = (file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
 if (modified(TARGET) < modified(SOURCE)) {
-  const assemblyscript = dirname(createRequire(join(CORE, 'package.json')).resolve('assemblyscript/package.json'));
+  const assemblyscript = dirname(
+    createRequire(join(CORE, 'package.json')).resolve('assemblyscript/package.json'),
+  );
   mkdirSync(dirname(TARGET), { recursive: true });
   execFileSync(
     process.execPath,
     [
       join(assemblyscript, 'bin', 'asc.js'),
       SOURCE,
-      ...['--outFile', TARGET, '--optimizeLevel', '3', '--shrinkLevel', '0', '--noAssert', '--runtime', 'stub'],
+      ...[
+        '--outFile',
+        TARGET,
+        '--optimizeLevel',
+        '3',
+        '--shrinkLevel',
+        '0',
+        '--noAssert',
+        '--runtime',
+        'stub',
+      ],
       ...['--enable', 'simd', '--enable', 'bulk-memory'],
     ],
     { stdio: 'inherit' },

@@ -1,12 +1,14 @@
 // Bundles the command with all it imports, native addons apart: one file to find and parse instead of hundreds,
 // which is most of a command's start-up time. The threads of core are entry points of their own.
-import { copyFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 
 const PACKAGES = fileURLToPath(new URL('../packages', import.meta.url));
-const OUT = join(PACKAGES, 'cli', 'dist', 'bundle');
+const PLACE = join(PACKAGES, 'cli', 'dist', 'bundle');
+/** Filled, then moved into place: a command that starts meanwhile finds the old one or the new one. */
+const OUT = `${PLACE}.new`;
 
 /**
  * LevelDB's JavaScript goes into the bundle, its addon stays where npm has put it.
@@ -51,3 +53,9 @@ await build({
 
 // Found by the code that loads it through import.meta.url, like the threads.
 copyFileSync(join(PACKAGES, 'core/dist/snappy/snappy.wasm'), join(OUT, 'snappy.wasm'));
+
+const old = `${PLACE}.old`;
+rmSync(old, { recursive: true, force: true });
+if (existsSync(PLACE)) renameSync(PLACE, old);
+renameSync(OUT, PLACE);
+rmSync(old, { recursive: true, force: true });

@@ -1,4 +1,96 @@
-// `npm run quickstart`: from a fresh clone to a working lazytree.
+// `npm run quickstart`: from a fresh clone to a real workspace that is imported, exported, compared and shared.
+// This file runs on whatever Node the system has (20 or newer), so: built-ins only.
+import { existsSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { makeWorkspace } from './lib/corpus.mjs';
+import { createNarrator, formatBytes, formatSeconds, StepFailed } from './lib/narrate.mjs';
 import { prepare } from './lib/prepare.mjs';
 
-prepare();
+/** @typedef {{ root: string, size: number, files: number, read: number, added: { blocks: number, bytes: number } }} Imported */
+
+const began = performance.now();
+const { env: projectEnv } = prepare();
+const directory = realpathSync(mkdtempSync(join(tmpdir(), 'lazytree-quickstart-')));
+const env = { ...projectEnv, LAZYTREE_HOME: join(directory, 'home') };
+const { step, note, run, check } = createNarrator({ cwd: directory, env });
+
+process.on('SIGINT', () => process.exit(130));
+process.on('SIGTERM', () => process.exit(143));
+process.on('exit', (code) => {
+  if (code !== 0) console.error(`\nquickstart: failed; everything is kept in ${directory}`);
+});
+
+try {
+  quickstart();
+  rmSync(directory, { recursive: true, force: true });
+  console.log(`\nquickstart: all as expected, in ${formatSeconds((performance.now() - began) / 1000)}.`);
+  console.log('Now yours: npx lazytree import DIRECTORY; npx lazytree --help');
+} catch (error) {
+  console.error(`\nerror: ${error instanceof StepFailed ? error.message : String(error)}`);
+  process.exitCode = 1;
+}
+
+function quickstart() {
+  console.log(`lazytree quickstart, in ${directory}`);
+
+  step('A real workspace: package.json, a lockfile, and all its packages.');
+  const { notice } = makeWorkspace(join(directory, 'workspace'), {
+    env,
+    run: (command, options) => run(command, { ...options, mayFail: true }).ok,
+  });
+  if (notice) note(`It is this repository's own node_modules, since ${notice}.`);
+
+  step('Import it. What is printed is its root: a hash that names the whole tree.');
+  const first = run(['lazytree', 'import', 'workspace', '--name', 'work']);
+  const root = first.out.trim();
+  check(/^baf[a-z2-7]{56}$/.test(root), `'${root}' is a root`);
+
+  step('Import it again, unchanged: only a walk.');
+  const again = run(['lazytree', 'import', 'workspace', '--json']);
+  const whole = /** @type {Imported} */ (JSON.parse(again.out));
+  check(whole.root === root, 'the same tree has the same root');
+  check(whole.read === 0 && whole.added.blocks === 0, 'no file is read, nothing is added');
+  note(
+    `${whole.files.toLocaleString('en')} files, ${formatBytes(whole.size)}; first import ` +
+      `${formatSeconds(first.seconds)}, again ${formatSeconds(again.seconds)}, ${whole.read} files read.`,
+  );
+
+  step('Export it by its root, and compare every file and every symlink.');
+  run(['lazytree', 'export', root, 'exported']);
+  const compared = run(['diff', '-r', '--no-dereference', 'workspace', 'exported']);
+  check(compared.out === '', 'diff finds nothing');
+  note('No difference.');
+
+  step('A second copy, slightly changed: one file edited, one file new.');
+  run(['cp', '-a', 'exported', 'second']);
+  const edited = existsSync(join(directory, 'second', 'package.json'))
+    ? 'package.json'
+    : '.package-lock.json';
+  run(['sh', '-c', `echo >> second/${edited} && echo new > second/NEW.md`]);
+  const second = run(['lazytree', 'import', 'second', '--json']);
+  const other = /** @type {Imported} */ (JSON.parse(second.out));
+  check(other.root !== root && other.files === whole.files + 1, 'it is another tree with one more file');
+  check(other.added.bytes < whole.size / 100, 'less than 1 % is added');
+  note(
+    `It adds ${other.added.blocks} blocks, ${formatBytes(other.added.bytes)}: ` +
+      `${((100 * other.added.bytes) / whole.size).toFixed(3)} % of the ${formatBytes(whole.size)} that it holds.`,
+  );
+
+  step('What differs between the two roots. Only what differs is read.');
+  const changes = run(['lazytree', 'diff', root, other.root]).out.trim().split('\n').sort();
+  check(changes.join(' ') === `A\tNEW.md M\t${edited}`, 'exactly those two files differ');
+
+  step('All of it in one file, to copy anywhere, and to list without unpacking it.');
+  run(['lazytree', 'save', 'work', 'work.image']);
+  const { size } = statSync(join(directory, 'work.image'));
+  note(`${formatBytes(size)}, ${((100 * size) / whole.size).toFixed(1)} % of ${formatBytes(whole.size)}.`);
+  const listed = run(['lazytree', 'ls', 'image:work.image'], { lines: 6 }).out;
+  check(
+    listed !== '' && listed === run(['lazytree', 'ls', root], { lines: 0 }).out,
+    'it lists as the root does',
+  );
+
+  step('What the store holds now.');
+  run(['lazytree', 'status']);
+}

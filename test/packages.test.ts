@@ -42,7 +42,7 @@ describe.each(['core', 'node', 'cli'])('packages/%s', (folder) => {
       folder === 'cli'
         ? /^(?:LICENSE|README\.md|package\.json|bin\/lazytree\.js)$/
         : /^(?:LICENSE|README\.md|package\.json)$/;
-    const built = /^dist\/.+\.(?:js|js\.map|d\.ts|d\.ts\.map)$/;
+    const built = /^dist\/.+\.(?:js|js\.map|d\.ts|d\.ts\.map|js\.LEGAL\.txt|wasm)$/;
     expect(paths.filter((path) => !allowed.test(path) && !built.test(path))).toEqual([]);
     expect(paths.filter((path) => /(?:^|\/)tests?\/|\.test\./.test(path))).toEqual([]);
     if (folder === 'cli') {

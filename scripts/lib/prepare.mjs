@@ -18,7 +18,12 @@ export function prepare() {
   if (stale) {
     console.log(`> npm ci (${stale})`);
     // With the system's Node, not with the one inside the node_modules that npm is about to delete.
-    run('npm', ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund'], systemEnv());
+    // Its warnings are about the system's Node being older than what the tools want: they get their own.
+    run(
+      'npm',
+      ['ci', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error'],
+      systemEnv(),
+    );
     const still = staleReason(ROOT);
     if (still)
       fail(`npm ci has finished, but ${still}. Is ignore-scripts or omit set in your npm configuration?`);

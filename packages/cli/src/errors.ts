@@ -15,10 +15,14 @@ export function exitCodeOf(error: unknown): number {
   return ExitCode.failed;
 }
 
+const HELP = 'see `lazytree --help`';
+
 /** One line on stderr: what went wrong, where, and what to do about it. */
 export function reportError(error: unknown, json: boolean): void {
   const { message, hint, code, exitCode } = error as Reported;
   if (isCommanderError(error) && exitCode === 0) return;
+  if (code === 'commander.help')
+    return reportError({ code: 'USAGE', message: 'no command given', hint: HELP }, json);
   const text = oneLine(String(message ?? error).replace(/^error: /, ''));
   const advice = typeof hint === 'string' ? oneLine(hint) : undefined;
   if (json) {

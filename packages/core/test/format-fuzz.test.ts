@@ -68,7 +68,10 @@ function check(kind: Kind, bytes: Uint8Array): boolean {
     return false;
   }
   expect(Buffer.compare(bytes, copy), 'a decoder leaves its input alone').toBe(0);
-  expect(Buffer.compare(writeAgain(kind, bytes), bytes), Buffer.from(bytes.subarray(0, 2000)).toString('hex')).toBe(0);
+  expect(
+    Buffer.compare(writeAgain(kind, bytes), bytes),
+    Buffer.from(bytes.subarray(0, 2000)).toString('hex'),
+  ).toBe(0);
   return true;
 }
 
@@ -85,18 +88,42 @@ const entries: Entry[] = [
   { kind: 'executable', name: 'exe', link: raw('exe'), size: 24 },
   { kind: 'file', name: 'file', link: raw('file'), size: 255, metadata },
   { kind: 'file', name: 'file-large', link: node('file'), size: 5_000_000_000 },
-  { kind: 'origin', name: 'origin', of: 'directory', driver: 'npm', reference: 'react@19', plus: node('plus') },
-  { kind: 'origin', name: 'origin2', of: 'file', driver: 'tar', reference: 'x', integrity: 'sha512-x', metadata },
+  {
+    kind: 'origin',
+    name: 'origin',
+    of: 'directory',
+    driver: 'npm',
+    reference: 'react@19',
+    plus: node('plus'),
+  },
+  {
+    kind: 'origin',
+    name: 'origin2',
+    of: 'file',
+    driver: 'tar',
+    reference: 'x',
+    integrity: 'sha512-x',
+    metadata,
+  },
   { kind: 'symlink', name: 'symlink', target: '../else/where' },
-  { kind: 'symlink', name: nameFromBytes(Buffer.from([0xe4, 0x2e])), target: nameFromBytes(Buffer.from([0xff])), metadata },
+  {
+    kind: 'symlink',
+    name: nameFromBytes(Buffer.from([0xe4, 0x2e])),
+    target: nameFromBytes(Buffer.from([0xff])),
+    metadata,
+  },
 ];
-const manyEntries = Array.from({ length: 3000 }, (_, i): Entry => ({
-  kind: 'file',
-  name: `f${String(i).padStart(4, '0')}`,
-  link: raw(String(i)),
-  size: i,
-}));
-const parts = (count: number) => Array.from({ length: count }, (_, i) => ({ link: raw(`${i}`), size: 20_000 + i }));
+const manyEntries = Array.from(
+  { length: 3000 },
+  (_, i): Entry => ({
+    kind: 'file',
+    name: `f${String(i).padStart(4, '0')}`,
+    link: raw(String(i)),
+    size: i,
+  }),
+);
+const parts = (count: number) =>
+  Array.from({ length: count }, (_, i) => ({ link: raw(`${i}`), size: 20_000 + i }));
 
 const valid: [Kind, Buffer][] = [
   ['directory', encodeDirectory([]).nodes[0].bytes],
@@ -104,10 +131,19 @@ const valid: [Kind, Buffer][] = [
   ['directory', encodeDirectory(manyEntries).nodes.at(-1)?.bytes as Buffer],
   ['file', encodeFile(parts(3))[0].bytes],
   ['file', encodeFile(parts(5000)).at(-1)?.bytes as Buffer],
-  ['snapshot', encodeSnapshot({ root: node('r'), time: 1e12, source: 's', message: 'm', parents: [node('p')] }).bytes],
   [
     'snapshot',
-    encodeSnapshot({ root: node('r'), time: 0, source: nameFromBytes(Buffer.from([0xff])), message: '', parents: [] }).bytes,
+    encodeSnapshot({ root: node('r'), time: 1e12, source: 's', message: 'm', parents: [node('p')] }).bytes,
+  ],
+  [
+    'snapshot',
+    encodeSnapshot({
+      root: node('r'),
+      time: 0,
+      source: nameFromBytes(Buffer.from([0xff])),
+      message: '',
+      parents: [],
+    }).bytes,
   ],
 ];
 
@@ -125,7 +161,9 @@ describe('decoders', () => {
           mutated[at] ^= 1 << bit;
           check(kind, mutated);
         }
-        for (const value of [0x00, 0x1b, 0x3b, 0x5b, 0x5f, 0x7b, 0x7f, 0x9b, 0x9f, 0xbb, 0xbf, 0xdb, 0xf6, 0xf9, 0xfb, 0xff]) {
+        for (const value of [
+          0x00, 0x1b, 0x3b, 0x5b, 0x5f, 0x7b, 0x7f, 0x9b, 0x9f, 0xbb, 0xbf, 0xdb, 0xf6, 0xf9, 0xfb, 0xff,
+        ]) {
           const mutated = Buffer.from(bytes);
           mutated[at] = value;
           check(kind, mutated);
@@ -151,30 +189,49 @@ describe('decoders', () => {
     for (let seed = 0; seed < 20; seed++) checkAll(pseudoRandom(1 << 16, seed));
     // A valid beginning makes a decoder go on for longer.
     fc.assert(
-      fc.property(fc.nat(valid.length - 1), fc.nat(400), fc.uint8Array({ maxLength: 60 }), (which, at, tail) => {
-        const [kind, bytes] = valid[which];
-        check(kind, Buffer.concat([bytes.subarray(0, at), tail]));
-      }),
+      fc.property(
+        fc.nat(valid.length - 1),
+        fc.nat(400),
+        fc.uint8Array({ maxLength: 60 }),
+        (which, at, tail) => {
+          const [kind, bytes] = valid[which];
+          check(kind, Buffer.concat([bytes.subarray(0, at), tail]));
+        },
+      ),
       { numRuns: 3000 },
     );
   });
 
   it('withstand pieces duplicated, dropped and moved', () => {
     fc.assert(
-      fc.property(fc.nat(valid.length - 1), fc.nat(2000), fc.nat(200), fc.nat(2000), (which, from, length, to) => {
-        const [kind, bytes] = valid[which];
-        const piece = bytes.subarray(from % bytes.length, (from % bytes.length) + length);
-        const at = to % bytes.length;
-        check(kind, Buffer.concat([bytes.subarray(0, at), piece, bytes.subarray(at)]));
-        check(kind, Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + length)]));
-        check(kind, Buffer.concat([bytes.subarray(0, at), piece, bytes.subarray(at + length)]));
-      }),
+      fc.property(
+        fc.nat(valid.length - 1),
+        fc.nat(2000),
+        fc.nat(200),
+        fc.nat(2000),
+        (which, from, length, to) => {
+          const [kind, bytes] = valid[which];
+          const piece = bytes.subarray(from % bytes.length, (from % bytes.length) + length);
+          const at = to % bytes.length;
+          check(kind, Buffer.concat([bytes.subarray(0, at), piece, bytes.subarray(at)]));
+          check(kind, Buffer.concat([bytes.subarray(0, at), bytes.subarray(at + length)]));
+          check(kind, Buffer.concat([bytes.subarray(0, at), piece, bytes.subarray(at + length)]));
+        },
+      ),
       { numRuns: 2000 },
     );
   });
 
   it('allocate nothing for lengths that the input cannot have', () => {
-    const lengths = ['1a7fffffff', '1affffffff', '1b0000000100000000', '1b001fffffffffffff', '1bffffffffffffffff', '1903e8', '1f'];
+    const lengths = [
+      '1a7fffffff',
+      '1affffffff',
+      '1b0000000100000000',
+      '1b001fffffffffffff',
+      '1bffffffffffffffff',
+      '1903e8',
+      '1f',
+    ];
     const prefixes: [string, number][] = [
       ['', 0x80],
       ['', 0xa0],
@@ -203,7 +260,11 @@ describe('decoders', () => {
   });
 
   it('refuse a megabyte and more', async () => {
-    const large = dagCbor.encode({ dir: Array.from({ length: 40_000 }, (_, i) => [`${i}`, 2, 'x'.repeat(20)]), size: 0, files: 0 });
+    const large = dagCbor.encode({
+      dir: Array.from({ length: 40_000 }, (_, i) => [`${i}`, 2, 'x'.repeat(20)]),
+      size: 0,
+      files: 0,
+    });
     expect(large.length).toBeGreaterThan(1 << 20);
     expect(await errorOf(() => decodeDirectoryNode(large))).toBeInstanceOf(InvalidNodeError);
     expect(await errorOf(() => decodeFileNode(Buffer.alloc(50 << 20)))).toBeInstanceOf(InvalidNodeError);
@@ -219,17 +280,66 @@ const cid = (link: Link) => linkToCid(link);
 const c = cid(raw('x'));
 const d = cid(node('x'));
 const leaf = (dir: unknown[], size = 0, files = 0) => ({ dir, size, files });
-const index = (shards: unknown[], { size = 0, files = 0, level = 1 } = {}) => ({ size, files, level, shards });
+const index = (shards: unknown[], { size = 0, files = 0, level = 1 } = {}) => ({
+  size,
+  files,
+  level,
+  shards,
+});
 const named = (name: string | Uint8Array) => leaf([[name, 0, c, 1]], 1, 1);
 const textNode = (size: number, level: number, list: unknown[]) => ({ size, level, parts: list });
 const snapshot = { root: d, time: 0, source: '', message: '', parents: [] as unknown[] };
 
 describe('well-formed CBOR that is no node', () => {
   const cases: [string, Kind, unknown][] = [
-    ['entries out of order', 'directory', leaf([['b', 0, c, 1], ['a', 0, c, 1]], 2, 2)],
-    ['an entry twice', 'directory', leaf([['a', 0, c, 1], ['a', 0, c, 1]], 2, 2)],
-    ['UTF-16 order instead of byte order', 'directory', leaf([['😀', 0, c, 1], ['\uffee', 0, c, 1]], 2, 2)],
-    ['bytes that sort before text', 'directory', leaf([['a', 0, c, 1], [Buffer.from([0x41, 0xff]), 0, c, 1]], 2, 2)],
+    [
+      'entries out of order',
+      'directory',
+      leaf(
+        [
+          ['b', 0, c, 1],
+          ['a', 0, c, 1],
+        ],
+        2,
+        2,
+      ),
+    ],
+    [
+      'an entry twice',
+      'directory',
+      leaf(
+        [
+          ['a', 0, c, 1],
+          ['a', 0, c, 1],
+        ],
+        2,
+        2,
+      ),
+    ],
+    [
+      'UTF-16 order instead of byte order',
+      'directory',
+      leaf(
+        [
+          ['😀', 0, c, 1],
+          ['\uffee', 0, c, 1],
+        ],
+        2,
+        2,
+      ),
+    ],
+    [
+      'bytes that sort before text',
+      'directory',
+      leaf(
+        [
+          ['a', 0, c, 1],
+          [Buffer.from([0x41, 0xff]), 0, c, 1],
+        ],
+        2,
+        2,
+      ),
+    ],
     ["the name '.'", 'directory', named('.')],
     ["the name '..'", 'directory', named('..')],
     ["the name 'a/b'", 'directory', named('a/b')],
@@ -257,7 +367,18 @@ describe('well-formed CBOR that is no node', () => {
     ['a size of 2^53', 'directory', leaf([['a', 0, d, 2n ** 53n]], 0, 1)],
     ['a size of 2^64-1', 'directory', leaf([['a', 0, d, 2n ** 64n - 1n]], 0, 1)],
     ['a size that is a float', 'directory', leaf([['a', 0, d, 0.5]], 0.5 as number, 1)],
-    ['sizes that overflow together', 'directory', leaf([['a', 0, d, 2 ** 53 - 1], ['b', 0, d, 2 ** 53 - 1]], 2 ** 53 - 1, 2)],
+    [
+      'sizes that overflow together',
+      'directory',
+      leaf(
+        [
+          ['a', 0, d, 2 ** 53 - 1],
+          ['b', 0, d, 2 ** 53 - 1],
+        ],
+        2 ** 53 - 1,
+        2,
+      ),
+    ],
     ['one chunk beyond the largest', 'directory', leaf([['a', 0, c, 262_145]], 262_145, 1)],
     ['a wrong total of bytes', 'directory', leaf([['a', 0, c, 1]], 2, 1)],
     ['a wrong total of files', 'directory', leaf([['a', 0, c, 1]], 1, 2)],
@@ -266,7 +387,11 @@ describe('well-formed CBOR that is no node', () => {
     ['a link that is text', 'directory', leaf([['a', 0, c.toString(), 1]], 1, 1)],
     ['a link that is null', 'directory', leaf([['a', 0, null, 1]], 1, 1)],
     ['a link with another codec', 'directory', leaf([['a', 0, CID.createV1(0x70, c.multihash), 1]], 1, 1)],
-    ['a link with another hash', 'directory', leaf([['a', 0, CID.createV1(0x55, identity.digest(Buffer.alloc(32))), 1]], 1, 1)],
+    [
+      'a link with another hash',
+      'directory',
+      leaf([['a', 0, CID.createV1(0x55, identity.digest(Buffer.alloc(32))), 1]], 1, 1),
+    ],
     ['a CIDv0', 'directory', leaf([['a', 0, CID.createV0(c.multihash as never), 1]], 1, 1)],
     ['a symlink without a target', 'directory', leaf([['a', 2, '']])],
     ['a symlink to NUL', 'directory', leaf([['a', 2, 'x\0y']])],
@@ -294,8 +419,22 @@ describe('well-formed CBOR that is no node', () => {
     ['an index without shards', 'directory', index([])],
     ['an index of level 0', 'directory', index([['a', d, 0, 0, 1]], { level: 0 })],
     ['an index of level 9', 'directory', index([['a', d, 0, 0, 1]], { level: 9 })],
-    ['shards out of order', 'directory', index([['b', d, 0, 0, 1], ['a', d, 0, 0, 1]])],
-    ['a shard twice', 'directory', index([['a', d, 0, 0, 1], ['a', d, 0, 0, 1]])],
+    [
+      'shards out of order',
+      'directory',
+      index([
+        ['b', d, 0, 0, 1],
+        ['a', d, 0, 0, 1],
+      ]),
+    ],
+    [
+      'a shard twice',
+      'directory',
+      index([
+        ['a', d, 0, 0, 1],
+        ['a', d, 0, 0, 1],
+      ]),
+    ],
     ['an empty shard', 'directory', index([['a', d, 0, 0, 0]])],
     ['a raw shard', 'directory', index([['a', c, 0, 0, 1]])],
     ['a shard named ..', 'directory', index([['..', d, 0, 0, 1]])],
@@ -304,14 +443,35 @@ describe('well-formed CBOR that is no node', () => {
     ['a file without parts', 'file', textNode(0, 0, [])],
     ['parts that are nodes at level 0', 'file', textNode(1, 0, [[d, 1]])],
     ['parts that are chunks at level 1', 'file', textNode(1, 1, [[c, 1]])],
-    ['an empty part', 'file', textNode(1, 0, [[c, 1], [c, 0]])],
+    [
+      'an empty part',
+      'file',
+      textNode(1, 0, [
+        [c, 1],
+        [c, 0],
+      ]),
+    ],
     ['a part beyond the largest chunk', 'file', textNode(262_145, 0, [[c, 262_145]])],
-    ['a wrong size', 'file', textNode(3, 0, [[c, 1], [c, 1]])],
+    [
+      'a wrong size',
+      'file',
+      textNode(3, 0, [
+        [c, 1],
+        [c, 1],
+      ]),
+    ],
     ['level 9', 'file', textNode(1, 9, [[d, 1]])],
     ['level -1', 'file', textNode(1, -1, [[d, 1]])],
     ['a part of three', 'file', textNode(1, 0, [[c, 1, 1]])],
     ['a part of one', 'file', textNode(1, 0, [[c]])],
-    ['sizes that overflow together', 'file', textNode(2 ** 53 - 1, 1, [[d, 2 ** 53 - 1], [d, 2 ** 53 - 1]])],
+    [
+      'sizes that overflow together',
+      'file',
+      textNode(2 ** 53 - 1, 1, [
+        [d, 2 ** 53 - 1],
+        [d, 2 ** 53 - 1],
+      ]),
+    ],
     ['a field too many', 'file', { ...textNode(1, 0, [[c, 1]]), zzzzzz: 1 }],
     ['a raw root', 'snapshot', { ...snapshot, root: c }],
     ['a raw parent', 'snapshot', { ...snapshot, parents: [c] }],
@@ -331,7 +491,17 @@ describe('well-formed CBOR that is no node', () => {
     expect(check('directory', dagCbor.encode(named('a')))).toBe(true);
     expect(check('directory', dagCbor.encode(leaf([['a', 4, 3, 'npm', 'x', null, d]])))).toBe(true);
     expect(check('directory', dagCbor.encode(index([['a', d, 5, 1, 1]], { size: 5, files: 1 })))).toBe(true);
-    expect(check('file', dagCbor.encode(textNode(2, 0, [[c, 1], [c, 1]])))).toBe(true);
+    expect(
+      check(
+        'file',
+        dagCbor.encode(
+          textNode(2, 0, [
+            [c, 1],
+            [c, 1],
+          ]),
+        ),
+      ),
+    ).toBe(true);
     expect(check('snapshot', dagCbor.encode({ ...snapshot, parents: [d] }))).toBe(true);
   });
 
@@ -352,7 +522,10 @@ describe('well-formed CBOR that is no node', () => {
     ['a key twice', 'a36364697280636469728065', '66696c657300'],
   ])('%s', (_, head, tail) => {
     expect(check('directory', Buffer.from(head + tail, 'hex'))).toBe(false);
-    expect(check('directory', Buffer.from('a363646972806473697a65006566696c657300', 'hex')), 'as it should be').toBe(true);
+    expect(
+      check('directory', Buffer.from('a363646972806473697a65006566696c657300', 'hex')),
+      'as it should be',
+    ).toBe(true);
   });
 
   it('a leaf of more entries than any encoder puts in one', async () => {
@@ -403,7 +576,17 @@ describe('nodes that are valid alone and lie about others', () => {
   });
 
   it('a shard that overlaps the next one', async () => {
-    const { store, links } = await storeOf(leaf([['a', 0, c, 1], ['c', 0, c, 1]], 2, 2), leaf([['b', 0, c, 1]], 1, 1));
+    const { store, links } = await storeOf(
+      leaf(
+        [
+          ['a', 0, c, 1],
+          ['c', 0, c, 1],
+        ],
+        2,
+        2,
+      ),
+      leaf([['b', 0, c, 1]], 1, 1),
+    );
     const shards = [
       ['a', cid(links[0]), 2, 2, 2],
       ['b', cid(links[1]), 1, 1, 1],
@@ -423,8 +606,26 @@ describe('nodes that are valid alone and lie about others', () => {
       await store.put({ link, bytes });
       return cid(link);
     };
-    const left = await put(leaf([['a', 0, c, 1], ['z', 0, c, 1]], 2, 2));
-    const right = await put(leaf([['b', 0, c, 1], ['z', 0, c, 1]], 2, 2));
+    const left = await put(
+      leaf(
+        [
+          ['a', 0, c, 1],
+          ['z', 0, c, 1],
+        ],
+        2,
+        2,
+      ),
+    );
+    const right = await put(
+      leaf(
+        [
+          ['b', 0, c, 1],
+          ['z', 0, c, 1],
+        ],
+        2,
+        2,
+      ),
+    );
     const leftIndex = await put(index([['a', left, 2, 2, 2]], { size: 2, files: 2 }));
     const rightIndex = await put(index([['b', right, 2, 2, 2]], { size: 2, files: 2 }));
     const top = index(
@@ -458,27 +659,45 @@ describe('nodes that are valid alone and lie about others', () => {
   it('a file node with another size than its entry', async () => {
     const chunk = Buffer.from('0123456789');
     const link = linkTo(RAW, chunk);
-    const { store, links } = await storeOf(textNode(20, 0, [[cid(link), 10], [cid(link), 10]]));
+    const { store, links } = await storeOf(
+      textNode(20, 0, [
+        [cid(link), 10],
+        [cid(link), 10],
+      ]),
+    );
     await store.put({ link, bytes: chunk });
     expect(Buffer.concat(await collect(readFile(store, { link: links[0], size: 20 }))).length).toBe(20);
-    expect(await errorOf(collect(readFile(store, { link: links[0], size: 19 })))).toBeInstanceOf(InvalidNodeError);
+    expect(await errorOf(collect(readFile(store, { link: links[0], size: 19 })))).toBeInstanceOf(
+      InvalidNodeError,
+    );
   });
 
   it('a chunk with another length than its file says', async () => {
     const chunk = Buffer.from('0123456789');
     const link = linkTo(RAW, chunk);
-    const { store, links } = await storeOf(textNode(19, 0, [[cid(link), 10], [cid(link), 9]]));
+    const { store, links } = await storeOf(
+      textNode(19, 0, [
+        [cid(link), 10],
+        [cid(link), 9],
+      ]),
+    );
     await store.put({ link, bytes: chunk });
-    expect(await errorOf(collect(readFile(store, { link: links[0], size: 19 })))).toMatchObject({ code: 'CORRUPT' });
+    expect(await errorOf(collect(readFile(store, { link: links[0], size: 19 })))).toMatchObject({
+      code: 'CORRUPT',
+    });
     expect(await errorOf(collect(readFile(store, { link, size: 9 })))).toMatchObject({ code: 'CORRUPT' });
   });
 
   it('file nodes whose levels do not fall by one', async () => {
     const chunk = Buffer.from('0123456789');
     const link = linkTo(RAW, chunk);
-    const { store, root } = await grow(3, (below, i) => textNode(10, [0, 2, 3][i], [[i === 0 ? cid(link) : below, 10]]));
+    const { store, root } = await grow(3, (below, i) =>
+      textNode(10, [0, 2, 3][i], [[i === 0 ? cid(link) : below, 10]]),
+    );
     await store.put({ link, bytes: chunk });
-    expect(await errorOf(collect(readFile(store, { link: root, size: 10 })))).toBeInstanceOf(InvalidNodeError);
+    expect(await errorOf(collect(readFile(store, { link: root, size: 10 })))).toBeInstanceOf(
+      InvalidNodeError,
+    );
   });
 
   it('a tree deeper than the limit', async () => {
@@ -496,7 +715,12 @@ describe('nodes that are valid alone and lie about others', () => {
   it('a tree whose paths are exponentially many', async () => {
     // 30 nodes, 2^30 paths: what only has to know each node once may not walk each path.
     const { store, root } = await grow(30, (below, i) =>
-      below ? leaf([['a', 3, below, 0, 0], ['b', 3, below, 0, 0]]) : leaf([[`x${i}`, 2, 'y']]),
+      below
+        ? leaf([
+            ['a', 3, below, 0, 0],
+            ['b', 3, below, 0, 0],
+          ])
+        : leaf([[`x${i}`, 2, 'y']]),
     );
     const report = await verifyTree(store, { link: root, name: 'x' });
     expect(report.bad).toEqual([]);
@@ -506,7 +730,9 @@ describe('nodes that are valid alone and lie about others', () => {
   it('a directory where a file belongs, and the other way round', async () => {
     const { store, links } = await storeOf(named('a'), textNode(1, 0, [[c, 1]]));
     await store.put({ link: raw('x'), bytes: Buffer.from('x') });
-    expect(await errorOf(collect(readFile(store, { link: links[0], size: 1 })))).toBeInstanceOf(InvalidNodeError);
+    expect(await errorOf(collect(readFile(store, { link: links[0], size: 1 })))).toBeInstanceOf(
+      InvalidNodeError,
+    );
     expect(await errorOf(listDirectory(store, links[1]))).toBeInstanceOf(InvalidNodeError);
   });
 });

@@ -73,7 +73,10 @@ describe('gear table', () => {
       createHash('sha256').update(`lazytree gear v1 ${i}`).digest().readUInt32BE(0),
     );
     expect([...GEAR]).toEqual(derived);
-    expectGolden('gear', derived.map((value) => value.toString(16).padStart(8, '0')));
+    expectGolden(
+      'gear',
+      derived.map((value) => value.toString(16).padStart(8, '0')),
+    );
   });
 });
 
@@ -99,7 +102,12 @@ describe('chunk boundaries', () => {
   it('are those of version 1', () => {
     expectGolden(
       'chunks',
-      inputs.map(([name, bytes]) => ({ name, size: bytes.length, sha256: sha256(bytes), ends: cutAll(bytes) })),
+      inputs.map(([name, bytes]) => ({
+        name,
+        size: bytes.length,
+        sha256: sha256(bytes),
+        ends: cutAll(bytes),
+      })),
     );
   });
 
@@ -115,7 +123,10 @@ describe('chunk boundaries', () => {
 
 describe('file nodes', () => {
   const chunks = (count: number): FilePart[] =>
-    Array.from({ length: count }, (_, i) => ({ link: raw(`chunk ${i}`), size: 16384 + ((i * 7919) % 245_761) }));
+    Array.from({ length: count }, (_, i) => ({
+      link: raw(`chunk ${i}`),
+      size: 16384 + ((i * 7919) % 245_761),
+    }));
   const counts = [2, 3, 256, 2048, 2049, 5000, 20_000];
 
   it.each(counts)('of %i chunks are canonical and read back', (count) => {
@@ -127,7 +138,9 @@ describe('file nodes', () => {
     function read(link: Link, level?: number): FilePart[] {
       const decoded = decodeFileNode(byLink.get(link) as Buffer);
       if (level !== undefined) expect(decoded.level).toBe(level);
-      return decoded.level === 0 ? decoded.parts : decoded.parts.flatMap((part) => read(part.link, decoded.level - 1));
+      return decoded.level === 0
+        ? decoded.parts
+        : decoded.parts.flatMap((part) => read(part.link, decoded.level - 1));
     }
     const top = nodes.at(-1) as EncodedNode;
     expect(read(top.link)).toEqual(parts);
@@ -204,12 +217,43 @@ const directories: [string, Entry[]][] = [
   [
     'metadata',
     [
-      { kind: 'directory', name: 'd', link: node('d'), size: 0, files: 0, metadata: { ...metadata, mode: 0o1777 } },
-      { kind: 'executable', name: 'e', link: raw('e'), size: 1, metadata: { mode: 0o755, seconds: 0, nanoseconds: 0 } },
+      {
+        kind: 'directory',
+        name: 'd',
+        link: node('d'),
+        size: 0,
+        files: 0,
+        metadata: { ...metadata, mode: 0o1777 },
+      },
+      {
+        kind: 'executable',
+        name: 'e',
+        link: raw('e'),
+        size: 1,
+        metadata: { mode: 0o755, seconds: 0, nanoseconds: 0 },
+      },
       { kind: 'file', name: 'f', link: raw('f'), size: 1, metadata },
-      { kind: 'file', name: 'g', link: raw('g'), size: 1, metadata: { mode: 0, seconds: -1, nanoseconds: 999_999_999 } },
-      { kind: 'file', name: 'h', link: raw('h'), size: 1, metadata: { mode: 0o600, seconds: -(2 ** 40), nanoseconds: 1 } },
-      { kind: 'file', name: 'i', link: raw('i'), size: 1, metadata: { mode: 0o600, seconds: 2 ** 34, nanoseconds: 1 } },
+      {
+        kind: 'file',
+        name: 'g',
+        link: raw('g'),
+        size: 1,
+        metadata: { mode: 0, seconds: -1, nanoseconds: 999_999_999 },
+      },
+      {
+        kind: 'file',
+        name: 'h',
+        link: raw('h'),
+        size: 1,
+        metadata: { mode: 0o600, seconds: -(2 ** 40), nanoseconds: 1 },
+      },
+      {
+        kind: 'file',
+        name: 'i',
+        link: raw('i'),
+        size: 1,
+        metadata: { mode: 0o600, seconds: 2 ** 34, nanoseconds: 1 },
+      },
       { kind: 'symlink', name: 's', target: 't', metadata: { ...metadata, mode: 0o777 } },
     ],
   ],
@@ -217,9 +261,32 @@ const directories: [string, Entry[]][] = [
     'origins',
     [
       { kind: 'origin', name: 'a', of: 'directory', driver: 'npm', reference: 'a@1.0.0' },
-      { kind: 'origin', name: 'b', of: 'directory', driver: 'npm', reference: 'b@1.0.0', integrity: 'sha512-abc==' },
-      { kind: 'origin', name: 'c', of: 'directory', driver: 'git', reference: 'https://ä/x#main', plus: node('plus') },
-      { kind: 'origin', name: 'd', of: 'directory', driver: 'git', reference: '', integrity: 'x', plus: node('plus'), metadata },
+      {
+        kind: 'origin',
+        name: 'b',
+        of: 'directory',
+        driver: 'npm',
+        reference: 'b@1.0.0',
+        integrity: 'sha512-abc==',
+      },
+      {
+        kind: 'origin',
+        name: 'c',
+        of: 'directory',
+        driver: 'git',
+        reference: 'https://ä/x#main',
+        plus: node('plus'),
+      },
+      {
+        kind: 'origin',
+        name: 'd',
+        of: 'directory',
+        driver: 'git',
+        reference: '',
+        integrity: 'x',
+        plus: node('plus'),
+        metadata,
+      },
       { kind: 'origin', name: 'e', of: 'file', driver: 'tar', reference: 'r'.repeat(300), integrity: '' },
     ],
   ],
@@ -249,7 +316,12 @@ describe('directory nodes', () => {
       'directories',
       directories.map(([name, entries]) => {
         const { nodes, size, files } = encodeDirectory(entries);
-        return { name, size, files, nodes: nodes.map(({ link, bytes }) => ({ cid: formatLink(link), hex: hex(bytes) })) };
+        return {
+          name,
+          size,
+          files,
+          nodes: nodes.map(({ link, bytes }) => ({ cid: formatLink(link), hex: hex(bytes) })),
+        };
       }),
     );
   });
@@ -307,7 +379,13 @@ describe('sharded directories', () => {
       'sharded-directories',
       cases.map(([name, entries]) => {
         const { link, nodes, size, files } = encodeDirectory(entries);
-        return { name, root: formatLink(link), size, files, nodes: nodes.map((item) => [formatLink(item.link), item.bytes.length]) };
+        return {
+          name,
+          root: formatLink(link),
+          size,
+          files,
+          nodes: nodes.map((item) => [formatLink(item.link), item.bytes.length]),
+        };
       }),
     );
   });
@@ -321,7 +399,13 @@ describe('sharded directories', () => {
 describe('snapshots', () => {
   const snapshots = [
     { root: node('root'), time: 0, source: '', message: '', parents: [] },
-    { root: node('root'), time: 1_763_800_000_123, source: '/home/me/ä', message: 'first\nsecond', parents: [node('p')] },
+    {
+      root: node('root'),
+      time: 1_763_800_000_123,
+      source: '/home/me/ä',
+      message: 'first\nsecond',
+      parents: [node('p')],
+    },
     {
       root: node('root'),
       time: 2 ** 53 - 1,
@@ -337,6 +421,9 @@ describe('snapshots', () => {
       expectCanonical(encoded);
       expect(decodeSnapshot(encoded.bytes)).toEqual(snapshot);
     }
-    expectGolden('snapshots', snapshots.map((snapshot) => summary(encodeSnapshot(snapshot))));
+    expectGolden(
+      'snapshots',
+      snapshots.map((snapshot) => summary(encodeSnapshot(snapshot))),
+    );
   });
 });

@@ -2,6 +2,7 @@ import {
   AVERAGE_CHUNK,
   chunkEnd,
   compareNames,
+  createMemoryStore,
   DAG_CBOR,
   decodeDirectoryNode,
   decodeFileNode,
@@ -17,10 +18,9 @@ import {
   type Link,
   linkTo,
   listDirectory,
-  createMemoryStore,
   MAX_CHUNK,
-  makeLink,
   MIN_CHUNK,
+  makeLink,
   nameFromBytes,
   nameToBytes,
   parseLink,
@@ -38,7 +38,22 @@ const bytesArbitrary = fc.oneof(
   // Valid sequences, cut off ones, overlong ones and surrogates, next to one another.
   fc
     .array(
-      fc.constantFrom('c3a4', 'e697a5', 'f09f9880', 'c3', 'e697', 'f09f98', 'c0af', 'eda080', 'edb080', 'f4908080', 'ff', '61', 'efbfbd', 'efbbbf'),
+      fc.constantFrom(
+        'c3a4',
+        'e697a5',
+        'f09f9880',
+        'c3',
+        'e697',
+        'f09f98',
+        'c0af',
+        'eda080',
+        'edb080',
+        'f4908080',
+        'ff',
+        '61',
+        'efbfbd',
+        'efbbbf',
+      ),
       { maxLength: 8 },
     )
     .map((parts) => Buffer.from(parts.join(''), 'hex')),
@@ -67,9 +82,15 @@ describe('names', () => {
 });
 
 const linkArbitrary = (codec: typeof RAW | typeof DAG_CBOR): fc.Arbitrary<Link> =>
-  fc.uint8Array({ minLength: 32, maxLength: 32 }).map((digest) => makeLink(codec, Buffer.from(digest).toString('latin1')));
+  fc
+    .uint8Array({ minLength: 32, maxLength: 32 })
+    .map((digest) => makeLink(codec, Buffer.from(digest).toString('latin1')));
 
-const sizeArbitrary = fc.oneof(fc.nat(300), fc.nat(), fc.maxSafeNat().map((n) => Math.floor(n / 64)));
+const sizeArbitrary = fc.oneof(
+  fc.nat(300),
+  fc.nat(),
+  fc.maxSafeNat().map((n) => Math.floor(n / 64)),
+);
 const nameArbitrary = fc
   .oneof(fc.uint8Array({ minLength: 1, maxLength: 255 }), bytesArbitrary)
   .map((bytes) => bytes.map((byte) => (byte === 0 || byte === 0x2f ? 0x5f : byte)))
@@ -83,12 +104,27 @@ const metadataArbitrary = fc.record({
 const originText = fc.oneof(fc.string({ maxLength: 40 }), fc.string({ unit: 'grapheme', maxLength: 300 }));
 
 const bodyArbitrary = fc.oneof(
-  fc.record({ kind: fc.constantFrom('file', 'executable'), link: linkArbitrary(RAW), size: fc.nat(MAX_CHUNK) }),
-  fc.record({ kind: fc.constantFrom('file', 'executable'), link: linkArbitrary(DAG_CBOR), size: sizeArbitrary }),
-  fc.record({ kind: fc.constant('directory'), link: linkArbitrary(DAG_CBOR), size: sizeArbitrary, files: fc.nat() }),
+  fc.record({
+    kind: fc.constantFrom('file', 'executable'),
+    link: linkArbitrary(RAW),
+    size: fc.nat(MAX_CHUNK),
+  }),
+  fc.record({
+    kind: fc.constantFrom('file', 'executable'),
+    link: linkArbitrary(DAG_CBOR),
+    size: sizeArbitrary,
+  }),
+  fc.record({
+    kind: fc.constant('directory'),
+    link: linkArbitrary(DAG_CBOR),
+    size: sizeArbitrary,
+    files: fc.nat(),
+  }),
   fc.record({
     kind: fc.constant('symlink'),
-    target: bytesArbitrary.filter((bytes) => bytes.length > 0 && !bytes.includes(0)).map((bytes) => nameFromBytes(bytes)),
+    target: bytesArbitrary
+      .filter((bytes) => bytes.length > 0 && !bytes.includes(0))
+      .map((bytes) => nameFromBytes(bytes)),
   }),
   fc.record(
     {
@@ -102,7 +138,13 @@ const bodyArbitrary = fc.oneof(
     { requiredKeys: ['kind', 'of', 'driver', 'reference'] },
   ),
   fc.record(
-    { kind: fc.constant('origin'), of: fc.constant('file'), driver: fc.constant('tar'), reference: originText, integrity: originText },
+    {
+      kind: fc.constant('origin'),
+      of: fc.constant('file'),
+      driver: fc.constant('tar'),
+      reference: originText,
+      integrity: originText,
+    },
     { requiredKeys: ['kind', 'of', 'driver', 'reference'] },
   ),
 ) as fc.Arbitrary<Omit<Entry, 'name'>>;
@@ -163,7 +205,12 @@ describe('nodes are read as they were written', () => {
 });
 
 describe('an encoder writes nothing that a decoder refuses', () => {
-  const file = (name: string): Entry => ({ kind: 'file', name, link: linkTo(RAW, Buffer.from('x')), size: 1 });
+  const file = (name: string): Entry => ({
+    kind: 'file',
+    name,
+    link: linkTo(RAW, Buffer.from('x')),
+    size: 1,
+  });
   const origin = { kind: 'origin', name: 'o', of: 'directory', driver: 'd', reference: 'r' } as const;
   const root = linkTo(DAG_CBOR, Buffer.from('root'));
   const snapshot = { root, time: 0, source: '', message: '', parents: [] };
@@ -211,8 +258,14 @@ describe('an encoder writes nothing that a decoder refuses', () => {
           if (wanted(hashName(name) & 1023)) return name;
         }
       };
-      entries.push({ kind: 'file', name: named(`000${'f'.repeat(230)}`, (hash) => hash !== 0), link, size: 1 });
-      for (let i = 1; i < 255; i++) entries.push({ kind: 'file', name: `${prefix}-${String(i).padStart(3, '0')}`, link, size: 1 });
+      entries.push({
+        kind: 'file',
+        name: named(`000${'f'.repeat(230)}`, (hash) => hash !== 0),
+        link,
+        size: 1,
+      });
+      for (let i = 1; i < 255; i++)
+        entries.push({ kind: 'file', name: `${prefix}-${String(i).padStart(3, '0')}`, link, size: 1 });
       entries.push({ kind: 'file', name: named('255', (hash) => hash === 0), link, size: 1 });
     }
     return entries;
@@ -246,7 +299,8 @@ describe('an edit changes few nodes', () => {
   });
   const before = names.map((name) => entry(name));
   const known = new Set(encodeDirectory(before).nodes.map(({ link }) => link));
-  const changed = (entries: Entry[]) => encodeDirectory(entries).nodes.filter(({ link }) => !known.has(link)).length;
+  const changed = (entries: Entry[]) =>
+    encodeDirectory(entries).nodes.filter(({ link }) => !known.has(link)).length;
 
   it('of one entry of a large directory', () => {
     fc.assert(
@@ -274,7 +328,11 @@ describe('an edit changes few nodes', () => {
     const nodes = encodeFile(parts);
     const old = new Set(nodes.map(({ link }) => link));
     expect(nodes.length).toBeGreaterThan(20);
-    for (const edited of [parts.toSpliced(3, 0, chunk('new')), parts.toSpliced(3, 1), parts.with(3, chunk('other'))]) {
+    for (const edited of [
+      parts.toSpliced(3, 0, chunk('new')),
+      parts.toSpliced(3, 1),
+      parts.with(3, chunk('other')),
+    ]) {
       expect(encodeFile(edited).filter(({ link }) => !old.has(link)).length).toBeLessThanOrEqual(6);
     }
   });
@@ -293,7 +351,9 @@ describe('chunks', () => {
 
   const content = fc.oneof(
     fc.tuple(fc.nat(1 << 20), fc.nat(1000)).map(([size, seed]) => pseudoRandom(size, seed)),
-    fc.tuple(fc.nat(1 << 20), fc.uint8Array({ minLength: 1, maxLength: 40 })).map(([size, fill]) => Buffer.alloc(size, fill)),
+    fc
+      .tuple(fc.nat(1 << 20), fc.uint8Array({ minLength: 1, maxLength: 40 }))
+      .map(([size, fill]) => Buffer.alloc(size, fill)),
   );
 
   it('are the content, and of the sizes that the format says', () => {
@@ -325,7 +385,9 @@ describe('chunks', () => {
       fc.property(fc.uint8Array({ minLength: 1, maxLength: 3000 }), fc.nat(bytes.length), (inserted, at) => {
         const edited = Buffer.concat([bytes.subarray(0, at), inserted, bytes.subarray(at)]);
         expect(digests(edited).filter((digest) => !old.has(digest)).length).toBeLessThanOrEqual(8);
-        expect(digests(bytes.subarray(inserted.length)).filter((digest) => !old.has(digest)).length).toBeLessThanOrEqual(8);
+        expect(
+          digests(bytes.subarray(inserted.length)).filter((digest) => !old.has(digest)).length,
+        ).toBeLessThanOrEqual(8);
       }),
       { numRuns: 20 },
     );

@@ -33,14 +33,19 @@ afterAll(async () => {
   for (const task of leftovers.reverse()) await task();
 });
 
-export async function temporaryDirectory(prefix = 'lazytree-test-'): Promise<string> {
-  const directory = fs.realpathSync(await mkdtemp(join(tmpdir(), prefix)));
+export async function temporaryDirectory(parent = tmpdir()): Promise<string> {
+  const directory = fs.realpathSync(await mkdtemp(join(parent, 'lazytree-test-')));
   afterwards(() => rm(directory, { recursive: true, force: true }));
   return directory;
 }
 
+/** Where files are made quickly: in memory, if that is to be had. */
+export const FAST = fs.existsSync('/dev/shm') ? '/dev/shm' : tmpdir();
+
 /** A store in a new directory, or in `directory`; closed at the end if the test has not done so. */
-export async function temporaryStore(options: LocalStoreOptions & { directory?: string } = {}): Promise<LocalStore> {
+export async function temporaryStore(
+  options: LocalStoreOptions & { directory?: string } = {},
+): Promise<LocalStore> {
   const { directory = join(await temporaryDirectory(), 'home'), ...rest } = options;
   const store = await openLocalStore(directory, rest);
   afterwards(() => store.close().catch(() => undefined));
@@ -69,7 +74,9 @@ export async function collect<T>(items: AsyncIterable<T>): Promise<T[]> {
 }
 
 /** The error that `task` ends with; fails when it does not. */
-export async function errorOf(task: Promise<unknown> | (() => unknown)): Promise<Error & { code?: string; hint?: string }> {
+export async function errorOf(
+  task: Promise<unknown> | (() => unknown),
+): Promise<Error & { code?: string; hint?: string }> {
   try {
     const value = await (typeof task === 'function' ? task() : task);
     expect.fail(`expected an error, got ${String(value)}`);
@@ -92,13 +99,19 @@ export const file = (content: Uint8Array | string, executable = false): TreeNode
   executable,
 });
 export const symlink = (target: string): TreeNode => ({ kind: 'symlink', target });
-export const directory = (entries: Record<string, TreeNode> | Iterable<[string, TreeNode]> = {}): DirectorySpec => ({
+export const directory = (
+  entries: Record<string, TreeNode> | Iterable<[string, TreeNode]> = {},
+): DirectorySpec => ({
   kind: 'directory',
   entries: new Map(Symbol.iterator in entries ? entries : Object.entries(entries)),
 });
 
 /** Makes `node` at `path`, which does not exist yet. */
-export function writeTree(path: string, node: TreeNode, order: (names: string[]) => string[] = (names) => names): void {
+export function writeTree(
+  path: string,
+  node: TreeNode,
+  order: (names: string[]) => string[] = (names) => names,
+): void {
   const fsPath = toFsPath(path);
   if (node.kind === 'symlink') fs.symlinkSync(toFsPath(node.target), fsPath);
   else if (node.kind === 'file') {
@@ -134,9 +147,13 @@ export function describeDirectory(root: string, options: DescribeOptions = {}): 
       const stat = fs.lstatSync(fsPath, { bigint: true });
       const label = printable(prefix + name);
       const mode = (Number(stat.mode) & 0o7777).toString(8);
-      const extra = options.metadata ? ` mode ${stat.isSymbolicLink() ? '-' : mode} mtime ${stat.mtimeNs}` : '';
+      const extra = options.metadata
+        ? ` mode ${stat.isSymbolicLink() ? '-' : mode} mtime ${stat.mtimeNs}`
+        : '';
       if (stat.isSymbolicLink()) {
-        lines.push(`${label} -> ${printable(nameFromBytes(fs.readlinkSync(fsPath, { encoding: 'buffer' })))}${extra}`);
+        lines.push(
+          `${label} -> ${printable(nameFromBytes(fs.readlinkSync(fsPath, { encoding: 'buffer' })))}${extra}`,
+        );
       } else if (stat.isDirectory()) {
         lines.push(`${label}/${extra}`);
         walk(inner, `${prefix}${name}/`);
@@ -161,9 +178,38 @@ export function describeSpec(node: DirectorySpec, prefix = ''): string[] {
 
 /** Names as Linux allows them, often odd ones. */
 export const nameArbitrary: fc.Arbitrary<string> = fc.oneof(
-  { weight: 4, arbitrary: fc.constantFrom('a', 'b', 'A', 'file.txt', 'ä', '日本', '😀', ' ', '\n', '-rf', '...', '\\', '"', '*') },
+  {
+    weight: 4,
+    arbitrary: fc.constantFrom(
+      'a',
+      'b',
+      'A',
+      'file.txt',
+      'ä',
+      '日本',
+      '😀',
+      ' ',
+      '\n',
+      '-rf',
+      '...',
+      '\\',
+      '"',
+      '*',
+    ),
+  },
   { weight: 2, arbitrary: fc.uint8Array({ minLength: 1, maxLength: 12 }).map(legalName) },
-  { weight: 1, arbitrary: fc.constantFrom('\udcff', 'caf\udce9', '\udcc3(', 'x'.repeat(255), '\uffee', '\ufffd', '__proto__') },
+  {
+    weight: 1,
+    arbitrary: fc.constantFrom(
+      '\udcff',
+      'caf\udce9',
+      '\udcc3(',
+      'x'.repeat(255),
+      '\uffee',
+      '\ufffd',
+      '__proto__',
+    ),
+  },
 );
 
 function legalName(bytes: Uint8Array): string {
@@ -174,20 +220,27 @@ function legalName(bytes: Uint8Array): string {
 
 const contentArbitrary = fc.oneof(
   fc.uint8Array({ maxLength: 40 }).map((bytes) => Buffer.from(bytes)),
-  fc.constantFrom(16384, 65536, 262144, 262145, 400_000).chain((size) => fc.nat(5).map((seed) => pseudoRandom(size, seed))),
+  fc
+    .constantFrom(16384, 65536, 262144, 262145, 400_000)
+    .chain((size) => fc.nat(5).map((seed) => pseudoRandom(size, seed))),
 );
 
 const leafArbitrary: fc.Arbitrary<TreeNode> = fc.oneof(
   { weight: 6, arbitrary: fc.tuple(contentArbitrary, fc.boolean()).map(([content, x]) => file(content, x)) },
   {
     weight: 2,
-    arbitrary: fc.oneof(nameArbitrary, fc.constantFrom('/etc/passwd', '../..', 'a/b', '/nowhere', '.')).map(symlink),
+    arbitrary: fc
+      .oneof(nameArbitrary, fc.constantFrom('/etc/passwd', '../..', 'a/b', '/nowhere', '.'))
+      .map(symlink),
   },
 );
 
 /** Directories of a few entries and a few levels. */
 export function treeArbitrary(depth = 3): fc.Arbitrary<DirectorySpec> {
-  const entry = depth === 0 ? leafArbitrary : fc.oneof({ weight: 3, arbitrary: leafArbitrary }, { weight: 1, arbitrary: treeArbitrary(depth - 1) });
+  const entry =
+    depth === 0
+      ? leafArbitrary
+      : fc.oneof({ weight: 3, arbitrary: leafArbitrary }, { weight: 1, arbitrary: treeArbitrary(depth - 1) });
   return fc
     .array(fc.tuple(nameArbitrary, entry), { maxLength: 8 })
     .map((entries) => directory(new Map(entries)));
@@ -198,11 +251,8 @@ export function manyFiles(count: number, { perDirectory = 100, size = 200, seed 
   const root = directory();
   for (let i = 0; i < count; i++) {
     const name = `d${Math.floor(i / perDirectory)}`;
-    let below = root.entries.get(name) as DirectorySpec | undefined;
-    if (!below) {
-      below = directory();
-      root.entries.set(name, below);
-    }
+    const below = (root.entries.get(name) ?? directory()) as DirectorySpec;
+    root.entries.set(name, below);
     below.entries.set(`f${i}`, file(pseudoRandom(size, seed * 1_000_003 + i)));
   }
   return root;
@@ -219,11 +269,21 @@ export interface Script {
 }
 
 /** Runs an ES module in a process of its own; `core` is the built package, `argv` its arguments. */
-export function startScript(source: string, args: readonly string[] = [], options: SpawnOptions & { command?: string[] } = {}): Script {
-  const prelude = `const core = await import(${JSON.stringify(CORE)}); const argv = process.argv.slice(1);\n`;
-  const { command = [], ...spawnOptions } = options;
-  const [program, ...rest] = [...command, process.execPath, '--input-type=module', '--eval', prelude + source, '--', ...args];
-  const child = spawn(program, rest, { stdio: ['ignore', 'pipe', 'pipe'], ...spawnOptions });
+export function startScript(
+  source: string,
+  args: readonly string[] = [],
+  options: SpawnOptions = {},
+): Script {
+  // A file, not --eval: threads inherit that option, and cannot have it.
+  const home = fs.mkdtempSync(join(tmpdir(), 'lazytree-script-'));
+  fs.chmodSync(home, 0o755);
+  afterwards(() => rm(home, { recursive: true, force: true }));
+  const script = join(home, 'script.mjs');
+  fs.writeFileSync(
+    script,
+    `import * as core from ${JSON.stringify(CORE)};\nconst argv = process.argv.slice(2);\n${source}\n`,
+  );
+  const child = spawn(process.execPath, [script, ...args], { stdio: ['ignore', 'pipe', 'pipe'], ...options });
   let stdout = '';
   let stderr = '';
   const watchers = new Set<() => void>();
@@ -241,7 +301,10 @@ export function startScript(source: string, args: readonly string[] = [], option
     line(text) {
       const { promise, resolve, reject } = Promise.withResolvers<string>();
       const watch = () => {
-        const found = stdout.split('\n').slice(0, -1).find((line) => line.startsWith(text));
+        const found = stdout
+          .split('\n')
+          .slice(0, -1)
+          .find((line) => line.startsWith(text));
         if (found !== undefined) resolve(found.slice(text.length));
       };
       watchers.add(watch);
@@ -253,14 +316,21 @@ export function startScript(source: string, args: readonly string[] = [], option
 }
 
 /** Runs a script to its end and returns what it printed. @throws Error when it fails */
-export async function runScript(source: string, args: readonly string[] = [], options: SpawnOptions & { command?: string[] } = {}): Promise<string> {
+export async function runScript(
+  source: string,
+  args: readonly string[] = [],
+  options: SpawnOptions = {},
+): Promise<string> {
   const { code, signal, stdout, stderr } = await startScript(source, args, options).ended;
   if (code !== 0) throw new Error(`script ended with ${code ?? signal}: ${stdout}${stderr}`);
   return stdout;
 }
 
 /** A writable store around a source, for wrappers that only read. */
-export function writableThrough(source: Pick<BlockStore, 'describe' | 'get' | 'has' | 'close'>, writer: BlockStore): BlockStore {
+export function writableThrough(
+  source: Pick<BlockStore, 'describe' | 'get' | 'has' | 'close'>,
+  writer: BlockStore,
+): BlockStore {
   return {
     ...source,
     put: (item, options) => writer.put(item, options),

@@ -4,11 +4,11 @@ import { createServer } from 'node:net';
 import { join } from 'node:path';
 import {
   createMemoryStore,
-  encodeDirectory,
   type Entry,
+  encodeDirectory,
   formatLink,
-  importTree,
   type ImportOptions,
+  importTree,
   LazytreeError,
   type Link,
   linkTo,
@@ -24,9 +24,10 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   collect,
-  directory,
   type DirectorySpec,
+  directory,
   errorOf,
+  FAST,
   file,
   manyFiles,
   pseudoRandom,
@@ -65,13 +66,18 @@ async function importedPaths(source: string, options: ImportOptions = {}): Promi
   return pathsOf(store, root);
 }
 
-async function contentOf(store: ReturnType<typeof createMemoryStore>, root: Link, path: string): Promise<Buffer> {
+async function contentOf(
+  store: ReturnType<typeof createMemoryStore>,
+  root: Link,
+  path: string,
+): Promise<Buffer> {
   const entry = await resolvePath(store, root, path);
   if (!('size' in entry)) throw new Error(`${path} is a ${entry.kind}`);
   return Buffer.concat(await collect(readFile(store, entry)));
 }
 
-const mixed = () =>
+/** Up to 128 files are read without threads. */
+const mixed = (count = 60) =>
   directory({
     'README.md': file('# mixed\n'),
     empty: directory(),
@@ -86,19 +92,19 @@ const mixed = () =>
       '3M': file(pseudoRandom(3_000_000, 5)),
       zeros: file(Buffer.alloc(1_000_000)),
     }),
-    many: manyFiles(300, { perDirectory: 40, size: 50 }),
+    many: manyFiles(count, { perDirectory: 10, size: 50 }),
     dangling: symlink('/nowhere/at/all'),
     up: symlink('../..'),
     '\udcff\udcfe': file('not UTF-8'),
-    'caf\udce9': directory({ '日本': symlink('\udce9') }),
+    'caf\udce9': directory({ 日本: symlink('\udce9') }),
   });
 
 describe('the same tree gives the same root', () => {
   it('from any order of creation, any number of threads, with and without a cache, into any store', async () => {
     const names = (seed: number) => (list: string[]) => shuffled(list, seed);
-    const first = await write(mixed());
+    const first = await write(mixed(300));
     const root = await rootOf(first);
-    for (const seed of [1, 2]) expect(await rootOf(await write(mixed(), names(seed)))).toBe(root);
+    for (const seed of [1, 2]) expect(await rootOf(await write(mixed(300), names(seed)))).toBe(root);
     for (const threads of [1, 2, 3]) expect(await rootOf(first, { threads })).toBe(root);
     const statCache = join(await temporaryDirectory(), 'cache');
     for (let i = 0; i < 3; i++) expect(await rootOf(first, { statCache })).toBe(root);
@@ -108,8 +114,12 @@ describe('the same tree gives the same root', () => {
   });
 
   it('and the root is the one that the format gives', async () => {
-    const source = await write(directory({ a: file('hello'), d: directory({ x: file('', true) }), l: symlink('a') }));
-    const inner = encodeDirectory([{ kind: 'executable', name: 'x', link: linkTo(RAW, Buffer.alloc(0)), size: 0 }]);
+    const source = await write(
+      directory({ a: file('hello'), d: directory({ x: file('', true) }), l: symlink('a') }),
+    );
+    const inner = encodeDirectory([
+      { kind: 'executable', name: 'x', link: linkTo(RAW, Buffer.alloc(0)), size: 0 },
+    ]);
     const expected = encodeDirectory([
       { kind: 'file', name: 'a', link: linkTo(RAW, Buffer.from('hello')), size: 5 },
       { kind: 'directory', name: 'd', link: inner.link, size: 0, files: 1 },
@@ -160,7 +170,7 @@ describe('the same tree gives the same root', () => {
         await visit(spec, '');
         expect({ files, size }).toEqual(expected);
       }),
-      { numRuns: 40 },
+      { numRuns: 25 },
     );
   });
 });
@@ -177,7 +187,13 @@ describe('what is in a tree', () => {
     expect(await at('empty')).toMatchObject({ kind: 'directory', size: 0, files: 0 });
     expect(await at('\udcff\udcfe')).toMatchObject({ kind: 'file', size: 9 });
     expect(await at('caf\udce9/日本')).toMatchObject({ kind: 'symlink', target: '\udce9' });
-    for (const [path, size, seed] of [['16K', 16384, 1], ['64K', 65536, 2], ['256K', 262_144, 3], ['256K+1', 262_145, 4], ['3M', 3e6, 5]] as const) {
+    for (const [path, size, seed] of [
+      ['16K', 16384, 1],
+      ['64K', 65536, 2],
+      ['256K', 262_144, 3],
+      ['256K+1', 262_145, 4],
+      ['3M', 3e6, 5],
+    ] as const) {
       expect((await contentOf(store, root, `data/${path}`)).equals(pseudoRandom(size, seed))).toBe(true);
     }
     expect((await contentOf(store, root, 'data/zeros')).equals(Buffer.alloc(1_000_000))).toBe(true);
@@ -185,7 +201,9 @@ describe('what is in a tree', () => {
 
   it('nothing that a symlink leads to', async () => {
     const outside = await write(directory({ secret: file('secret') }));
-    const source = await write(directory({ out: symlink(outside), self: symlink('.'), file: symlink(`${outside}/secret`) }));
+    const source = await write(
+      directory({ out: symlink(outside), self: symlink('.'), file: symlink(`${outside}/secret`) }),
+    );
     expect(await importedPaths(source)).toEqual(['file', 'out', 'self']);
   });
 
@@ -207,7 +225,11 @@ describe('what is in a tree', () => {
     const { root, warnings } = await importTree(store, source, { onWarning: ({ path }) => seen.push(path) });
     server.close();
     expect(await pathsOf(store, root)).toEqual(['a', 'd/']);
-    expect(warnings.map(({ path, kind }) => `${path} ${kind}`).sort()).toEqual(['d/fifo special', 'fifo special', 'socket special']);
+    expect(warnings.map(({ path, kind }) => `${path} ${kind}`).sort()).toEqual([
+      'd/fifo special',
+      'fifo special',
+      'socket special',
+    ]);
     expect(warnings.find(({ path }) => path === 'socket')?.message).toMatch(/socket/);
     expect(seen.sort()).toEqual(['d/fifo', 'fifo', 'socket']);
   });
@@ -242,7 +264,7 @@ describe('what is in a tree', () => {
   });
 
   it('100,000 files of one directory', async () => {
-    const source = join(await temporaryDirectory(), 'source');
+    const source = join(await temporaryDirectory(FAST), 'source');
     fs.mkdirSync(source);
     for (let i = 0; i < 100_000; i++) fs.closeSync(fs.openSync(join(source, `f${i}`), 'w'));
     await settle();
@@ -273,7 +295,9 @@ describe('ignore files', () => {
   it('leave out what they name', async () => {
     const source = await write(
       directory({
-        '.lazytreeignore': ignored('*.log\n!keep.log\nbuild/\n/only-top\n# a comment\n\nsub/exact\n**/deep/*.tmp\n\\#literal\n'),
+        '.lazytreeignore': ignored(
+          '*.log\n!keep.log\nbuild/\n/only-top\n# a comment\n\nsub/exact\n**/deep/*.tmp\n\\#literal\n',
+        ),
         'a.log': file('x'),
         'keep.log': file('x'),
         build: directory({ out: file('x') }),
@@ -312,7 +336,12 @@ describe('ignore files', () => {
           '.lazytreeignore': ignored('!*.log\n/top\n'),
           'x.log': file('x'),
           top: file('x'),
-          b: directory({ top: file('x'), secret: file('x'), '.lazytreeignore': ignored('!secret\nx.log\n'), 'x.log': file('x') }),
+          b: directory({
+            top: file('x'),
+            secret: file('x'),
+            '.lazytreeignore': ignored('!secret\nx.log\n'),
+            'x.log': file('x'),
+          }),
         }),
       }),
     );
@@ -329,7 +358,12 @@ describe('ignore files', () => {
   });
 
   it('that change are followed, with a cache too', async () => {
-    const source = await write(directory({ '.lazytreeignore': ignored('*.a\n'), d: directory({ 'x.a': file('a'), 'x.b': file('b') }) }));
+    const source = await write(
+      directory({
+        '.lazytreeignore': ignored('*.a\n'),
+        d: directory({ 'x.a': file('a'), 'x.b': file('b') }),
+      }),
+    );
     const statCache = join(await temporaryDirectory(), 'cache');
     const paths = () => importedPaths(source, { statCache });
     await settle();
@@ -372,7 +406,7 @@ describe('ignore files', () => {
          console.log(files);`,
         source,
       ],
-      { timeout: 20_000, killSignal: 'SIGKILL', encoding: 'utf8' },
+      { timeout: 10_000, killSignal: 'SIGKILL', encoding: 'utf8' },
     );
     expect({ status, stdout }).toEqual({ status: 0, stdout: '1\n' });
   });
@@ -381,15 +415,51 @@ describe('ignore files', () => {
     if (spawnSync('git', ['--version']).status !== 0) return skip('no git to compare with');
     const base = await temporaryDirectory();
     const rule = fc.constantFrom(
-      'a', 'b', 'a/', 'b/', '/a', '/b/', 'a/b', 'a/*', '*', '*/', '**/b', 'a/**', '!a', '!b', '!a/', '!b/', '!a/b', '!*/', '*.x', '!c.x', '/*', '!/c.x', 'a/**/b', ' ', '#a', 'c?x', '[bc]*',
+      'a',
+      'b',
+      'a/',
+      'b/',
+      '/a',
+      '/b/',
+      'a/b',
+      'a/*',
+      '*',
+      '*/',
+      '**/b',
+      'a/**',
+      '!a',
+      '!b',
+      '!a/',
+      '!b/',
+      '!a/b',
+      '!*/',
+      '*.x',
+      '!c.x',
+      '/*',
+      '!/c.x',
+      'a/**/b',
+      ' ',
+      '#a',
+      'c?x',
+      '[bc]*',
     );
     const rules = fc.option(fc.array(rule, { minLength: 1, maxLength: 4 }), { nil: undefined });
     const names = ['a', 'b', 'c.x'];
     const tree = (depth: number): fc.Arbitrary<DirectorySpec> =>
       fc
-        .tuple(rules, fc.tuple(...names.map(() => (depth === 0 ? fc.constant(undefined) : fc.option(tree(depth - 1), { nil: undefined, freq: 2 })))))
+        .tuple(
+          rules,
+          fc.tuple(
+            ...names.map(() =>
+              depth === 0 ? fc.constant(undefined) : fc.option(tree(depth - 1), { nil: undefined, freq: 2 }),
+            ),
+          ),
+        )
         .map(([lines, below]) => {
-          const entries = names.map((name, i): [string, DirectorySpec | ReturnType<typeof file>] => [name, below[i] ?? file(name)]);
+          const entries = names.map((name, i): [string, DirectorySpec | ReturnType<typeof file>] => [
+            name,
+            below[i] ?? file(name),
+          ]);
           if (lines) entries.push(['.lazytreeignore', file(`${lines.join('\n')}\n`)]);
           return directory(entries);
         });
@@ -400,8 +470,15 @@ describe('ignore files', () => {
         writeTree(source, spec);
         const ours = (await importedPaths(source)).filter((path) => !path.endsWith('/'));
         execFileSync('git', ['init', '-q', source]);
-        const listed = execFileSync('git', ['ls-files', '-o', '--exclude-per-directory=.lazytreeignore'], { cwd: source, encoding: 'utf8' });
-        expect(ours.sort()).toEqual(listed.split('\n').filter(Boolean).sort());
+        const listed = execFileSync('git', ['ls-files', '-o', '--exclude-per-directory=.lazytreeignore'], {
+          cwd: source,
+          encoding: 'utf8',
+        });
+        const rulesOf = spawnSync('grep', ['-r', '', '--include=.lazytreeignore', '.'], {
+          cwd: source,
+          encoding: 'utf8',
+        }).stdout;
+        expect(ours.sort(), rulesOf).toEqual(listed.split('\n').filter(Boolean).sort());
       }),
       { numRuns: 150 },
     );
@@ -431,7 +508,7 @@ describe('an import with a cache', () => {
 
   it('reads the one file that has changed', async () => {
     const { run, source } = await prepared();
-    fs.appendFileSync(join(source, 'many/d3/f130'), 'more');
+    fs.appendFileSync(join(source, 'many/d3/f33'), 'more');
     const result = await run();
     expect(result.read).toBe(1);
     expect(result.root).toBe(await fresh(source));
@@ -442,58 +519,88 @@ describe('an import with a cache', () => {
     ['a file removed', (source) => fs.rmSync(join(source, 'bin/run'))],
     ['a file renamed', (source) => fs.renameSync(join(source, 'bin/run'), join(source, 'bin/ran'))],
     ['a directory renamed', (source) => fs.renameSync(join(source, 'many/d1'), join(source, 'many/d99'))],
-    ['two files swapped', (source) => {
-      fs.renameSync(join(source, 'many/d1/f40'), join(source, 'x'));
-      fs.renameSync(join(source, 'many/d1/f41'), join(source, 'many/d1/f40'));
-      fs.renameSync(join(source, 'x'), join(source, 'many/d1/f41'));
-    }],
+    [
+      'two files swapped',
+      (source) => {
+        fs.renameSync(join(source, 'many/d1/f14'), join(source, 'x'));
+        fs.renameSync(join(source, 'many/d1/f15'), join(source, 'many/d1/f14'));
+        fs.renameSync(join(source, 'x'), join(source, 'many/d1/f15'));
+      },
+    ],
     ['a directory emptied', (source) => fs.rmSync(join(source, 'many/d2'), { recursive: true })],
     ['an empty directory added', (source) => fs.mkdirSync(join(source, 'many/empty'))],
     ['a file made executable', (source) => fs.chmodSync(join(source, 'README.md'), 0o755)],
     ['a file no longer executable', (source) => fs.chmodSync(join(source, 'bin/run'), 0o644)],
-    ['a symlink turned', (source) => {
-      fs.rmSync(join(source, 'up'));
-      fs.symlinkSync('elsewhere', join(source, 'up'));
-    }],
-    ['a file turned symlink', (source) => {
-      fs.rmSync(join(source, 'README.md'));
-      fs.symlinkSync('data/one', join(source, 'README.md'));
-    }],
-    ['a symlink turned file', (source) => {
-      fs.rmSync(join(source, 'up'));
-      fs.writeFileSync(join(source, 'up'), 'x');
-    }],
-    ['a file turned directory', (source) => {
-      fs.rmSync(join(source, 'README.md'));
-      fs.mkdirSync(join(source, 'README.md'));
-    }],
-    ['a directory turned file', (source) => {
-      fs.rmSync(join(source, 'many'), { recursive: true });
-      fs.writeFileSync(join(source, 'many'), 'x');
-    }],
-    ['a directory turned symlink', (source) => {
-      fs.renameSync(join(source, 'many'), join(source, 'few'));
-      fs.symlinkSync('few', join(source, 'many'));
-    }],
-    ['a file replaced by one of equal size and time', (source) => {
-      const path = join(source, 'many/d1/f40');
-      const { atime, mtime } = fs.statSync(path);
-      fs.writeFileSync(join(source, 'draft'), 'y'.repeat(50));
-      fs.utimesSync(join(source, 'draft'), atime, mtime);
-      fs.renameSync(join(source, 'draft'), path);
-    }],
-    ['a file rewritten in place, its time put back', (source) => {
-      const path = join(source, 'many/d1/f40');
-      const { atime, mtime } = fs.statSync(path);
-      fs.writeFileSync(path, 'z'.repeat(50));
-      fs.utimesSync(path, atime, mtime);
-    }],
+    [
+      'a symlink turned',
+      (source) => {
+        fs.rmSync(join(source, 'up'));
+        fs.symlinkSync('elsewhere', join(source, 'up'));
+      },
+    ],
+    [
+      'a file turned symlink',
+      (source) => {
+        fs.rmSync(join(source, 'README.md'));
+        fs.symlinkSync('data/one', join(source, 'README.md'));
+      },
+    ],
+    [
+      'a symlink turned file',
+      (source) => {
+        fs.rmSync(join(source, 'up'));
+        fs.writeFileSync(join(source, 'up'), 'x');
+      },
+    ],
+    [
+      'a file turned directory',
+      (source) => {
+        fs.rmSync(join(source, 'README.md'));
+        fs.mkdirSync(join(source, 'README.md'));
+      },
+    ],
+    [
+      'a directory turned file',
+      (source) => {
+        fs.rmSync(join(source, 'many'), { recursive: true });
+        fs.writeFileSync(join(source, 'many'), 'x');
+      },
+    ],
+    [
+      'a directory turned symlink',
+      (source) => {
+        fs.renameSync(join(source, 'many'), join(source, 'few'));
+        fs.symlinkSync('few', join(source, 'many'));
+      },
+    ],
+    [
+      'a file replaced by one of equal size and time',
+      (source) => {
+        const path = join(source, 'many/d1/f14');
+        const { atime, mtime } = fs.statSync(path);
+        fs.writeFileSync(join(source, 'draft'), 'y'.repeat(50));
+        fs.utimesSync(join(source, 'draft'), atime, mtime);
+        fs.renameSync(join(source, 'draft'), path);
+      },
+    ],
+    [
+      'a file rewritten in place, its time put back',
+      (source) => {
+        const path = join(source, 'many/d1/f14');
+        const { atime, mtime } = fs.statSync(path);
+        fs.writeFileSync(path, 'z'.repeat(50));
+        fs.utimesSync(path, atime, mtime);
+      },
+    ],
     ['a file cut to nothing', (source) => fs.truncateSync(join(source, 'data/3M'))],
-    ['everything gone', (source) => {
-      for (const bytes of fs.readdirSync(source, { encoding: 'buffer' })) {
-        fs.rmSync(Buffer.concat([Buffer.from(`${source}/`), bytes]), { recursive: true });
-      }
-    }],
+    [
+      'everything gone',
+      (source) => {
+        for (const bytes of fs.readdirSync(source, { encoding: 'buffer' })) {
+          fs.rmSync(Buffer.concat([Buffer.from(`${source}/`), bytes]), { recursive: true });
+        }
+      },
+    ],
   ])('sees %s', async (_, change) => {
     const { run, source } = await prepared();
     change(source);
@@ -531,7 +638,9 @@ describe('an import with a cache', () => {
   });
 
   it('that is damaged, cut short or of nonsense is as good as none', async () => {
-    const { run, source, statCache } = await prepared(directory({ a: file('a'), d: directory({ b: file('b') }) }));
+    const { run, source, statCache } = await prepared(
+      directory({ a: file('a'), d: directory({ b: file('b') }) }),
+    );
     const root = await fresh(source);
     const good = fs.readFileSync(statCache);
     for (let at = 0; at < good.length; at++) {
@@ -574,7 +683,7 @@ describe('an import with a cache', () => {
     expect(await run()).toMatchObject({ read: 0, root: await fresh(source, { preserve: true }) });
     fs.utimesSync(join(source, 'many/d1'), 5, 5);
     fs.chmodSync(join(source, 'many/d2'), 0o700);
-    fs.utimesSync(join(source, 'many/d3/f130'), 7, 7);
+    fs.utimesSync(join(source, 'many/d3/f33'), 7, 7);
     fs.lutimesSync(join(source, 'up'), 9, 9);
     expect((await run()).root).toBe(await fresh(source, { preserve: true }));
   });
@@ -583,7 +692,8 @@ describe('an import with a cache', () => {
 describe('metadata', () => {
   it('is kept to the nanosecond', async () => {
     const source = await write(directory({ f: file('x'), d: directory({ g: file('y') }), l: symlink('f') }));
-    const touch = (path: string, time: string) => execFileSync('touch', ['-h', '-d', time, join(source, path)]);
+    const touch = (path: string, time: string) =>
+      execFileSync('touch', ['-h', '-d', time, join(source, path)]);
     fs.chmodSync(join(source, 'f'), 0o4711);
     fs.chmodSync(join(source, 'd'), 0o1750);
     touch('f', '2001-02-03 04:05:06.123456789Z');
@@ -596,7 +706,11 @@ describe('metadata', () => {
     expect(f.metadata).toEqual({ mode: 0o711, seconds: 981_173_106, nanoseconds: 123_456_789 });
     expect(l.metadata).toMatchObject({ seconds: -1, nanoseconds: 1 });
     expect(d.metadata).toEqual({ mode: 0o1750, seconds: 1_893_456_000, nanoseconds: 999_999_999 });
-    expect((await resolvePath(store, root, 'd/g')).metadata).toMatchObject({ mode: 0o644, seconds: 0, nanoseconds: 0 });
+    expect((await resolvePath(store, root, 'd/g')).metadata).toMatchObject({
+      mode: 0o644,
+      seconds: 0,
+      nanoseconds: 0,
+    });
   });
 
   it('does not depend on when the root itself was touched', async () => {
@@ -624,7 +738,8 @@ describe('a tree that changes meanwhile', () => {
         const store = createMemoryStore();
         const { root, warnings } = await importTree(store, source);
         const content = await contentOf(store, root, 'busy');
-        const consistent = content.length === 600_000 && content.equals(Buffer.alloc(600_000, content[0]));
+        // The writer may have been interrupted anywhere, but there never were two letters at once.
+        const consistent = content.equals(Buffer.alloc(content.length, content[0]));
         if (!consistent) expect(warnings).toMatchObject([{ path: 'busy', kind: 'unstable' }]);
         expect((await verifyTree(store, { link: root, name: '' })).bad).toEqual([]);
         expect((await contentOf(store, root, 'still')).toString()).toBe('still');
@@ -657,7 +772,7 @@ describe('a tree that changes meanwhile', () => {
     const statCache = join(await temporaryDirectory(), 'cache');
     const store = createMemoryStore();
     try {
-      for (let i = 0; i < 10; i++) {
+      for (let i = 0; i < 2; i++) {
         const { root } = await importTree(store, source, i % 2 ? { statCache } : { threads: 2 });
         expect((await verifyTree(store, { link: root, name: '' })).bad).toEqual([]);
       }
@@ -686,7 +801,7 @@ describe('a tree that changes meanwhile', () => {
     const store = createMemoryStore();
     const failures: string[] = [];
     try {
-      for (let i = 0; i < 30; i++) {
+      for (let i = 0; i < 15; i++) {
         try {
           const { root } = await importTree(store, source);
           expect((await verifyTree(store, { link: root, name: '' })).bad).toEqual([]);
@@ -719,7 +834,13 @@ describe('an import that cannot be', () => {
 
   it.each(['f', 'd', 'd2/.lazytreeignore'])('%s that may not be read', async (name) => {
     if (process.getuid?.() !== 0) return;
-    const source = await write(directory({ f: file('x'), d: directory({ g: file('y') }), d2: directory({ '.lazytreeignore': file('z') }) }));
+    const source = await write(
+      directory({
+        f: file('x'),
+        d: directory({ g: file('y') }),
+        d2: directory({ '.lazytreeignore': file('z') }),
+      }),
+    );
     for (let at = source; at !== '/tmp' && at !== '/'; at = join(at, '..')) fs.chmodSync(at, 0o755);
     fs.chmodSync(join(source, name), 0o000);
     const output = await runScript(
@@ -792,7 +913,7 @@ describe('an import that cannot be', () => {
       [home],
     );
     const watch = setInterval(() => {
-      const size = Number(execFileSync('du', ['-sm', home], { encoding: 'utf8' }).split('\t')[0]);
+      const size = Number(spawnSync('du', ['-sm', home], { encoding: 'utf8' }).stdout.split('\t')[0]);
       if (size > 300) script.child.kill('SIGKILL');
     }, 100);
     const { stdout, signal } = await script.ended;
@@ -802,11 +923,52 @@ describe('an import that cannot be', () => {
   });
 });
 
+describe('two imports at once', () => {
+  it('into one store give what they give alone', async () => {
+    const source = await write(manyFiles(300));
+    const other = await write(manyFiles(300, { seed: 1 }));
+    const store = await temporaryStore();
+    const results = await Promise.all([source, source, other].map((path) => importTree(store, path)));
+    const expected = [await rootOf(source), await rootOf(source), await rootOf(other)];
+    expect(results.map(({ root }) => root)).toEqual(expected);
+    for (const root of expected) expect((await verifyTree(store, { link: root, name: '' })).bad).toEqual([]);
+  });
+
+  it('with one cache do not disturb one another', async () => {
+    const source = await write(manyFiles(300));
+    const other = await write(manyFiles(200, { seed: 1 }));
+    const statCache = join(await temporaryDirectory(), 'cache');
+    await settle();
+    for (let i = 0; i < 3; i++) {
+      const paths = [source, other, source];
+      const results = await Promise.all(
+        paths.map((path) => importTree(createMemoryStore(), path, { statCache })),
+      );
+      expect(results.map(({ root }) => root)).toEqual(await Promise.all(paths.map((path) => rootOf(path))));
+    }
+    expect(fs.readdirSync(join(statCache, '..'))).toEqual(['cache']);
+    expect((await importTree(createMemoryStore(), source, { statCache })).root).toBe(await rootOf(source));
+  });
+});
+
+it('an import by a program that is given on the command line', async () => {
+  const source = await write(manyFiles(300));
+  const core = JSON.stringify(new URL('../dist/index.js', import.meta.url).href);
+  const program = `const { importTree, createMemoryStore } = await import(${core});
+    console.log((await importTree(createMemoryStore(), process.argv[1])).files);`;
+  const { stdout, stderr } = spawnSync(process.execPath, ['--input-type=module', '--eval', program, source], {
+    encoding: 'utf8',
+  });
+  expect({ stdout, stderr }).toEqual({ stdout: '300\n', stderr: '' });
+});
+
 describe('progress', () => {
   it('only grows, and ends with what was imported', async () => {
     const source = await write(mixed());
     const seen: { files: number; bytes: number; found: number }[] = [];
-    const { files, size } = await importTree(createMemoryStore(), source, { onProgress: (progress) => seen.push({ ...progress }) });
+    const { files, size } = await importTree(createMemoryStore(), source, {
+      onProgress: (progress) => seen.push({ ...progress }),
+    });
     for (let i = 1; i < seen.length; i++) {
       expect(seen[i].files).toBeGreaterThanOrEqual(seen[i - 1].files);
       expect(seen[i].bytes).toBeGreaterThanOrEqual(seen[i - 1].bytes);

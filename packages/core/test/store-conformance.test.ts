@@ -33,7 +33,9 @@ async function local(wrap: (store: LocalStore) => BlockStore = (store) => store)
   };
 }
 
-const memory = async (wrap: (store: ReturnType<typeof createMemoryStore>) => BlockStore): Promise<Harness> => ({
+const memory = async (
+  wrap: (store: ReturnType<typeof createMemoryStore>) => BlockStore,
+): Promise<Harness> => ({
   store: wrap(createMemoryStore()),
 });
 
@@ -53,12 +55,17 @@ storeConformance('router(memory), writable', () => memory((store) => writableThr
 storeConformance('router(empty, local), writable', () =>
   local((store) => writableThrough(router(createMemoryStore(), store), store)),
 );
-storeConformance('failover(memory), writable', () => memory((store) => writableThrough(failover(store), store)));
+storeConformance('failover(memory), writable', () =>
+  memory((store) => writableThrough(failover(store), store)),
+);
 storeConformance('everything at once', () =>
   local((store) => coalescing(verifying(cachingStore(createMemoryStore(), faultInjecting(store, {}))))),
 );
 
-async function filled(blocks: readonly Block[], store: BlockStore = createMemoryStore()): Promise<BlockStore> {
+async function filled(
+  blocks: readonly Block[],
+  store: BlockStore = createMemoryStore(),
+): Promise<BlockStore> {
   for (const block of blocks) await store.put(block);
   return store;
 }

@@ -3,13 +3,13 @@ import {
   BlockMissingError,
   type BlockSource,
   type BlockStore,
+  DAG_CBOR,
   formatLink,
   getMany,
   linkDigest,
   makeLink,
-  DAG_CBOR,
-  RAW,
   type PrunableStore,
+  RAW,
 } from '@lazytree/core';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { block, collect, errorOf, pseudoRandom } from './helpers.js';
@@ -52,7 +52,8 @@ export function storeConformance(name: string, factory: () => Promise<Harness>):
     it('returns every block after a flush', async () => {
       for (const [, sample] of SAMPLES) await store.put(sample);
       await store.flush();
-      for (const [, sample] of SAMPLES) expect(Buffer.compare(await store.get(sample.link), sample.bytes)).toBe(0);
+      for (const [, sample] of SAMPLES)
+        expect(Buffer.compare(await store.get(sample.link), sample.bytes)).toBe(0);
     });
 
     it('says missing of what it does not have', async () => {
@@ -107,7 +108,7 @@ export function storeConformance(name: string, factory: () => Promise<Harness>):
       const many = Array.from({ length: 200 }, (_, i) => block(pseudoRandom(1 + i * 37, i)));
       await Promise.all([...many, ...many].map((sample) => store.put(sample)));
       const got = await Promise.all(many.map(({ link }) => store.get(link)));
-      got.forEach((bytes, i) => expect(Buffer.compare(bytes, many[i].bytes)).toBe(0));
+      for (const [i, bytes] of got.entries()) expect(Buffer.compare(bytes, many[i].bytes)).toBe(0);
     });
 
     it('gives a block that is put while others are flushed', async () => {
@@ -126,7 +127,12 @@ export function storeConformance(name: string, factory: () => Promise<Harness>):
       const many = Array.from({ length: 60 }, (_, i) => block(`number ${i}`));
       for (const sample of many) await store.put(sample);
       const asked = [...many.toReversed(), many[3], many[3]];
-      const got = await collect(getMany(store, asked.map(({ link }) => link)));
+      const got = await collect(
+        getMany(
+          store,
+          asked.map(({ link }) => link),
+        ),
+      );
       expect(got.map(({ link }) => link)).toEqual(asked.map(({ link }) => link));
       expect(got.map(({ bytes }) => Buffer.from(bytes).toString())).toEqual(
         asked.map(({ bytes }) => Buffer.from(bytes).toString()),
@@ -148,7 +154,8 @@ export function storeConformance(name: string, factory: () => Promise<Harness>):
       for (const [, sample] of SAMPLES) await store.put(sample);
       await store.flush();
       store = await harness.reopen();
-      for (const [, sample] of SAMPLES) expect(Buffer.compare(await store.get(sample.link), sample.bytes)).toBe(0);
+      for (const [, sample] of SAMPLES)
+        expect(Buffer.compare(await store.get(sample.link), sample.bytes)).toBe(0);
     });
 
     it('keeps what was put when it is closed in good order', async ({ skip }) => {
@@ -194,7 +201,10 @@ export function storeConformance(name: string, factory: () => Promise<Harness>):
 }
 
 /** What every source of blocks does. `factory` makes one that has `blocks` and no others. */
-export function sourceConformance(name: string, factory: (blocks: readonly Block[]) => Promise<BlockSource>): void {
+export function sourceConformance(
+  name: string,
+  factory: (blocks: readonly Block[]) => Promise<BlockSource>,
+): void {
   describe(`${name} is a source`, () => {
     let source: BlockSource;
 
@@ -229,7 +239,9 @@ export function sourceConformance(name: string, factory: (blocks: readonly Block
       const asked = [...SAMPLES, ...SAMPLES].map(([, { link }]) => link);
       expect((await collect(getMany(source, asked))).map(({ link }) => link)).toEqual(asked);
       const bytes = await Promise.all(asked.map((link) => source.get(link)));
-      bytes.forEach((got, i) => expect(Buffer.compare(got, SAMPLES[i % SAMPLES.length][1].bytes)).toBe(0));
+      for (const [i, got] of bytes.entries()) {
+        expect(Buffer.compare(got, SAMPLES[i % SAMPLES.length][1].bytes)).toBe(0);
+      }
     });
 
     it('describes itself', () => {

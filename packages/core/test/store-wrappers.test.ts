@@ -3,18 +3,18 @@ import {
   BlockMissingError,
   type BlockSource,
   type BlockStore,
+  CorruptBlockError,
   caching,
   cachingStore,
   coalescing,
-  CorruptBlockError,
   createMemoryStore,
   type Faults,
   failover,
   faultInjecting,
   formatLink,
   getMany,
-  type Link,
   LazytreeError,
+  type Link,
   router,
   type StoreOptions,
   verifying,
@@ -45,7 +45,8 @@ async function counted(...blocks: Block[]) {
 
 /** A source whose gets wait until the test says so; each one that was begun is in `gets`. */
 function held() {
-  const gets: { link: Link; signal: AbortSignal | undefined; answer: PromiseWithResolvers<Uint8Array> }[] = [];
+  const gets: { link: Link; signal: AbortSignal | undefined; answer: PromiseWithResolvers<Uint8Array> }[] =
+    [];
   const source: BlockSource = {
     describe: () => 'held',
     get(link: Link, { signal }: StoreOptions = {}) {
@@ -390,7 +391,9 @@ describe('faulty', () => {
 describe('describe()', () => {
   it('names the stores from the outside in', () => {
     const memory = createMemoryStore();
-    const tree = coalescing(verifying(caching(memory, router(memory, failover(memory, faultInjecting(memory, {}))))));
+    const tree = coalescing(
+      verifying(caching(memory, router(memory, failover(memory, faultInjecting(memory, {}))))),
+    );
     expect(tree.describe()).toBe(
       'coalescing(verifying(caching(memory, router(memory, failover(memory, faulty(memory))))))',
     );
@@ -427,7 +430,12 @@ describe('getMany', () => {
         return inner.get(link, options);
       },
     };
-    const got = await collect(getMany(source, many.map(({ link }) => link)));
+    const got = await collect(
+      getMany(
+        source,
+        many.map(({ link }) => link),
+      ),
+    );
     expect(got.map(({ link }) => link)).toEqual(many.map(({ link }) => link));
     expect(most).toBeGreaterThan(1);
     expect(most).toBeLessThanOrEqual(32);
@@ -435,7 +443,10 @@ describe('getMany', () => {
 
   it('stops asking when nobody takes any more', async () => {
     const { store, calls } = await counted(...many);
-    for await (const { link } of getMany(store, many.map((item) => item.link))) {
+    for await (const { link } of getMany(
+      store,
+      many.map((item) => item.link),
+    )) {
       expect(link).toBe(many[0].link);
       break;
     }

@@ -10,6 +10,7 @@ import {
   type Ref,
   resolvePath,
   type StoreOptions,
+  toFsPath,
 } from '@lazytree/core';
 import type { Home } from './home.js';
 
@@ -76,7 +77,7 @@ function parseRoot(text: string): Link {
 async function resolveImage(text: string, options?: StoreOptions): Promise<ResolvedTree> {
   for (let end = text.length; end > 0; end = text.lastIndexOf('/', end - 1)) {
     const file = text.slice(0, end);
-    if (!statSync(file, { throwIfNoEntry: false })?.isFile()) continue;
+    if (!statSync(toFsPath(file), { throwIfNoEntry: false })?.isFile()) continue;
     const image = await openImage(file);
     try {
       const [root] = image.roots;

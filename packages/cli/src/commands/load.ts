@@ -1,5 +1,17 @@
+import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { formatLink, loadCar, loadImage, recordImport, setRef } from '@lazytree/core';
+import {
+  checkRefName,
+  formatLink,
+  fromSystemError,
+  LazytreeError,
+  loadCar,
+  loadImage,
+  openImage,
+  recordImport,
+  setRef,
+  toFsPath,
+} from '@lazytree/core';
 import type { Action } from '../command.js';
 
 export const command: Action = {
@@ -7,6 +19,8 @@ export const command: Action = {
   summary: 'store what an image or a CAR holds, and print its root',
   options: [['--name <ref>', 'point a ref to the root, and record a snapshot']],
   async run(context, [file], { name }) {
+    if (typeof name === 'string') checkRefName(name);
+    await assertReadable(file);
     const { store } = await context.home({ create: true });
     const progress = await context.progress('load');
     try {
@@ -27,3 +41,15 @@ export const command: Action = {
     }
   },
 };
+
+/** A file that is not there, or is no image, must not leave a new home behind. */
+async function assertReadable(file: string): Promise<void> {
+  if (!file.endsWith('.car')) {
+    await (await openImage(file)).close();
+    return;
+  }
+  const found = await stat(toFsPath(file)).catch((error: unknown) => {
+    throw fromSystemError(error, `loading '${file}'`);
+  });
+  if (!found.isFile()) throw new LazytreeError('USAGE', `'${file}' is not a file`);
+}

@@ -2,7 +2,7 @@ import { fileChunks, formatLink, isFile, type Metadata } from '@lazytree/core';
 import type { Action } from '../command.js';
 import { pathJson } from '../entry-json.js';
 import { openTree } from '../open-tree.js';
-import { table } from '../output.js';
+import { batched, pathBytes } from '../output.js';
 
 export const command: Action = {
   arguments: '<tree>',
@@ -18,12 +18,22 @@ export const command: Action = {
         for await (const _ of fileChunks(store, entry, { signal: context.signal })) chunks += 1;
         data.chunks = chunks;
       }
-      return { data, text: table(rows(data)) };
+      return { data, text: batched(lines(rows(data))) };
     } finally {
       await tree.close();
     }
   },
 };
+
+/** Paths and targets are printed as the bytes that they are. */
+async function* lines(found: readonly string[][]): AsyncGenerator<string | Uint8Array> {
+  const width = Math.max(...found.map(([key]) => key.length));
+  for (const [key, value] of found) {
+    yield `${key.padEnd(width)}  `;
+    yield await pathBytes(value);
+    yield '\n';
+  }
+}
 
 function rows(data: Record<string, unknown>): string[][] {
   const found: string[][] = [];

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { isMissing } from '../errors.js';
-import { type DirectoryEntry, type Entry, type FileEntry, isFile } from '../format/entry.js';
+import { type DirectoryEntry, type Entry, type FileEntry, isFile, type Metadata } from '../format/entry.js';
 import type { Link } from '../format/link.js';
 import { toFsPath } from '../format/name.js';
 import { createHashOnlySink } from '../import/hash-only-sink.js';
@@ -13,11 +13,13 @@ import type { BlockSource } from '../store/block-store.js';
 import { createMemoryStore } from '../store/memory.js';
 import { router } from '../store/router.js';
 import { type Change, diffTrees } from '../tree/diff.js';
+import { findEntry, listDirectory } from '../tree/directory.js';
 import { readFile } from '../tree/file.js';
+import { rootEntry } from '../tree/path.js';
 import { setDirectoryMetadata, setMetadata } from './metadata.js';
 import type { ExportOptions, ExportResult } from './options.js';
 import { hasMetadata } from './populate.js';
-import { attempt, writeError } from './write-error.js';
+import { attempt, blockError, isAboutBlock, reading, writeError } from './write-error.js';
 import { createFile, writeFully } from './write-files.js';
 
 export interface ApplyOptions extends ExportOptions {
@@ -48,15 +50,15 @@ export async function applyTree(
   const changes = await listChanges(store, current, root, directory, preserve, options);
   const { signal, onProgress, remove } = options;
   const total = totalOf(changes);
-  const directories: { path: string; entry: DirectoryEntry }[] = [];
+  const special = remove ? current.scan.warnings.filter(({ kind }) => kind === 'special') : [];
+  const touched = parentsOf([...special, ...changes.filter((change) => touchesParent(change, remove))]);
+  const metadata = preserve ? await metadataOf(store, root, touched, options) : new Map<string, Metadata>();
+  for (const path of metadata.keys()) unlock(`${directory}/${path}`);
 
-  if (remove) {
-    for (const { path, kind } of current.scan.warnings) {
-      if (kind !== 'special') continue;
-      const full = `${directory}/${path}`;
-      attempt(full, () => fs.unlinkSync(toFsPath(full)));
-      result.removed += 1;
-    }
+  for (const { path } of special) {
+    const full = `${directory}/${path}`;
+    attempt(full, () => fs.unlinkSync(toFsPath(full)));
+    result.removed += 1;
   }
   // Children come after their parents: backwards, a directory is empty when its turn comes.
   for (const { path, change, from, to } of changes.toReversed()) {
@@ -71,19 +73,74 @@ export async function applyTree(
     const full = `${directory}/${path}`;
     if (to.kind === 'directory') {
       if (change !== 'modified') attempt(full, () => makeDirectory(full));
-      if (to.metadata) directories.push({ path: full, entry: to });
+      if (to.metadata) metadata.set(path, to.metadata);
     } else if (to.kind === 'symlink') putSymlink(full, to, from);
     else if (isFile(to)) {
-      await putFile(store, full, { from, to, signal });
+      await reading(path, () => putFile(store, full, { from, to, signal }));
       result.files += 1;
       result.bytes += to.size;
       onProgress?.({ files: result.files, bytes: result.bytes, ...total });
     } else result.origins.push(path);
   }
-  for (const { path, entry } of directories.toReversed()) {
-    if (entry.metadata) setDirectoryMetadata(toFsPath(path), entry.metadata);
+  // Children first: a parent may end up closed to its owner.
+  for (const path of [...metadata.keys()].sort((a, b) => depthOf(b) - depthOf(a))) {
+    const full = `${directory}/${path}`;
+    attempt(full, () => setDirectoryMetadata(toFsPath(full), metadata.get(path) as Metadata));
   }
   return result;
+}
+
+/** Whether a change makes, removes or replaces an entry. */
+function touchesParent({ change, to }: Change, remove: boolean): boolean {
+  return to ? change !== 'modified' || to.kind !== 'directory' : remove;
+}
+
+/** The directories, other than the root, that these paths are entries of. */
+function parentsOf(paths: readonly { path: string }[]): Set<string> {
+  const parents = new Set(paths.map(({ path }) => path.slice(0, Math.max(path.lastIndexOf('/'), 0))));
+  parents.delete('');
+  return parents;
+}
+
+function depthOf(path: string): number {
+  return path.split('/').length;
+}
+
+/** The metadata of those of the paths that are directories in the tree. */
+async function metadataOf(
+  store: BlockSource,
+  root: Link,
+  paths: Iterable<string>,
+  { signal }: ApplyOptions,
+): Promise<Map<string, Metadata>> {
+  const found = new Map<string, DirectoryEntry | undefined>();
+  const metadata = new Map<string, Metadata>();
+
+  async function find(path: string): Promise<DirectoryEntry | undefined> {
+    if (found.has(path)) return found.get(path);
+    const slash = path.lastIndexOf('/');
+    const parent = await find(path.slice(0, Math.max(slash, 0)));
+    const entry =
+      parent && (await reading(path, () => findEntry(store, parent.link, path.slice(slash + 1), { signal })));
+    const directory = entry?.kind === 'directory' ? entry : undefined;
+    found.set(path, directory);
+    return directory;
+  }
+
+  found.set('', (await rootEntry(store, root, { signal })) as DirectoryEntry);
+  for (const path of paths) {
+    const entry = await find(path);
+    if (entry?.metadata) metadata.set(path, entry.metadata);
+  }
+  return metadata;
+}
+
+/** Lets the owner of a directory, if there is one, write to it: an import may have found it read-only. */
+function unlock(path: string): void {
+  const fsPath = toFsPath(path);
+  const stat = fs.lstatSync(fsPath, { throwIfNoEntry: false });
+  if (!stat?.isDirectory() || (stat.mode & 0o700) === 0o700) return;
+  attempt(path, () => fs.chmodSync(fsPath, (stat.mode & 0o7777) | 0o700));
 }
 
 async function look(
@@ -126,13 +183,47 @@ async function listChanges(
   preserve: boolean,
   options: ApplyOptions,
 ): Promise<Change[]> {
+  const diff = ({ nodes, scan }: Current) => collect(diffTrees(nodes, scan.root, root, options));
+  let { nodes } = current;
   try {
-    return await collect(diffTrees(current.nodes, current.scan.root, root, options));
+    try {
+      return await diff(current);
+    } catch (error) {
+      if (!isMissing(error) || options.statCache === undefined) throw error;
+      const again = await look(store, directory, preserve, options, false);
+      nodes = again.nodes;
+      return await diff(again);
+    }
   } catch (error) {
-    if (!isMissing(error) || options.statCache === undefined) throw error;
-    const again = await look(store, directory, preserve, options, false);
-    return collect(diffTrees(again.nodes, again.scan.root, root, options));
+    throw (await failingDirectory(nodes, root, error, options)) ?? error;
   }
+}
+
+/**
+ * A difference does not say where in the tree it met a node that is missing or no good. Looks for that and
+ * returns the error with its path, or undefined when it is not a node of the tree.
+ */
+async function failingDirectory(
+  store: BlockSource,
+  link: Link,
+  error: unknown,
+  options: ApplyOptions,
+  path = '',
+): Promise<unknown> {
+  if (!isAboutBlock(error)) return undefined;
+  let entries: Entry[];
+  try {
+    entries = await listDirectory(store, link, options);
+  } catch (found) {
+    return (found as Error).message === (error as Error).message ? blockError(found, path) : undefined;
+  }
+  for (const entry of entries) {
+    if (entry.kind !== 'directory') continue;
+    const inner = path === '' ? entry.name : `${path}/${entry.name}`;
+    const found = await failingDirectory(store, entry.link, error, options, inner);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 async function collect(changes: AsyncIterable<Change>): Promise<Change[]> {

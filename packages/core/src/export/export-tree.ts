@@ -1,7 +1,6 @@
 import fs from 'node:fs';
-import { rm } from 'node:fs/promises';
-import { basename, dirname, join, resolve } from 'node:path';
-import { fromSystemError, LazytreeError } from '../errors.js';
+import { basename, dirname, join, relative, resolve } from 'node:path';
+import { errnoOf, fromSystemError, LazytreeError } from '../errors.js';
 import { formatLink, type Link } from '../format/link.js';
 import { nameFromBytes, toFsPath } from '../format/name.js';
 import type { BlockSource } from '../store/block-store.js';
@@ -10,8 +9,16 @@ import { rootEntry } from '../tree/path.js';
 import { applyTree } from './apply-tree.js';
 import type { ExportOptions, ExportResult } from './options.js';
 import { populate } from './populate.js';
-
-const PARTIAL = '.lazytree-partial-';
+import {
+  beginMoving,
+  listTarget,
+  makeStagingBeside,
+  makeStagingInside,
+  moveUp,
+  publishBeside,
+  removeAll,
+  stagingBeside,
+} from './staging.js';
 
 /**
  * Writes a tree to a directory: content, executable bits, symlinks, empty directories, and metadata where the
@@ -19,6 +26,7 @@ const PARTIAL = '.lazytree-partial-';
  * or an empty one fills, when everything is written; an interrupted export leaves only a hidden staging
  * directory, which the next export to the same place clears away.
  *
+ * @param target may hold escaped bytes, like any name of a tree
  * @throws LazytreeError NOT_EMPTY, NOT_FOUND (parent directory), BLOCK_MISSING, CORRUPT, NO_SPACE, REFUSED
  */
 export async function exportTree(
@@ -34,15 +42,15 @@ export async function exportTree(
   try {
     const directory = realTarget(target);
     refuseStore(store, directory);
-    const state = await prepareTarget(directory, root);
+    const { state, leftovers } = lookAtTarget(directory, root);
     if (state === 'filled' && existing === 'refuse') {
       throw new LazytreeError('NOT_EMPTY', `'${target}' is not empty`, {
         hint: 'use --update to make it equal to the tree, or --force to write over it',
       });
     }
+    await clearAway(directory, leftovers);
     if (state === 'filled' || state === 'resumed') {
-      const remove = state === 'filled' && existing === 'update';
-      return await applyTree(store, root, directory, { ...options, remove });
+      return await applyTree(store, root, directory, { ...options, remove: existing === 'update' });
     }
     return await exportFresh(store, root, directory, state, options);
   } finally {
@@ -50,53 +58,74 @@ export async function exportTree(
   }
 }
 
-/** The target's path with symlinks that the user named resolved. */
+/** The target's path with symlinks resolved, of its parent at least. */
 function realTarget(target: string): string {
   const directory = resolve(target);
-  return fs.existsSync(directory) ? fs.realpathSync(directory) : directory;
+  const real = realPath(directory);
+  if (real !== undefined) return real;
+  // A symlink that leads nowhere stays one, and is no directory.
+  const parent = realPath(dirname(directory));
+  return parent === undefined ? directory : join(parent, basename(directory));
+}
+
+function realPath(path: string): string | undefined {
+  try {
+    return nameFromBytes(fs.realpathSync.native(toFsPath(path), { encoding: 'buffer' }));
+  } catch (error) {
+    const code = errnoOf(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    throw fromSystemError(error, `exporting to '${path}'`);
+  }
 }
 
 /** An update would delete the store that it reads from. */
 function refuseStore(store: BlockSource, directory: string): void {
-  const home = 'directory' in store ? (store as LocalStore).directory : undefined;
-  if (
-    home === undefined ||
-    !(`${home}/`.startsWith(`${directory}/`) || `${directory}/`.startsWith(`${home}/`))
-  )
-    return;
+  if (!('directory' in store)) return;
+  const home = resolve((store as LocalStore).directory);
+  const real = realPath(home) ?? home;
+  if (!isWithin(real, directory) && !isWithin(directory, real)) return;
   throw new LazytreeError('REFUSED', `'${directory}' holds the store, or lies in it`, {
     hint: 'export elsewhere',
   });
 }
 
-type TargetState = 'absent' | 'empty' | 'filled' | 'resumed';
+function isWithin(path: string, directory: string): boolean {
+  const way = relative(directory, path);
+  return way !== '..' && !way.startsWith('../');
+}
 
-/** Looks at the target, and clears away what an interrupted export has left of its staging directory. */
-async function prepareTarget(directory: string, root: Link): Promise<TargetState> {
+interface Target {
+  /** `resumed`: an interrupted export of the same root was moving what it wrote to its place. */
+  state: 'absent' | 'empty' | 'filled' | 'resumed';
+  /** What interrupted exports have left in it. */
+  leftovers: string[];
+}
+
+function lookAtTarget(directory: string, root: Link): Target {
   try {
-    await rm(siblingStaging(directory), { recursive: true, force: true });
-    const stat = fs.lstatSync(directory, { throwIfNoEntry: false });
+    const stat = fs.lstatSync(toFsPath(directory), { throwIfNoEntry: false });
     if (!stat) {
-      if (!fs.statSync(dirname(directory), { throwIfNoEntry: false })?.isDirectory()) {
-        throw new LazytreeError('NOT_FOUND', `there is no directory '${dirname(directory)}' to export to`);
+      const parent = dirname(directory);
+      if (!fs.statSync(toFsPath(parent), { throwIfNoEntry: false })?.isDirectory()) {
+        throw new LazytreeError('NOT_FOUND', `there is no directory '${parent}' to export to`);
       }
-      return 'absent';
+      return { state: 'absent', leftovers: [] };
     }
-    if (!fs.statSync(directory).isDirectory()) {
-      throw new LazytreeError('USAGE', `'${directory}' is not a directory`);
-    }
-    const names = fs.readdirSync(directory);
-    const partial = names.filter((name) => name.startsWith(PARTIAL));
-    for (const name of partial) await rm(join(directory, name), { recursive: true, force: true });
-    if (names.length === partial.length) return 'empty';
-    return partial.includes(PARTIAL + formatLink(root)) ? 'resumed' : 'filled';
+    if (!stat.isDirectory()) throw new LazytreeError('USAGE', `'${directory}' is not a directory`);
+    const { leftovers, moving, empty } = listTarget(directory);
+    const state = empty ? 'empty' : moving.includes(formatLink(root)) ? 'resumed' : 'filled';
+    return { state, leftovers };
   } catch (error) {
     throw fromSystemError(error, `exporting to '${directory}'`);
   }
 }
 
-function siblingStaging(directory: string): string {
-  return join(dirname(directory), `.${basename(directory).slice(0, 100)}${PARTIAL}staging`);
+async function clearAway(directory: string, leftovers: readonly string[]): Promise<void> {
+  try {
+    for (const path of [stagingBeside(directory), ...leftovers]) await removeAll(path);
+  } catch (error) {
+    throw fromSystemError(error, `exporting to '${directory}'`);
+  }
 }
 
 async function exportFresh(
@@ -106,31 +135,19 @@ async function exportFresh(
   state: 'absent' | 'empty',
   options: ExportOptions,
 ): Promise<ExportResult> {
-  const staging =
-    state === 'absent' ? siblingStaging(directory) : join(directory, PARTIAL + formatLink(root));
+  let staging: string | undefined;
   try {
-    fs.mkdirSync(staging, { mode: 0o700 });
+    const written = state === 'absent' ? makeStagingBeside(directory) : makeStagingInside(directory);
+    staging = written;
     const publish = () => {
-      if (state === 'empty') return moveUp(staging, directory);
-      fs.chmodSync(staging, 0o777 & ~process.umask());
-      fs.renameSync(staging, directory);
+      if (state === 'absent') return publishBeside(written, directory);
+      staging = beginMoving(written, directory, root);
+      moveUp(staging, directory);
     };
-    return await populate(store, root, staging, { ...options, publish });
+    return await populate(store, root, written, { ...options, publish });
   } catch (error) {
-    await rm(staging, { recursive: true, force: true });
+    // Why the export failed is worth more than why this did; the next export clears it away.
+    if (staging !== undefined) await removeAll(staging).catch(() => undefined);
     throw fromSystemError(error, `exporting to '${directory}'`);
   }
-}
-
-/** Moves everything in `staging` to the directory that it is in, then removes it. */
-function moveUp(staging: string, directory: string): void {
-  for (const bytes of fs.readdirSync(staging, { encoding: 'buffer' })) {
-    const name = nameFromBytes(bytes);
-    const to = toFsPath(`${directory}/${name}`);
-    if (fs.lstatSync(to, { throwIfNoEntry: false })) {
-      throw new LazytreeError('FAILED', `'${directory}/${name}' appeared during the export`);
-    }
-    fs.renameSync(toFsPath(`${staging}/${name}`), to);
-  }
-  fs.rmdirSync(staging);
 }

@@ -1,5 +1,5 @@
 import fs from 'node:fs';
-import { LazytreeError } from '../errors.js';
+import { BlockMissingError, LazytreeError } from '../errors.js';
 import {
   type DirectoryEntry,
   type Entry,
@@ -7,8 +7,9 @@ import {
   isFile,
   type OriginEntry,
 } from '../format/entry.js';
+import type { FilePart } from '../format/file-node.js';
 import { MAX_TREE_DEPTH } from '../format/limits.js';
-import { type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
+import { formatLink, type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
 import { toFsPath } from '../format/name.js';
 import {
   type CachedEntry,
@@ -16,7 +17,9 @@ import {
   type FileStamp,
   type RecordPlace,
   type StatCacheWriter,
+  stampOf,
 } from '../import/stat-cache.js';
+import type { Location } from '../store/block-index.js';
 import type { BlockSource } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { listDirectory, readDirectory } from '../tree/directory.js';
@@ -24,7 +27,7 @@ import { fileChunks, readFile } from '../tree/file.js';
 import { rootEntry } from '../tree/path.js';
 import { setDirectoryMetadata, setMetadata } from './metadata.js';
 import type { ExportOptions, ExportResult } from './options.js';
-import { attempt } from './write-error.js';
+import { attempt, blockError, reading } from './write-error.js';
 import { createFile, type WriteJob, writeFully } from './write-files.js';
 import { createLocalWriter, createWritePool, type WritePool } from './write-pool.js';
 
@@ -51,11 +54,17 @@ interface PendingFile {
   entry: FileEntry;
 }
 
-const LIST_FILES = 64;
-const LIST_BYTES = 2 << 20;
+const LIST_FILES = 128;
+const LIST_BYTES = 4 << 20;
 const FEW_FILES = 64;
+/** Bytes of one file after which progress is reported while it is being written. */
+const PROGRESS_BYTES = 4 << 20;
 const NO_RECORD: RecordPlace = { offset: 0, length: 0 };
 const UNKNOWN: FileStamp = { mtime: Number.NaN, ctime: Number.NaN, inode: Number.NaN };
+
+function pathOf({ directory, entry }: PendingFile): string {
+  return `${directory.path}/${entry.name}`;
+}
 
 /** Fills an empty directory that nobody else writes to. */
 export async function populate(
@@ -89,7 +98,6 @@ function createPopulator(
   { signal, onProgress, threads, publish }: PopulateOptions,
 ) {
   const local = 'segments' in store ? (store as LocalStore) : undefined;
-  const segmentDirectory = local ? `${local.directory}/segments` : '';
   const progress = { files: 0, bytes: 0, totalFiles: 0, totalBytes: 0 };
   const origins: string[] = [];
   let pool: WritePool | undefined;
@@ -145,10 +153,13 @@ function createPopulator(
     cache.commit({ link, size, files, record: finished.record });
   }
 
+  /** A path below the target as the tree has it. */
+  const inTree = (path: string) => path.slice(target.length + 1);
+
   function pending(parent: Pending | undefined, entry: DirectoryEntry, slot: number): Pending {
     const path = parent ? `${parent.path}/${entry.name}` : target;
     const depth = parent ? parent.depth + 1 : 0;
-    if (depth > MAX_TREE_DEPTH) throw new LazytreeError('UNSUPPORTED', `'${path}' is too deep`);
+    if (depth > MAX_TREE_DEPTH) throw new LazytreeError('UNSUPPORTED', `'${inTree(path)}' is too deep`);
     if (parent) parent.waiting += 1;
     return { path, depth, parent, slot, entry, entries: [], waiting: 1 };
   }
@@ -168,14 +179,14 @@ function createPopulator(
     const { path, parent, entry } = directory;
     if (parent) makeDirectory(path, entry.metadata !== undefined);
     const below: Pending[] = [];
-    const entries = await listDirectory(store, entry.link, { signal });
+    const entries = await reading(inTree(path), () => listDirectory(store, entry.link, { signal }));
     directory.entries = new Array(entries.length);
     for (let slot = 0; slot < entries.length; slot++) {
       const item = entries[slot];
       if (item.kind === 'directory') below.push(pending(directory, item, slot));
       else if (isFile(item)) await addFile({ directory, slot, entry: item });
       else if (item.kind === 'symlink') directory.entries[slot] = makeSymlink(path, item);
-      else origins.push(`${path}/${item.name}`.slice(target.length + 1));
+      else origins.push(inTree(`${path}/${item.name}`));
     }
     return below;
   }
@@ -196,8 +207,10 @@ function createPopulator(
   async function addFile(file: PendingFile): Promise<void> {
     file.directory.waiting += 1;
     if (!local) {
-      await writeHere(file);
+      await reading(inTree(pathOf(file)), () => writeHere(file));
       settle(file.directory);
+      onProgress?.(progress);
+      check();
       return;
     }
     list.push(file);
@@ -206,15 +219,23 @@ function createPopulator(
   }
 
   /** From a store without segment files: a chunk at a time, in this thread. */
-  async function writeHere({ directory, slot, entry }: PendingFile): Promise<void> {
-    const path = `${directory.path}/${entry.name}`;
+  async function writeHere(file: PendingFile): Promise<void> {
+    const { entry } = file;
+    const path = pathOf(file);
     const fd = attempt(path, () => createFile(path, entry.kind === 'executable'));
+    let written = 0;
+    let reported = 0;
     try {
-      for await (const bytes of readFile(store, entry, { signal }))
+      for await (const bytes of readFile(store, entry, { signal })) {
         attempt(path, () => writeFully(fd, bytes));
+        written += bytes.length;
+        if (written - reported < PROGRESS_BYTES) continue;
+        reported = written;
+        onProgress?.({ ...progress, bytes: progress.bytes + written });
+        check();
+      }
       if (entry.metadata) setMetadata(toFsPath(path), entry.metadata, fd);
-      const { mtimeMs, ctimeMs, ino } = fs.fstatSync(fd);
-      fileDone(directory, slot, entry, { mtime: mtimeMs, ctime: ctimeMs, inode: ino });
+      fileDone(file, cache ? stampOf(fs.fstatSync(fd)) : UNKNOWN);
     } finally {
       fs.closeSync(fd);
     }
@@ -222,7 +243,11 @@ function createPopulator(
 
   async function sendList(here: boolean): Promise<void> {
     if (list.length === 0 || !local) return;
-    pool ??= here ? createLocalWriter(segmentDirectory) : createWritePool(segmentDirectory, threads);
+    pool ??= (here ? createLocalWriter : createWritePool)({
+      segments: `${local.directory}/segments`,
+      target,
+      threads,
+    });
     const files = list;
     list = [];
     listBytes = 0;
@@ -244,48 +269,71 @@ function createPopulator(
       });
   }
 
-  async function makeJob(source: LocalStore, files: readonly PendingFile[]): Promise<WriteJob> {
+  async function makeJob(source: LocalStore, list: readonly PendingFile[]): Promise<WriteJob> {
+    const directories: string[] = [];
+    const files: number[] = [];
     const digests: string[] = [];
-    const places: number[] = [];
-    const counts: number[] = [];
-    for (const { entry } of files) {
+    const chunks: number[] = [];
+    let last: Pending | undefined;
+    for (const file of list) {
+      const { directory, entry } = file;
+      if (directory !== last) directories.push(directory.path);
+      last = directory;
       const before = digests.length;
-      if (linkCodec(entry.link) === RAW) await addPlace(source, entry.link);
-      else for await (const { link } of fileChunks(source, entry, { signal })) await addPlace(source, link);
-      counts.push(digests.length - before);
+      try {
+        // Most files: nothing is awaited for them.
+        if (linkCodec(entry.link) === RAW)
+          addChunk(entry, locate(entry) ?? (await awaitPlace(source, entry)));
+        else {
+          for await (const chunk of fileChunks(source, entry, { signal }))
+            addChunk(chunk, locate(chunk) ?? (await awaitPlace(source, chunk)));
+        }
+      } catch (error) {
+        throw blockError(error, inTree(pathOf(file)));
+      }
+      files.push(directories.length - 1, entry.kind === 'executable' ? 1 : 0, digests.length - before);
     }
     return {
-      paths: files.map(({ directory, entry }) => `${directory.path}/${entry.name}`),
-      executable: files.map(({ entry }) => entry.kind === 'executable'),
-      counts,
+      directories,
+      names: list.map(({ entry }) => entry.name).join('/'),
+      files: Uint32Array.from(files),
       digests: digests.join(''),
-      places: Float64Array.from(places),
-      metadata: files.some(({ entry }) => entry.metadata)
-        ? files.map(({ entry }) => entry.metadata)
+      chunks: Float64Array.from(chunks),
+      metadata: list.some(({ entry }) => entry.metadata)
+        ? list.map(({ entry }) => entry.metadata)
         : undefined,
+      stamps: cache !== undefined,
     };
 
-    async function addPlace(from: LocalStore, link: Link): Promise<void> {
-      let location = from.locate(link);
-      if (!location) {
-        await from.get(link, { signal });
-        location = from.locate(link);
-      }
+    function locate({ link }: FilePart): Location | undefined {
+      return source.locate(link);
+    }
+
+    function addChunk({ link, size }: FilePart, { segment, offset, stored }: Location): void {
       digests.push(linkDigest(link));
-      places.push(location?.segment ?? 0, location?.offset ?? 0, location?.stored ?? 0);
+      chunks.push(segment, offset, stored, size);
     }
   }
 
+  /** The place of a block that somebody has put since the export began, if it is not missing. */
+  async function awaitPlace(source: LocalStore, { link }: FilePart): Promise<Location> {
+    await source.get(link, { signal });
+    await source.flush();
+    const location = source.locate(link);
+    if (!location) throw new BlockMissingError(formatLink(link), source.describe());
+    return location;
+  }
+
   function received(files: readonly PendingFile[], stamps: Float64Array): void {
-    files.forEach(({ directory, slot, entry }, i) => {
-      const [mtime, ctime, inode] = stamps.subarray(i * 3, i * 3 + 3);
-      fileDone(directory, slot, entry, { mtime, ctime, inode });
-      settle(directory);
+    files.forEach((file, i) => {
+      const at = i * 3;
+      fileDone(file, cache ? { mtime: stamps[at], ctime: stamps[at + 1], inode: stamps[at + 2] } : UNKNOWN);
+      settle(file.directory);
     });
     onProgress?.(progress);
   }
 
-  function fileDone(directory: Pending, slot: number, entry: FileEntry, stamp: FileStamp): void {
+  function fileDone({ directory, slot, entry }: PendingFile, stamp: FileStamp): void {
     progress.files += 1;
     progress.bytes += entry.size;
     directory.entries[slot] = { ...cachedEntry(entry, stamp), link: entry.link, size: entry.size };
@@ -338,8 +386,4 @@ function cachedEntry({ kind, name, metadata }: Exclude<Entry, OriginEntry>, stam
   };
   if (metadata) entry.metadata = metadata;
   return entry;
-}
-
-function stampOf({ mtimeMs, ctimeMs, ino }: fs.Stats): FileStamp {
-  return { mtime: mtimeMs, ctime: ctimeMs, inode: ino };
 }

@@ -21,3 +21,31 @@ export function attempt<T>(path: string, task: () => T): T {
     throw writeError(error, path);
   }
 }
+
+const ABOUT_BLOCKS: ReadonlySet<string> = new Set(['BLOCK_MISSING', 'CORRUPT', 'INVALID_NODE']);
+
+export function isAboutBlock(error: unknown): error is LazytreeError {
+  return error instanceof LazytreeError && ABOUT_BLOCKS.has(error.code);
+}
+
+/**
+ * An error about a block says which block; this one also says which path of the tree needs it. Any other error
+ * passes through unchanged.
+ */
+export function blockError(error: unknown, path: string): unknown {
+  if (!isAboutBlock(error) || path === '') return error;
+  const { code, message, hint } = error;
+  return new LazytreeError(code, `'${path}': ${message}`, {
+    cause: error,
+    ...(hint === undefined ? {} : { hint }),
+  });
+}
+
+/** Runs a task that reads the blocks of `path` in the tree. */
+export async function reading<T>(path: string, task: () => Promise<T>): Promise<T> {
+  try {
+    return await task();
+  } catch (error) {
+    throw blockError(error, path);
+  }
+}

@@ -1,9 +1,9 @@
 import { InvalidNodeError, LazytreeError } from '../errors.js';
 import { type CborReader, type CborWriter, createCborReader, createCborWriter } from './cbor.js';
 import { MAX_CHUNK } from './chunker.js';
-import { addTotals, type Entry, type Metadata, MODE_MASK, type Totals } from './entry.js';
+import { addTotals, type Entry, type Metadata, MODE_MASK, type OriginEntry, type Totals } from './entry.js';
 import type { EncodedNode } from './file-node.js';
-import { endsGroup, hashName, MAX_GROUP_BYTES, SINGLE_NODE_ITEMS } from './grouping.js';
+import { endsGroup, hashName, MAX_GROUP, MAX_GROUP_BYTES, SINGLE_NODE_ITEMS } from './grouping.js';
 import { MAX_INDEX_LEVELS, MAX_NAME_BYTES, MAX_ORIGIN_TEXT_BYTES, MAX_TARGET_BYTES } from './limits.js';
 import { DAG_CBOR, digestOf, type Link, linkCodec, makeLink, RAW } from './link.js';
 import { compareNames, nameProblem, nameToBytes } from './name.js';
@@ -54,7 +54,7 @@ function encodeMetadata(writer: CborWriter, { mode, seconds, nanoseconds }: Meta
 const FIELDS = { file: 4, executable: 4, symlink: 3, directory: 5, origin: 7 } as const;
 
 function encodeEntry(writer: CborWriter, entry: Entry): void {
-  const problem = nameProblem(entry.name);
+  const problem = entryProblem(entry);
   if (problem) throw new LazytreeError('UNSUPPORTED', `a directory cannot hold ${problem}`);
   writer.array(FIELDS[entry.kind] + (entry.metadata ? 1 : 0));
   writer.name(entry.name);
@@ -84,6 +84,35 @@ function encodeEntry(writer: CborWriter, entry: Entry): void {
       break;
   }
   if (entry.metadata) encodeMetadata(writer, entry.metadata);
+}
+
+/** Why no decoder would take the entry, or undefined. */
+function entryProblem(entry: Entry): string | undefined {
+  const { name } = entry;
+  const problem = nameProblem(name);
+  if (problem) return problem;
+  if (isLonger(name, MAX_NAME_BYTES)) return `a name of more than ${MAX_NAME_BYTES} bytes`;
+  if (entry.kind === 'symlink') return targetProblem(entry.target);
+  return entry.kind === 'origin' ? originProblem(entry) : undefined;
+}
+
+function targetProblem(target: string): string | undefined {
+  if (target === '' || target.includes('\0')) return 'a symlink with an impossible target';
+  return isLonger(target, MAX_TARGET_BYTES)
+    ? `a symlink target of more than ${MAX_TARGET_BYTES} bytes`
+    : undefined;
+}
+
+function originProblem({ of, driver, reference, integrity = '', plus }: OriginEntry): string | undefined {
+  if (driver === '') return 'an origin without a driver';
+  if (plus && of === 'file') return 'an origin file with entries laid over it';
+  const long = [driver, reference, integrity].some((text) => isLonger(text, MAX_ORIGIN_TEXT_BYTES));
+  return long ? `an origin text of more than ${MAX_ORIGIN_TEXT_BYTES} bytes` : undefined;
+}
+
+/** A character is at most three bytes for each of its UTF-16 units. */
+function isLonger(text: string, bytes: number): boolean {
+  return text.length * 3 > bytes && nameBytes(text) > bytes;
 }
 
 function finish(bytes: Buffer): EncodedNode {
@@ -185,12 +214,16 @@ function encodeLevel(level: number, shards: readonly Shard[], nodes: EncodedNode
   const above: Shard[] = [];
   let members: Shard[] = [];
   let sum = { size: 0, files: 0, count: 0 };
+  entriesWriter.reset();
   shards.forEach((shard, i) => {
     members.push(shard);
+    encodeShard(entriesWriter, shard);
     sum.size += shard.size;
     sum.files += shard.files;
     sum.count += shard.count;
-    if (i + 1 < shards.length && !endsGroup(hashName(shard.first), members.length, 0)) return;
+    const bytes = entriesWriter.length();
+    if (i + 1 < shards.length && !endsGroup(hashName(shard.first), members.length, bytes)) return;
+    entriesWriter.reset();
     const node = encodeIndex(level, members, sum);
     nodes.push(node);
     above.push({ first: members[0].first, link: node.link, ...sum });
@@ -211,7 +244,7 @@ export function decodeDirectoryNode(bytes: Uint8Array): DirectoryNode {
 
 function decodeLeaf(reader: CborReader): DirectoryLeaf {
   reader.key('dir');
-  const count = reader.array();
+  const count = boundedCount(reader);
   const entries: Entry[] = [];
   const totals = { size: 0, files: 0 };
   for (let i = 0; i < count; i++) {
@@ -234,6 +267,12 @@ function decodeLeaf(reader: CborReader): DirectoryLeaf {
   return { kind: 'leaf', entries, size, files };
 }
 
+function boundedCount(reader: CborReader): number {
+  const count = reader.array();
+  if (count > MAX_GROUP) throw new InvalidNodeError(`${count} entries in one node, more than ${MAX_GROUP}`);
+  return count;
+}
+
 function decodeIndex(reader: CborReader): DirectoryIndex {
   reader.key('size');
   const size = reader.uint();
@@ -243,7 +282,7 @@ function decodeIndex(reader: CborReader): DirectoryIndex {
   const level = reader.uint();
   if (level < 1 || level > MAX_INDEX_LEVELS) throw new InvalidNodeError(`directory level ${level}`);
   reader.key('shards');
-  const count = reader.array();
+  const count = boundedCount(reader);
   const shards: Shard[] = [];
   const totals = { size: 0, files: 0 };
   for (let i = 0; i < count; i++) {

@@ -1,7 +1,7 @@
 import { InvalidNodeError } from '../errors.js';
 import { createCborReader, createCborWriter } from './cbor.js';
 import { MAX_CHUNK } from './chunker.js';
-import { endsGroup, SINGLE_NODE_ITEMS } from './grouping.js';
+import { endsGroup, MAX_GROUP, SINGLE_NODE_ITEMS } from './grouping.js';
 import { MAX_INDEX_LEVELS } from './limits.js';
 import { DAG_CBOR, digestOf, type Link, linkCodec, makeLink, RAW } from './link.js';
 
@@ -94,7 +94,7 @@ export function decodeFileNode(bytes: Uint8Array): FileNode {
   if (level > MAX_INDEX_LEVELS) throw new InvalidNodeError(`file level ${level}`);
   reader.key('parts');
   const count = reader.array();
-  if (count === 0) throw new InvalidNodeError('a file node without parts');
+  if (count === 0 || count > MAX_GROUP) throw new InvalidNodeError(`a file node of ${count} parts`);
   const codec = level === 0 ? RAW : DAG_CBOR;
   const parts: FilePart[] = [];
   for (let i = 0; i < count; i++) {

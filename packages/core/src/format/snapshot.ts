@@ -1,8 +1,9 @@
-import { InvalidNodeError } from '../errors.js';
+import { InvalidNodeError, LazytreeError } from '../errors.js';
 import { createCborReader, createCborWriter } from './cbor.js';
 import type { EncodedNode } from './file-node.js';
 import { MAX_SNAPSHOT_PARENTS, MAX_SNAPSHOT_TEXT_BYTES } from './limits.js';
 import { DAG_CBOR, digestOf, type Link, linkCodec, makeLink } from './link.js';
+import { nameToBytes } from './name.js';
 
 /**
  * History beside a root, never part of it: `{root, time, source, message, parents}`. The same tree saved twice
@@ -19,7 +20,22 @@ export interface Snapshot {
   parents: Link[];
 }
 
+/** @throws LazytreeError USAGE for a message, a source or a number of parents beyond the limits */
 export function encodeSnapshot(snapshot: Snapshot): EncodedNode {
+  for (const [what, text] of [
+    ['message', snapshot.message],
+    ['source', snapshot.source],
+  ]) {
+    if (nameToBytes(text).length > MAX_SNAPSHOT_TEXT_BYTES) {
+      throw new LazytreeError(
+        'USAGE',
+        `the ${what} of a snapshot has more than ${MAX_SNAPSHOT_TEXT_BYTES} bytes`,
+      );
+    }
+  }
+  if (snapshot.parents.length > MAX_SNAPSHOT_PARENTS) {
+    throw new LazytreeError('USAGE', `a snapshot of ${snapshot.parents.length} parents`);
+  }
   const writer = createCborWriter();
   writer.map(5);
   writer.text('root');

@@ -4,6 +4,7 @@ import type { CID } from 'multiformats/cid';
 import { fromSystemError, LazytreeError } from '../errors.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
 import { cidToLink, digestOf, formatLink, type Link, linkDigest, linkToCid } from '../format/link.js';
+import { toFsPath } from '../format/name.js';
 import { createBlockSink } from '../import/block-sink.js';
 import { type Block, type BlockSource, type BlockStore, getMany } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
@@ -133,7 +134,7 @@ interface CarFile {
 }
 
 async function openCar(file: string, signal: AbortSignal | undefined): Promise<CarFile> {
-  const handle = await open(file, 'r').catch((error: unknown) => {
+  const handle = await open(toFsPath(file), 'r').catch((error: unknown) => {
     throw fromSystemError(error, `opening '${file}'`);
   });
   let handedOut = 0;

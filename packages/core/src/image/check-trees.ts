@@ -5,7 +5,7 @@ import { isFile } from '../format/entry.js';
 import { decodeFileNode, type FilePart } from '../format/file-node.js';
 import { formatLink, type Link, linkCodec, RAW } from '../format/link.js';
 import type { BlockSource, StoreOptions } from '../store/block-store.js';
-import { readNode, readShardNode } from '../tree/directory.js';
+import { readNode, readShardNode, type ShardPlace, shardBound } from '../tree/directory.js';
 
 const SLICE_MS = 5;
 
@@ -45,17 +45,22 @@ async function visitAll(store: BlockSource, roots: readonly Link[], options: Sto
   const chunks = new Set<Link>();
   const stack: (() => Promise<void>)[] = [];
 
-  function directory(link: Link, read = () => readNode(store, link, options)): void {
+  function directory(link: Link): void {
     if (directories.has(link)) return;
     directories.add(link);
-    stack.push(async () => below(await read()));
+    stack.push(async () => below(await readNode(store, link, options)));
   }
 
-  async function below(node: DirectoryNode): Promise<void> {
+  function shardOf(place: ShardPlace): void {
+    const { link } = place.shard;
+    if (directories.has(link)) return;
+    directories.add(link);
+    stack.push(async () => below(await readShardNode(store, place, options), shardBound(place)));
+  }
+
+  async function below(node: DirectoryNode, before?: string): Promise<void> {
     if (node.kind === 'index') {
-      for (const shard of node.shards) {
-        directory(shard.link, () => readShardNode(store, node, shard, options));
-      }
+      for (const shard of node.shards) shardOf({ parent: node, shard, before });
       return;
     }
     for (const entry of node.entries) {

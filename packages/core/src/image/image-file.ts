@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { crc32 } from 'node:zlib';
 import { fromSystemError } from '../errors.js';
+import { toFsPath } from '../format/name.js';
 import {
   checkHeader,
   cutShort,
@@ -34,7 +35,7 @@ const FLAGS = fs.constants.O_RDONLY | fs.constants.O_NONBLOCK;
 export function openImageFile(file: string): ImageFile {
   let fd: number | undefined;
   try {
-    fd = fs.openSync(file, FLAGS);
+    fd = fs.openSync(toFsPath(file), FLAGS);
     return readImageFile(fd, file);
   } catch (error) {
     if (fd !== undefined) fs.closeSync(fd);

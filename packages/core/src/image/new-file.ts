@@ -3,6 +3,7 @@ import fs from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fromSystemError, LazytreeError } from '../errors.js';
+import { nameFromBytes, toFsPath } from '../format/name.js';
 
 /** A file that is being written from its beginning. */
 export interface Output {
@@ -27,7 +28,7 @@ export async function writeNewFile<T>(file: string, write: (output: Output) => P
   try {
     const target = checkTarget(file);
     draft = join(dirname(target), `.lazytree-${randomBytes(6).toString('hex')}.tmp`);
-    handle = await open(draft, 'wx', 0o666);
+    handle = await open(toFsPath(draft), 'wx', 0o666);
     const result = await write(createOutput(handle));
     await handle.sync();
     await handle.close();
@@ -45,10 +46,10 @@ export async function writeNewFile<T>(file: string, write: (output: Output) => P
 
 /** The path with a symlink at its end resolved. A device or a directory is never replaced. */
 function checkTarget(file: string): string {
-  const stat = fs.statSync(file, { throwIfNoEntry: false });
+  const stat = fs.statSync(toFsPath(file), { throwIfNoEntry: false });
   if (!stat) return file;
   if (!stat.isFile()) throw new LazytreeError('USAGE', `'${basename(file)}' is there and is not a file`);
-  return fs.realpathSync(file);
+  return nameFromBytes(fs.realpathSync.native(toFsPath(file), { encoding: 'buffer' }));
 }
 
 function createOutput(handle: FileHandle): Output {
@@ -82,6 +83,6 @@ function createOutput(handle: FileHandle): Output {
 }
 
 async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
+  const handle = await open(toFsPath(directory), 'r');
   await handle.sync().finally(() => handle.close());
 }

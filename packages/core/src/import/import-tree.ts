@@ -9,7 +9,8 @@ import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
 import type { BlockStore } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { type BlockSink, createBlockSink } from './block-sink.js';
-import { createIgnoreRules, IGNORE_FILE, type IgnoreRules } from './ignore.js';
+import { createIgnoreRules, type IgnoreRules } from './ignore.js';
+import { IGNORE_FILE } from './ignore-file.js';
 import { COLUMNS, Column, type IngestedFiles, Status, splitNanoseconds } from './ingest.js';
 import { createIngestPool, createLocalIngester, type IngestPool } from './ingest-pool.js';
 import {
@@ -19,6 +20,7 @@ import {
   type FileStamp,
   isUnchanged,
   isWorthKeeping,
+  NO_RECORD,
   openStatCache,
   RACY_MS,
   type RecordPlace,
@@ -109,7 +111,6 @@ const FEW_BYTES = 4 << 20;
 const SLICE_MS = 5;
 const MOVED_RETRIES = 3;
 const UNKNOWN: FileStamp = { mtime: Number.NaN, ctime: Number.NaN, inode: Number.NaN };
-const NO_RECORD: RecordPlace = { offset: 0, length: 0 };
 
 /**
  * Stores the directory `path` and everything below it, and returns the root. Symlinks are stored, never
@@ -122,14 +123,16 @@ export async function importTree(
   path: string,
   options: ImportOptions = {},
 ): Promise<ImportResult> {
-  const old =
-    options.statCache === undefined ? undefined : openStatCache(options.statCache, options.preserve ?? false);
+  const { statCache, preserve = false, signal } = options;
+  signal?.throwIfAborted();
   const local = 'lease' in store ? (store as LocalStore) : undefined;
+  const epoch = 'epoch' in store ? (store as LocalStore).epoch() : '';
+  const old = statCache === undefined ? undefined : openStatCache(statCache, preserve, epoch);
   const lease = local?.lease(old ? [old.root] : []);
   try {
     const usable = old && (lease?.complete ?? true) && (await store.has(old.root)) ? old : undefined;
-    const sink = createBlockSink(store, options.signal);
-    return await readTree({ path, sink, old: usable, storeDirectory: local?.directory, options });
+    const sink = createBlockSink(store, signal);
+    return await readTree({ path, sink, old: usable, epoch, storeDirectory: local?.directory, options });
   } finally {
     old?.close();
     lease?.release();
@@ -142,6 +145,8 @@ export interface ReadTreeOptions {
   sink: BlockSink;
   /** What is known from before. */
   old?: StatCacheReader | undefined;
+  /** Of the store that the blocks go to; see {@link openStatCache}. */
+  epoch?: string;
   storeDirectory?: string | undefined;
   options: ImportOptions;
 }
@@ -151,16 +156,19 @@ export async function readTree({
   path,
   sink,
   old,
+  epoch = '',
   storeDirectory,
   options,
 }: ReadTreeOptions): Promise<ImportResult> {
   const { preserve = false } = options;
   const root = openRoot(path);
+  const storePath = storeDirectory === undefined ? undefined : findStore(storeDirectory, root);
   let pool: IngestPool | undefined;
   let writer: StatCacheWriter | undefined;
   try {
     const keep = old && isWorthKeeping(old) ? old : undefined;
-    if (options.statCache !== undefined) writer = createStatCache(options.statCache, preserve, keep);
+    if (options.statCache !== undefined)
+      writer = createStatCache(options.statCache, preserve, { old: keep, epoch });
     const poolFor = (local: boolean) => {
       const create = local ? createLocalIngester : createIngestPool;
       pool ??= create({ sink, nanoseconds: preserve, threads: options.threads });
@@ -168,7 +176,7 @@ export async function readTree({
     };
     const importer = createImporter({
       root,
-      storeDirectory,
+      storePath,
       sink,
       poolFor,
       old,
@@ -189,7 +197,7 @@ export async function readTree({
 
 function openRoot(path: string): string {
   try {
-    const root = nameFromBytes(fs.realpathSync(toFsPath(path), { encoding: 'buffer' }));
+    const root = realPath(path);
     if (!fs.lstatSync(toFsPath(root)).isDirectory()) {
       throw new LazytreeError('USAGE', `'${path}' is not a directory`, {
         hint: 'import the directory that it is in',
@@ -201,9 +209,48 @@ function openRoot(path: string): string {
   }
 }
 
+/** The native one: Node's own takes every path for UTF-8. */
+function realPath(path: string): string {
+  return nameFromBytes(fs.realpathSync.native(toFsPath(path), { encoding: 'buffer' }));
+}
+
+/**
+ * The path of the store relative to the directory that is imported, or undefined when it is not in there.
+ *
+ * @throws LazytreeError USAGE for a part of the store itself, which would grow while it is read
+ */
+function findStore(storeDirectory: string, root: string): string | undefined {
+  const store = realStore(storeDirectory);
+  if (store === undefined) return undefined;
+  if (pathBelow(store, root) !== undefined) {
+    throw new LazytreeError('USAGE', `'${root}' is in the store ${storeDirectory}`, {
+      hint: 'export what is in the store, or copy its directory',
+    });
+  }
+  return pathBelow(root, store);
+}
+
+function realStore(directory: string): string | undefined {
+  try {
+    return realPath(directory);
+  } catch (error) {
+    // Removed while it is open: then there is nothing to be imported either.
+    if (isGone(error)) return undefined;
+    throw fromSystemError(error, `looking for the store ${directory}`);
+  }
+}
+
+/** `path` relative to `directory`: empty for itself, undefined when it is elsewhere. */
+function pathBelow(directory: string, path: string): string | undefined {
+  if (path === directory) return '';
+  const prefix = directory === '/' ? '/' : `${directory}/`;
+  return path.startsWith(prefix) ? path.slice(prefix.length) : undefined;
+}
+
 interface ImporterContext {
   root: string;
-  storeDirectory: string | undefined;
+  /** Of the store, relative to the root that it lies in. */
+  storePath: string | undefined;
   sink: BlockSink;
   poolFor: (local: boolean) => IngestPool;
   old: StatCacheReader | undefined;
@@ -213,16 +260,7 @@ interface ImporterContext {
   options: ImportOptions;
 }
 
-function createImporter({
-  root,
-  storeDirectory,
-  sink,
-  poolFor,
-  old,
-  appends,
-  writer,
-  options,
-}: ImporterContext) {
+function createImporter({ root, storePath, sink, poolFor, old, appends, writer, options }: ImporterContext) {
   const { preserve = false, ignoreFiles = true, signal, onProgress, onWarning } = options;
   const warnings: ImportWarning[] = [];
   const progress = { files: 0, bytes: 0, found: 0 };
@@ -508,7 +546,10 @@ function createImporter({
     for (let slot = 0; slot < entries.length; slot++) {
       const entry = entries[slot];
       if (entry.kind === 'directory') {
-        below.push({ ...child(directory, entry.name, slot, entry), sameRules: true });
+        for (const inner of enter(directory, entry.name, slot, entry)) {
+          inner.sameRules = true;
+          below.push(inner);
+        }
         continue;
       }
       const path = prefix + entry.name;
@@ -523,14 +564,14 @@ function createImporter({
   function scanListed(directory: Pending, path: string): Pending[] {
     const known = new Map(directory.cached?.entries.map((entry) => [entry.name, entry]));
     let listed = list(path);
-    directory.rules = directory.rules.enter(
-      directory.path,
-      ignoreFiles && listed.some(({ name }) => name === IGNORE_FILE),
+    const hasIgnoreFile = ignoreFiles && listed.some(({ name }) => name === IGNORE_FILE);
+    const rules = directory.rules.enter(directory.path, hasIgnoreFile);
+    directory.rules = rules;
+    listed = listed.filter(
+      ({ name, dirent }) => !rules.ignores(join1(directory.path, name), dirent.isDirectory()),
     );
-    listed = listed.filter((item) => {
-      const inner = join1(directory.path, item.name);
-      return !directory.rules.ignores(inner, item.dirent.isDirectory());
-    });
+    // Rules that are not among the entries change unseen.
+    if (hasIgnoreFile && rules.ignores(join1(directory.path, IGNORE_FILE), false)) directory.stamp = UNKNOWN;
     const below: Pending[] = [];
     directory.entries = new Array(listed.length);
     for (let slot = 0; slot < listed.length; slot++) {
@@ -567,14 +608,20 @@ function createImporter({
     if (stat.isFile()) enqueue(directory, slot, name);
     else if (stat.isSymbolicLink()) {
       directory.entries[slot] = symlinkEntry(directory, name, stat);
-    } else warn({ path, kind: 'special', message: `${specialKind(stat)} skipped` });
+    } else skip(directory, { path, kind: 'special', message: `${specialKind(stat)} skipped` });
     return [];
+  }
+
+  /** Leaves something out. Its directory is listed again by the next import, which has to warn as well. */
+  function skip(directory: Pending, warning: ImportWarning): void {
+    directory.stamp = UNKNOWN;
+    warn(warning);
   }
 
   function enter(directory: Pending, name: string, slot: number, entry: CachedEntry | undefined): Pending[] {
     const path = join1(directory.path, name);
-    if (storeDirectory === absolute(path)) {
-      warn({ path, kind: 'store', message: 'the store itself, skipped' });
+    if (path === storePath) {
+      skip(directory, { path, kind: 'store', message: 'the store itself, skipped' });
       return [];
     }
     return [child(directory, name, slot, entry?.kind === 'directory' ? entry : undefined)];

@@ -69,10 +69,17 @@ export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
     const links: string[] = [];
     let used = 0;
     let blocks: NewBlock[] = [];
+    /** Set for good by a failure of the sink, which is the whole list's and no file's. */
+    let sinkFailed = false;
 
     /** Stores what is in the arena, which is empty afterwards. */
     async function flush(): Promise<void> {
-      if (blocks.length > 0) await store(sink, blocks);
+      try {
+        if (blocks.length > 0) await store(sink, blocks);
+      } catch (error) {
+        sinkFailed = true;
+        throw error;
+      }
       blocks = [];
       used = 0;
     }
@@ -185,6 +192,7 @@ export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
         try {
           await ingestOne(index);
         } catch (error) {
+          if (sinkFailed) throw error;
           const code = errnoOf(error);
           const gone = code === 'ENOENT' || code === 'ELOOP' || code === 'ENXIO' || code === 'EISDIR';
           result.status[index] = gone || code === 'ENOTDIR' ? Status.moved : Status.failed;

@@ -1,9 +1,9 @@
-import fs, { mkdirSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
-import { errnoOf } from '../errors.js';
 import type { Metadata } from '../format/entry.js';
-import { LINK_LENGTH, type Link } from '../format/link.js';
+import { digestOf, LINK_LENGTH, type Link } from '../format/link.js';
 
 /**
  * A time stamp this close to the moment of looking, in milliseconds, can hide another change: the kernel's clock
@@ -40,6 +40,8 @@ export interface RecordPlace {
   length: number;
 }
 
+export const NO_RECORD: RecordPlace = { offset: 0, length: 0 };
+
 export interface CachedDirectory {
   stamp: FileStamp;
   /** Of the ignore rules in force when the names were read. */
@@ -53,10 +55,10 @@ export interface CachedDirectory {
  * records of what has changed and then points the header to the new root, so that what is unchanged is not
  * written again; when most of the file is out of date a new one takes its place. Records hold names, stamps and
  * links as they lie in memory here; the file is private to the machine, and one that does not check out is as
- * good as none.
+ * good as none. So is one that cannot be read or written: no import fails for its cache.
  */
 const MAGIC = 0x3153_5a4c;
-const VERSION = 2;
+const VERSION = 3;
 /** Offsets in the header. */
 const At = {
   magic: 0,
@@ -69,9 +71,11 @@ const At = {
   time: 72,
   preserve: 80,
   live: 84,
-  crc: 92,
+  epoch: 92,
+  crc: 108,
 };
-const HEADER = 96;
+const HEADER = 112;
+const EPOCH_LENGTH = 16;
 const WHOLE_FILE = 64 << 20;
 const BUFFER = 1 << 20;
 /** A cache is written anew when less than this part of it is in use. */
@@ -83,6 +87,8 @@ export interface StatCacheReader {
   size: number;
   files: number;
   rootRecord: RecordPlace;
+  /** Of the file. */
+  identity: string;
   /** Bytes of the file, and those of them that the root leads to. */
   length: number;
   live: number;
@@ -97,55 +103,121 @@ export interface StatCacheReader {
 /**
  * Opens a cache, or returns undefined when there is none that can be used. As in git's index, what had changed
  * just before the cache was written is not trusted: it may have changed once more at the same time stamp.
+ *
+ * @param epoch of the store that has what the cache promises, see LocalStore.epoch; empty where there is none
  */
-export function openStatCache(file: string, preserve: boolean): StatCacheReader | undefined {
-  let fd: number;
-  try {
-    fd = fs.openSync(file, 'r');
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw error;
-  }
-  const { size: length } = fs.fstatSync(fd);
-  const shared = length <= WHOLE_FILE ? new SharedArrayBuffer(length) : undefined;
-  const whole = shared && readAt(fd, 0, length, Buffer.from(shared));
-  const header = whole?.subarray(0, HEADER) ?? readAt(fd, 0, HEADER);
-  if (!isHeader(header) || (header.readUInt32LE(At.preserve) === 1) !== preserve) {
+export function openStatCache(file: string, preserve: boolean, epoch = ''): StatCacheReader | undefined {
+  return orNone(() => {
+    const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    try {
+      const header = readHeader(fd);
+      const fits = header?.preserve === preserve && header.epoch === shortEpoch(epoch);
+      if (fits) return createReader(fd, header);
+    } catch (error) {
+      fs.closeSync(fd);
+      throw error;
+    }
     fs.closeSync(fd);
     return undefined;
-  }
-  const trusted = header.readDoubleLE(At.time) - RACY_MS;
+  });
+}
+
+function createReader(fd: number, header: Header): StatCacheReader {
+  const stat = fs.fstatSync(fd);
+  const { size: length } = stat;
+  const trusted = header.time - RACY_MS;
+  const shared = length <= WHOLE_FILE ? new SharedArrayBuffer(length) : undefined;
+  const whole = shared && readAt(fd, 0, length, Buffer.from(shared));
   return {
-    rootRecord: { offset: header.readDoubleLE(At.offset), length: header.readUInt32LE(At.length) },
-    root: header.toString('latin1', At.link, At.link + LINK_LENGTH) as Link,
-    size: header.readDoubleLE(At.size),
-    files: header.readDoubleLE(At.files),
-    live: header.readDoubleLE(At.live),
+    ...header,
+    identity: identityOf(stat),
     length,
     shared,
     trusted,
     directory({ offset, length: bytes }) {
       if (offset + bytes > length) return undefined;
-      return decodeDirectory(whole?.subarray(offset, offset + bytes) ?? readAt(fd, offset, bytes), trusted);
+      const record = whole?.subarray(offset, offset + bytes) ?? orNone(() => readAt(fd, offset, bytes));
+      return record && decodeDirectory(record, trusted);
     },
     close: () => fs.closeSync(fd),
   };
 }
 
-function isHeader(header: Buffer): boolean {
-  return (
+interface Header extends Pick<StatCacheReader, 'root' | 'size' | 'files' | 'rootRecord' | 'live'> {
+  /** When it was written. */
+  time: number;
+  preserve: boolean;
+  epoch: string;
+}
+
+function readHeader(fd: number): Header | undefined {
+  if (!fs.fstatSync(fd).isFile()) return undefined;
+  const header = readAt(fd, 0, HEADER);
+  const isWhole =
     header.length === HEADER &&
     header.readUInt32LE(At.magic) === MAGIC &&
     header.readUInt32LE(At.version) === VERSION &&
-    crc32(header.subarray(0, At.crc)) === header.readUInt32LE(At.crc)
-  );
+    crc32(header.subarray(0, At.crc)) === header.readUInt32LE(At.crc);
+  if (!isWhole) return undefined;
+  return {
+    rootRecord: { offset: header.readDoubleLE(At.offset), length: header.readUInt32LE(At.length) },
+    root: header.toString('latin1', At.link, At.link + LINK_LENGTH) as Link,
+    size: header.readDoubleLE(At.size),
+    files: header.readDoubleLE(At.files),
+    time: header.readDoubleLE(At.time),
+    preserve: header.readUInt32LE(At.preserve) === 1,
+    live: header.readDoubleLE(At.live),
+    epoch: header.toString('latin1', At.epoch, At.epoch + EPOCH_LENGTH),
+  };
+}
+
+function encodeHeader({ rootRecord, root, size, files, time, preserve, live, epoch }: Header): Buffer {
+  const header = Buffer.alloc(HEADER);
+  header.writeUInt32LE(MAGIC, At.magic);
+  header.writeUInt32LE(VERSION, At.version);
+  header.writeDoubleLE(rootRecord.offset, At.offset);
+  header.writeUInt32LE(rootRecord.length, At.length);
+  header.write(root, At.link, LINK_LENGTH, 'latin1');
+  header.writeDoubleLE(size, At.size);
+  header.writeDoubleLE(files, At.files);
+  header.writeDoubleLE(time, At.time);
+  header.writeUInt32LE(preserve ? 1 : 0, At.preserve);
+  header.writeDoubleLE(live, At.live);
+  header.write(epoch, At.epoch, EPOCH_LENGTH, 'latin1');
+  header.writeUInt32LE(crc32(header.subarray(0, At.crc)), At.crc);
+  return header;
+}
+
+/** What stands for an epoch, which may be any text, in a header. */
+function shortEpoch(epoch: string): string {
+  return digestOf(Buffer.from(epoch)).slice(0, EPOCH_LENGTH);
+}
+
+/** What tells one file from any other as long as it is open. */
+function identityOf({ dev, ino }: fs.Stats): string {
+  return `${dev}:${ino}`;
+}
+
+/** Makes an error of the operating system nothing at all: the import goes on without what it could have had. */
+function orNone<T>(task: () => T): T | undefined {
+  try {
+    return task();
+  } catch (error) {
+    if (typeof (error as NodeJS.ErrnoException).errno !== 'number') throw error;
+    return undefined;
+  }
 }
 
 /** The root of the tree that a cache describes, or undefined for a file that is no cache. */
 export function statCacheRoot(file: string): Link | undefined {
-  const cache = openStatCache(file, false) ?? openStatCache(file, true);
-  cache?.close();
-  return cache?.root;
+  return orNone(() => {
+    const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
+    try {
+      return readHeader(fd)?.root;
+    } finally {
+      fs.closeSync(fd);
+    }
+  });
 }
 
 function readAt(
@@ -200,7 +272,7 @@ export function decodeDirectory(record: Buffer, trusted: number): CachedDirector
       stamp: readStamp(),
       target: '',
       files: 0,
-      record: { offset: 0, length: 0 },
+      record: NO_RECORD,
     };
     if (kind === 'symlink') entry.target = readName((flags & 8) !== 0);
     else {
@@ -245,16 +317,28 @@ export interface StatCacheWriter {
   discard(): void;
 }
 
+export interface StatCacheOptions {
+  /**
+   * The cache in `file`, whose records stay where they are and may be referred to; absent, or mostly out of date,
+   * for a new file.
+   */
+  old?: StatCacheReader | undefined;
+  /** See {@link openStatCache}. */
+  epoch?: string;
+}
+
 /**
- * Writes a cache.
- *
- * @param old the cache in `file`, whose records stay where they are and may be referred to; absent, or mostly out
- * of date, for a new file
+ * Writes a cache; one that cannot be written to its end is as it was before. Returns undefined when there is
+ * nothing to be written to, or another import of this process is appending to it.
  */
-export function createStatCache(file: string, preserve: boolean, old?: StatCacheReader): StatCacheWriter {
-  mkdirSync(dirname(file), { recursive: true });
-  const draft = old ? undefined : `${file}.${process.pid}.tmp`;
-  const fd = fs.openSync(draft ?? file, draft ? 'w' : 'r+', 0o600);
+export function createStatCache(
+  file: string,
+  preserve: boolean,
+  { old, epoch = '' }: StatCacheOptions = {},
+): StatCacheWriter | undefined {
+  const output = orNone(() => (old ? openToAppend(file, old) : openDraft(file)));
+  if (!output) return undefined;
+  const { fd } = output;
   const base = old?.length ?? HEADER;
   const encoder = createRecordEncoder();
   let written = 0;
@@ -266,44 +350,94 @@ export function createStatCache(file: string, preserve: boolean, old?: StatCache
     written += bytes.length;
   }
 
+  function writeRoot({ link, size, files, record }: Parameters<StatCacheWriter['commit']>[0]): void {
+    if (old && record.offset === old.rootRecord.offset) return;
+    flush();
+    const live = written + (old ? Math.max(old.live - written, 0) : 0);
+    const about = { size, files, preserve, live, time: Date.now(), epoch: shortEpoch(epoch) };
+    writeAt(fd, encodeHeader({ root: link, rootRecord: record, ...about }), 0);
+  }
+
+  /** Returns whether the task was done; if not, there will be no cache. */
+  function attempt(task: () => void): boolean {
+    if (!open) return false;
+    const done = orNone(() => {
+      task();
+      return true;
+    });
+    if (!done) discard();
+    return done === true;
+  }
+
   function close(): void {
-    if (open) fs.closeSync(fd);
     open = false;
+    orNone(() => fs.closeSync(fd));
+    output?.release();
+  }
+
+  function discard(): void {
+    if (!open) return;
+    orNone(() => output?.revert(base));
+    close();
   }
 
   return {
     add(directory) {
-      if (encoder.length() >= BUFFER) flush();
+      if (!open || (encoder.length() >= BUFFER && !attempt(flush))) return NO_RECORD;
       const start = encoder.length();
       encoder.add(directory);
       return { offset: base + written + start, length: encoder.length() - start };
     },
-    commit({ link, size, files, record }) {
-      if (!old || record.offset !== old.rootRecord.offset) {
-        flush();
-        const header = Buffer.alloc(HEADER);
-        header.writeUInt32LE(MAGIC, At.magic);
-        header.writeUInt32LE(VERSION, At.version);
-        header.writeDoubleLE(record.offset, At.offset);
-        header.writeUInt32LE(record.length, At.length);
-        header.write(link, At.link, LINK_LENGTH, 'latin1');
-        header.writeDoubleLE(size, At.size);
-        header.writeDoubleLE(files, At.files);
-        header.writeDoubleLE(Date.now(), At.time);
-        header.writeUInt32LE(preserve ? 1 : 0, At.preserve);
-        header.writeDoubleLE(old ? Math.max(old.live - written, 0) + written : written, At.live);
-        header.writeUInt32LE(crc32(header.subarray(0, At.crc)), At.crc);
-        writeAt(fd, header, 0);
-      }
-      close();
-      if (draft) fs.renameSync(draft, file);
+    commit(root) {
+      const done = attempt(() => {
+        writeRoot(root);
+        output.publish();
+      });
+      if (done) close();
     },
-    discard() {
-      if (!open) return;
-      if (!draft) fs.ftruncateSync(fd, base);
-      close();
-      if (draft) fs.rmSync(draft, { force: true });
-    },
+    discard,
+  };
+}
+
+interface Output {
+  fd: number;
+  /** Puts it where readers look. */
+  publish(): void;
+  /** Undoes what was written from `base` on. */
+  revert(base: number): void;
+  /** Lets others write to the file. */
+  release(): void;
+}
+
+/** Returns undefined where something lies that is no file, such as a device: a new file must not replace it. */
+function openDraft(file: string): Output | undefined {
+  if (fs.statSync(file, { throwIfNoEntry: false })?.isFile() === false) return undefined;
+  fs.mkdirSync(dirname(file), { recursive: true });
+  const draft = `${file}.${randomBytes(6).toString('hex')}.tmp`;
+  return {
+    fd: fs.openSync(draft, 'wx', 0o600),
+    publish: () => fs.renameSync(draft, file),
+    revert: () => fs.rmSync(draft, { force: true }),
+    release() {},
+  };
+}
+
+/** Identities of the files that are appended to in this process: two writers would write to one place. */
+const appending = new Set<string>();
+
+function openToAppend(file: string, { identity, length }: StatCacheReader): Output | undefined {
+  const fd = fs.openSync(file, 'r+');
+  const stat = fs.fstatSync(fd);
+  if (identityOf(stat) !== identity || stat.size !== length || appending.has(identity)) {
+    fs.closeSync(fd);
+    return undefined;
+  }
+  appending.add(identity);
+  return {
+    fd,
+    publish() {},
+    revert: (base) => fs.ftruncateSync(fd, base),
+    release: () => appending.delete(identity),
   };
 }
 

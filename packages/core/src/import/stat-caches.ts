@@ -3,6 +3,7 @@ import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf } from '../errors.js';
 import type { Link } from '../format/link.js';
+import { nameToBytes } from '../format/name.js';
 import { statCacheRoot } from './stat-cache.js';
 
 /**
@@ -13,7 +14,7 @@ const DIRECTORY = 'stat';
 
 /** The cache of one directory for one use of it, such as `import` or `export`. */
 export function statCacheFile(storeDirectory: string, use: string, path: string): string {
-  return join(storeDirectory, DIRECTORY, hash('sha256', `${use}\0${path}`));
+  return join(storeDirectory, DIRECTORY, hash('sha256', nameToBytes(`${use}\0${path}`)));
 }
 
 /** Removes the caches of trees that are not `kept` in full, and what a killed process has left. */

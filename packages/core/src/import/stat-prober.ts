@@ -44,6 +44,7 @@ export function startStatProber(root: string, cache: StatCacheReader): StatProbe
       states: states.buffer,
     } satisfies ProbeData,
     stdin: false,
+    execArgv: [],
   });
   // Without this thread the import is slower and no less right.
   worker.on('error', () => undefined);

@@ -1,6 +1,7 @@
 import { lstatSync } from 'node:fs';
 import { workerData } from 'node:worker_threads';
 import { toFsPath } from '../format/name.js';
+import { IGNORE_FILE } from './ignore-file.js';
 import { decodeDirectory, isSameDirectory, isUnchanged, type RecordPlace } from './stat-cache.js';
 import { Probe, type ProbeData, probeIndex } from './stat-prober.js';
 
@@ -8,14 +9,18 @@ const { root, cache, trusted, rootRecord, states: shared }: ProbeData = workerDa
 const records = Buffer.from(cache);
 const states = new Uint8Array(shared);
 
-/** Looks at a directory, and below it from the last entry to the first. Returns whether all was seen unchanged. */
+/**
+ * Looks at a directory, and below it from the last entry to the first. Returns whether all was seen unchanged. A
+ * directory with an ignore file never is: only the import reads rules.
+ */
 function probe(place: RecordPlace, path: string): boolean {
   if (Atomics.load(states, states.length - 1) === 1) return false;
   const directory = decodeDirectory(records.subarray(place.offset, place.offset + place.length), trusted);
   if (!directory) return false;
   const index = probeIndex(place);
   const mine = Atomics.compareExchange(states, index, Probe.untouched, Probe.probing) === Probe.untouched;
-  let same = mine && isSameDirectory(directory, lstatSync(toFsPath(path), { throwIfNoEntry: false }));
+  const mayBeSame = mine && directory.entries.every(({ name }) => name !== IGNORE_FILE);
+  let same = mayBeSame && isSameDirectory(directory, lstatSync(toFsPath(path), { throwIfNoEntry: false }));
   for (let i = 0; same && i < directory.entries.length; i++) {
     const entry = directory.entries[i];
     if (entry.kind === 'directory') continue;

@@ -1,4 +1,6 @@
-import { existsSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
 import { Level } from 'level';
 import { LazytreeError } from '../errors.js';
 import { DIGEST_BYTES } from '../format/link.js';
@@ -28,7 +30,20 @@ export interface BlockIndex {
   close(): Promise<void>;
 }
 
-export type Table = 'ref' | 'pin' | 'imported';
+export type Table = 'ref' | 'pin' | 'imported' | 'meta';
+
+/**
+ * Changes whenever blocks may have gone otherwise than by gc, which cares for the caches that promise them itself.
+ * An index without one has lost its content.
+ */
+export const EPOCH = 'epoch';
+
+/** Changes with every gc that removes anything. */
+export const COLLECTION = 'collection';
+
+export function newEpoch(name = EPOCH): ['meta', string, string] {
+  return ['meta', name, randomBytes(16).toString('hex')];
+}
 
 export interface IndexChanges {
   blocks?: Iterable<[digest: string, location: Location]>;
@@ -41,13 +56,17 @@ export interface IndexChanges {
 
 const BLOCK = 0x62;
 const SEGMENT = 0x73;
-const TABLE_PREFIX = { ref: 'r', pin: 'p', imported: 'i' } as const;
+const TABLE_PREFIX = { ref: 'r', pin: 'p', imported: 'i', meta: 'm' } as const;
 const LOCATION_BYTES = 17;
 const PAGE = 2000;
 
 /** @throws LazytreeError LOCKED when another process has the index open */
 export async function openBlockIndex(directory: string): Promise<BlockIndex> {
-  const fresh = !existsSync(directory);
+  const fresh = !existsSync(directory) || readdirSync(directory).length === 0;
+  // LevelDB would begin anew, and remove what it then takes for leftovers.
+  if (!fresh && holdsTables(directory) && !existsSync(join(directory, 'CURRENT'))) {
+    throw corrupt(directory, 'its file CURRENT is gone');
+  }
   const db = new Level<Buffer, Buffer>(directory, {
     keyEncoding: 'buffer',
     valueEncoding: 'buffer',
@@ -176,6 +195,17 @@ function decodeLocation(value: Buffer): Location {
   };
 }
 
+function holdsTables(directory: string): boolean {
+  return readdirSync(directory).some((name) => name.endsWith('.ldb') || name.startsWith('MANIFEST'));
+}
+
+export function corrupt(directory: string, reason: string, cause?: unknown): LazytreeError {
+  return new LazytreeError('CORRUPT', `the index ${directory} is corrupt: ${reason}`, {
+    cause,
+    hint: 'run `lazytree verify --repair` to rebuild it from the segments',
+  });
+}
+
 function explain(error: unknown, directory: string, fresh: boolean): Error {
   const cause =
     (error as { cause?: { code?: string; message?: string } }).cause ?? (error as Error & { code?: string });
@@ -188,11 +218,7 @@ function explain(error: unknown, directory: string, fresh: boolean): Error {
       hint: 'free some space and run the command again; what was stored before is intact',
     });
   }
-  if (cause?.code === 'LEVEL_CORRUPTION' || (!fresh && /orruption|missing files/.test(message))) {
-    return new LazytreeError('CORRUPT', `the index ${directory} is corrupt: ${message}`, {
-      cause: error,
-      hint: 'run `lazytree verify --repair` to rebuild it from the segments',
-    });
-  }
+  const damaged = /orruption|missing files|MANIFEST|CURRENT|No such file/.test(message);
+  if (cause?.code === 'LEVEL_CORRUPTION' || (!fresh && damaged)) return corrupt(directory, message, error);
   return new LazytreeError('FAILED', `the index ${directory}: ${message}`, { cause: error });
 }

@@ -49,16 +49,25 @@ export async function* getMany(
     const { link, bytes } = ahead.shift() as (typeof ahead)[number];
     return { link, bytes: await bytes };
   };
-  try {
-    for (const link of links) {
-      ahead.push({ link, bytes: store.get(link, options) });
-      if (ahead.length >= READ_AHEAD) yield await next();
-    }
-    while (ahead.length > 0) yield await next();
-  } finally {
-    // A consumer that stops early leaves requests whose failure is of no interest to anyone.
-    for (const { bytes } of ahead) bytes.catch(() => undefined);
+  for (const link of links) {
+    const bytes = store.get(link, options);
+    // Its failure is reported when its turn comes, and by nobody if that never does.
+    bytes.catch(() => undefined);
+    ahead.push({ link, bytes });
+    if (ahead.length >= READ_AHEAD) yield await next();
   }
+  while (ahead.length > 0) yield await next();
 }
 
 const READ_AHEAD = 16;
+
+const MEMBERS = ['describe', 'get', 'has', 'close', 'put', 'flush', 'links', 'delete'] as const;
+
+/**
+ * What a wrapper starts from: the members of these interfaces that `inner` has, and none of its others, by which
+ * a caller could reach past the wrapper.
+ */
+export function forwarding<S extends BlockSource>(inner: S): S {
+  const members = MEMBERS.filter((member) => member in inner);
+  return Object.fromEntries(members.map((member) => [member, inner[member as keyof S]])) as unknown as S;
+}

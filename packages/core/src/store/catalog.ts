@@ -1,7 +1,9 @@
-import { LazytreeError } from '../errors.js';
+import { CID } from 'multiformats/cid';
+import { isMissing, LazytreeError } from '../errors.js';
 import { formatLink, type Link, parseLink } from '../format/link.js';
 import { decodeSnapshot, encodeSnapshot, type Snapshot } from '../format/snapshot.js';
 import type { LocalStore } from './local.js';
+import { createMutex, type Mutex } from './mutex.js';
 
 /** A named pointer to a root. */
 export interface Ref {
@@ -29,8 +31,23 @@ export interface ImportedRoot {
 
 const REF_NAME = /^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,199}$/;
 
+function isCid(text: string): boolean {
+  try {
+    CID.parse(text);
+    return true;
+  } catch {
+    // What does not parse is no CID.
+    return false;
+  }
+}
+
 /** @throws LazytreeError USAGE */
 export function checkRefName(name: string): void {
+  if (isCid(name)) {
+    throw new LazytreeError('USAGE', `'${name}' is a CID, and cannot be the name of a ref`, {
+      hint: 'choose a name',
+    });
+  }
   if (!REF_NAME.test(name)) {
     throw new LazytreeError('USAGE', `'${name}' cannot be the name of a ref`, {
       hint: 'use up to 200 letters, digits and . _ @ + - with a letter, digit or _ first',
@@ -65,6 +82,23 @@ export async function setRef(
   { name, root, source, message = '' }: SetRefOptions,
 ): Promise<Ref> {
   checkRefName(name);
+  store.keepRoot(root);
+  return inTurn(store)(() => replaceRef(store, { name, root, source, message }));
+}
+
+const turns = new WeakMap<LocalStore, Mutex>();
+
+/** Changes of refs follow one another, so that each sees the one before. */
+function inTurn(store: LocalStore): Mutex {
+  const turn = turns.get(store) ?? createMutex();
+  turns.set(store, turn);
+  return turn;
+}
+
+async function replaceRef(
+  store: LocalStore,
+  { name, root, source, message = '' }: SetRefOptions,
+): Promise<Ref> {
   const before = getRef(store, name);
   const time = Date.now();
   const snapshot = encodeSnapshot({ root, time, source, message, parents: before ? [before.snapshot] : [] });
@@ -93,15 +127,27 @@ export async function* history(
   ref: Ref,
 ): AsyncGenerator<{ link: Link; snapshot: Snapshot }> {
   let next: Link | undefined = ref.snapshot;
-  while (next && (await store.has(next))) {
-    const snapshot: Snapshot = decodeSnapshot(await store.get(next));
+  while (next) {
+    const bytes = await bytesOf(store, next);
+    if (!bytes) return;
+    const snapshot: Snapshot = decodeSnapshot(bytes);
     yield { link: next, snapshot };
     next = snapshot.parents[0];
   }
 }
 
+async function bytesOf(store: LocalStore, link: Link): Promise<Uint8Array | undefined> {
+  try {
+    return await store.get(link);
+  } catch (error) {
+    if (isMissing(error)) return undefined;
+    throw error;
+  }
+}
+
 export async function addPin(store: LocalStore, root: Link): Promise<void> {
   const text = JSON.stringify({ time: Date.now() });
+  store.keepRoot(root);
   await store.flush();
   await store.index.write({ texts: [['pin', formatLink(root), text]], durable: true });
 }

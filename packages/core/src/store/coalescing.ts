@@ -1,5 +1,5 @@
 import type { Link } from '../format/link.js';
-import type { BlockSource } from './block-store.js';
+import { type BlockSource, forwarding } from './block-store.js';
 
 interface Flight {
   bytes: Promise<Uint8Array>;
@@ -27,7 +27,7 @@ export function coalescing<S extends BlockSource>(inner: S): S {
   }
 
   return {
-    ...inner,
+    ...forwarding(inner),
     describe: () => `coalescing(${inner.describe()})`,
     async get(link: Link, { signal }: { signal?: AbortSignal } = {}) {
       signal?.throwIfAborted();

@@ -20,7 +20,10 @@ export function failover(...sources: BlockSource[]): BlockSource {
         return answer;
       } catch (error) {
         options?.signal?.throwIfAborted();
-        if (isMissing(error)) throw error;
+        if (isMissing(error)) {
+          current = index;
+          throw error;
+        }
         failures.push(error);
       }
     }

@@ -1,5 +1,5 @@
 import type { Link } from '../format/link.js';
-import type { Block, BlockSource, BlockStore } from './block-store.js';
+import { type Block, type BlockSource, type BlockStore, forwarding } from './block-store.js';
 
 export interface Faults {
   /** Called before each operation; what it throws is the operation's failure. */
@@ -11,7 +11,7 @@ export interface Faults {
 /** Lets a test decide when and how `inner` goes wrong. */
 export function faultInjecting<S extends BlockSource>(inner: S, faults: Faults): S {
   const wrapper: BlockSource & Partial<BlockStore> = {
-    ...inner,
+    ...forwarding(inner),
     describe: () => `faulty(${inner.describe()})`,
     async get(link, options) {
       await faults.before?.('get', link);

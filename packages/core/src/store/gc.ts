@@ -3,6 +3,7 @@ import type { Link } from '../format/link.js';
 import { linkDigest } from '../format/link.js';
 import { pruneStatCaches } from '../import/stat-caches.js';
 import { forgetImports, history, listImports, listPins, listRefs } from './catalog.js';
+import { COLLECTION, newEpoch } from './block-index.js';
 import { createFingerprintSet } from './fingerprint-set.js';
 import type { BatchedRecord, LocalStore } from './local.js';
 import { mark } from './mark.js';
@@ -45,6 +46,8 @@ const REWRITE_BYTES = 4 << 20;
  * they hold a lease (see LocalStore.lease).
  */
 export async function gc(store: LocalStore, options: GcOptions = {}): Promise<GcReport> {
+  // What was put before is not what is put meanwhile.
+  await store.flush();
   const leased = store.beginCollection();
   try {
     return await collect(store, { ...options, roots: [...(options.roots ?? []), ...leased] });
@@ -55,7 +58,6 @@ export async function gc(store: LocalStore, options: GcOptions = {}): Promise<Gc
 
 async function collect(store: LocalStore, options: GcOptions): Promise<GcReport> {
   const { deadRatio = 0.1, dryRun = false, signal, onProgress } = options;
-  await store.flush();
   store.segments.roll();
   const sealed = store.segments.lengths();
 
@@ -63,31 +65,52 @@ async function collect(store: LocalStore, options: GcOptions): Promise<GcReport>
   const marked = createFingerprintSet();
   const { missing } = await mark(store, await rootsToKeep(store, options, marked), marked, { signal });
 
-  if (!dryRun) await pruneStatCaches(store.directory, (root) => marked.has(linkDigest(root)));
+  if (!dryRun) {
+    await store.index.write({ texts: [newEpoch(COLLECTION)], durable: true });
+    await pruneStatCaches(store.directory, (root) => marked.has(linkDigest(root)));
+  }
 
-  const live = new Map<number, number>();
+  const live = new Map<number, LiveRecords>();
   const report = { kept: 0, removed: 0, reclaimed: 0, missing };
-  let doomed: string[] = [];
-  for await (const [digest, { segment, stored }] of store.index.entries()) {
+  let doomed = new Map<string, LiveRecords & { segment: number }>();
+  for await (const [digest, { segment, offset, stored }] of store.index.entries()) {
     signal?.throwIfAborted();
     if (marked.has(digest)) {
       report.kept += 1;
-      live.set(segment, (live.get(segment) ?? 0) + RECORD_HEADER + stored);
+      addLive(live, segment, { bytes: RECORD_HEADER + stored, end: offset + RECORD_HEADER + stored });
       continue;
     }
-    doomed.push(digest);
-    if (doomed.length < SWEEP_BATCH) continue;
-    report.removed += dryRun ? doomed.length : await store.forgetUntouched(doomed);
-    doomed = [];
+    doomed.set(digest, { segment, bytes: RECORD_HEADER + stored, end: offset + RECORD_HEADER + stored });
+    if (doomed.size < SWEEP_BATCH) continue;
+    await forgetDoomed();
     onProgress?.({ phase: 'sweep', done: report.removed });
   }
-  report.removed += dryRun ? doomed.length : await store.forgetUntouched(doomed);
+  await forgetDoomed();
+
+  /** A tree that was named since the marking is marked now. */
+  async function forgetDoomed(): Promise<void> {
+    const late = store.takeLateRoots();
+    if (late.length > 0) await mark(store, late, marked, { signal });
+    const dead = [...doomed.keys()].filter((digest) => !marked.has(digest));
+    const staying = dryRun ? new Set<string>() : await store.forgetUntouched(dead);
+    report.removed += dead.length - staying.size;
+    for (const [digest, record] of doomed) {
+      if (marked.has(digest) || staying.has(digest)) addLive(live, record.segment, record);
+    }
+    doomed = new Map();
+  }
 
   for (const [segment, length] of sealed) {
-    const used = (live.get(segment) ?? 0) + SEGMENT_HEADER;
-    if (length - used < length * deadRatio || length === used) continue;
-    if (dryRun) report.reclaimed += length - used;
-    else report.reclaimed += length - (await rewrite(store, segment, signal));
+    const { bytes, end } = live.get(segment) ?? NOTHING_LIVE;
+    if (dryRun) {
+      if (length - bytes >= length * deadRatio) report.reclaimed += length - bytes;
+      continue;
+    }
+    // Dead records at the end, such as a failed import leaves, go without a copy of anything: also on a full disk.
+    if (end === SEGMENT_HEADER) await store.dropSegment(segment);
+    else if (end < length) await store.truncateSegment(segment, end);
+    const keep = end === SEGMENT_HEADER || end - bytes < end * deadRatio;
+    report.reclaimed += length - (keep ? end : await rewriteSegment(store, segment, signal));
     onProgress?.({ phase: 'rewrite', done: report.reclaimed });
   }
   if (!dryRun) {
@@ -98,6 +121,20 @@ async function collect(store: LocalStore, options: GcOptions): Promise<GcReport>
     );
   }
   return report;
+}
+
+interface LiveRecords {
+  /** What they take, with the segment's header. */
+  bytes: number;
+  /** Where the last one ends. */
+  end: number;
+}
+
+const NOTHING_LIVE: LiveRecords = { bytes: SEGMENT_HEADER, end: SEGMENT_HEADER };
+
+function addLive(live: Map<number, LiveRecords>, segment: number, { bytes, end }: LiveRecords): void {
+  const known = live.get(segment) ?? NOTHING_LIVE;
+  live.set(segment, { bytes: known.bytes + bytes, end: Math.max(known.end, end) });
 }
 
 /** Snapshots themselves are marked here; their roots are for `mark`. */
@@ -120,7 +157,11 @@ async function rootsToKeep(
 }
 
 /** Copies what the index still finds in `segment` to the current one. Returns the bytes copied. */
-async function rewrite(store: LocalStore, segment: number, signal?: AbortSignal): Promise<number> {
+export async function rewriteSegment(
+  store: LocalStore,
+  segment: number,
+  signal?: AbortSignal,
+): Promise<number> {
   let batch: Buffer[] = [];
   let records: BatchedRecord[] = [];
   let bytes = 0;

@@ -1,19 +1,30 @@
 import fs from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { BlockMissingError, CorruptBlockError, errnoOf, fromSystemError, LazytreeError } from '../errors.js';
 import { formatLink, type Link, linkDigest, makeLink } from '../format/link.js';
-import { type BlockIndex, type Location, openBlockIndex } from './block-index.js';
+import { adoptRecords } from './adopt.js';
+import { type BlockIndex, COLLECTION, corrupt, EPOCH, type Location, newEpoch, openBlockIndex } from './block-index.js';
 import type { PrunableStore } from './block-store.js';
 import { createFingerprintSet, type FingerprintSet } from './fingerprint-set.js';
 import { createMutex } from './mutex.js';
-import { encodeRecord, RECORD_HEADER, readRecordHeader, recordContent, recordProblem } from './record.js';
-import { openSegments, type Segments } from './segments.js';
+import {
+  encodeRecord,
+  PayloadError,
+  RECORD_HEADER,
+  type RecordHeader,
+  readRecordHeader,
+  recordContent,
+  recordProblem,
+} from './record.js';
+import { openSegments, type Segments, segmentNumber } from './segments.js';
 
 const FORMAT = 'lazytree store 1\n';
 /** Pending bytes or blocks that start a commit without anyone asking for it. */
 const COMMIT_BYTES = 16 << 20;
 const COMMIT_BLOCKS = 4096;
+/** Bytes of small blocks that are written together. */
+const BUFFERED_BYTES = 1 << 20;
 /** With so many times that much pending, writers wait for the commit that is under way. */
 const COMMITS_BEHIND = 4;
 
@@ -55,8 +66,20 @@ export interface LocalStore extends PrunableStore {
   /** Begins a collection, which has to keep all that is below the roots returned. One at a time. */
   beginCollection(): Link[];
   endCollection(): void;
-  /** Forgets blocks unless a lease has touched them. Returns how many were forgotten. */
-  forgetUntouched(digests: readonly string[]): Promise<number>;
+  /** Says that a root is being named or pinned: a collection that is under way keeps it, too. */
+  keepRoot(root: Link): void;
+  /** The roots named since the last call, for the collection. */
+  takeLateRoots(): Link[];
+  /** Another one whenever blocks have gone otherwise than by gc. */
+  epoch(): string;
+  /** Another one whenever gc has removed blocks. */
+  collection(): string;
+  /** Forgets blocks that are no longer what they were. */
+  forget(digests: readonly string[]): Promise<void>;
+  /** Forgets blocks unless a lease has touched them. Returns those that stay. */
+  forgetUntouched(digests: readonly string[]): Promise<Set<string>>;
+  /** Cuts the dead end off a segment that nothing is appended to any more. */
+  truncateSegment(segment: number, length: number): Promise<void>;
   /** Drops a segment whose blocks are all elsewhere; its file goes when no lease is held. */
   dropSegment(segment: number): Promise<void>;
 }
@@ -76,12 +99,13 @@ export async function openLocalStore(
   let committed: Map<number, number>;
   try {
     committed = await index.committedLengths();
+    await adoptRecords(join(directory, 'segments'), index, committed);
     segments = await openSegments(join(directory, 'segments'), committed, segmentBytes);
   } catch (error) {
     await index.close();
     throw fromSystemError(error, `opening the store ${directory}`);
   }
-  return localStore(directory, index, segments, committed);
+  return localStore(directory, index, segments, { acknowledged: committed, segmentBytes });
 }
 
 async function prepareDirectory(directory: string, create: boolean): Promise<void> {
@@ -114,7 +138,19 @@ async function prepareDirectory(directory: string, create: boolean): Promise<voi
     await writeFile(draft, FORMAT, { flush: true });
     await rename(draft, formatFile);
   } catch (error) {
-    throw fromSystemError(error, `creating the store ${directory}`);
+    throw fromSystemError(readOnlyReason(directory) ?? error, `creating the store ${directory}`);
+  }
+}
+
+/** A recursive mkdir says ENOENT where the nearest directory that is there cannot be written to. */
+function readOnlyReason(directory: string): unknown {
+  let nearest = directory;
+  while (!fs.existsSync(nearest) && dirname(nearest) !== nearest) nearest = dirname(nearest);
+  try {
+    fs.accessSync(nearest, fs.constants.W_OK);
+    return undefined;
+  } catch (error) {
+    return error;
   }
 }
 
@@ -122,15 +158,16 @@ async function prepareDirectory(directory: string, create: boolean): Promise<voi
 async function openIndexLocked(directory: string): Promise<BlockIndex> {
   const lockFile = join(directory, 'lock');
   const indexDirectory = join(directory, 'index');
-  if (!fs.existsSync(indexDirectory) && fs.readdirSync(join(directory, 'segments')).length > 0) {
-    throw new LazytreeError('CORRUPT', `the index ${indexDirectory} is gone`, {
-      hint: 'run `lazytree verify --repair` to rebuild it from the segments',
-    });
-  }
+  const holdsSegments = hasSegments(directory);
+  if (!fs.existsSync(indexDirectory) && holdsSegments) throw corrupt(indexDirectory, 'it is gone');
   try {
-    const index = await openBlockIndex(indexDirectory);
+    const index = await openWithReserve(directory, () => openBlockIndex(indexDirectory));
     try {
-      fs.writeFileSync(lockFile, `${process.pid}\n`);
+      if (index.getText('meta', EPOCH) === undefined) {
+        if (holdsSegments) throw corrupt(indexDirectory, 'it has lost its content');
+        await index.write({ texts: [newEpoch()], durable: true });
+      }
+      writeLock(directory, lockFile);
     } catch (error) {
       await index.close();
       throw fromSystemError(error, `locking the store ${directory}`);
@@ -152,6 +189,52 @@ async function openIndexLocked(directory: string): Promise<BlockIndex> {
   }
 }
 
+function writeLock(directory: string, lockFile: string): void {
+  try {
+    fs.writeFileSync(lockFile, `${process.pid}\n`);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOSPC') throw error;
+    fs.rmSync(join(directory, 'reserve'), { force: true });
+    fs.writeFileSync(lockFile, `${process.pid}\n`);
+  }
+}
+
+function hasSegments(directory: string): boolean {
+  try {
+    return fs.readdirSync(join(directory, 'segments')).some((name) => segmentNumber(name) !== undefined);
+  } catch (error) {
+    throw fromSystemError(error, `opening the store ${directory}`);
+  }
+}
+
+/** Space that is kept so that a store on a full disk can be opened, and made smaller. */
+const RESERVE_BYTES = 1 << 20;
+
+async function openWithReserve(directory: string, open: () => Promise<BlockIndex>): Promise<BlockIndex> {
+  const reserve = join(directory, 'reserve');
+  try {
+    const index = await open();
+    keepReserve(reserve);
+    return index;
+  } catch (error) {
+    if (!(error instanceof LazytreeError) || error.code !== 'NO_SPACE' || !fs.existsSync(reserve))
+      throw error;
+    await rm(reserve);
+    return open();
+  }
+}
+
+function keepReserve(reserve: string): void {
+  if (fs.statSync(reserve, { throwIfNoEntry: false })?.size === RESERVE_BYTES) return;
+  try {
+    fs.writeFileSync(reserve, Buffer.alloc(RESERVE_BYTES));
+  } catch (error) {
+    // There is no space to keep; a part of it must not take what is left.
+    fs.rmSync(reserve, { force: true });
+    if (errnoOf(error) !== 'ENOSPC' && errnoOf(error) !== 'EDQUOT') throw error;
+  }
+}
+
 /** The holder writes its pid right after it has the lock. */
 function holder(lockFile: string): string {
   const nap = new Int32Array(new SharedArrayBuffer(4));
@@ -167,14 +250,26 @@ function holder(lockFile: string): string {
   return 'another process';
 }
 
+function headerOf(record: Buffer): RecordHeader {
+  const header = readRecordHeader(record, 0);
+  if (!header) throw new Error('a record of our own without a header');
+  return header;
+}
+
 function localStore(
   directory: string,
   index: BlockIndex,
   segments: Segments,
-  acknowledged: Map<number, number>,
+  { acknowledged, segmentBytes }: { acknowledged: Map<number, number>; segmentBytes: number },
 ): LocalStore {
   const name = `local(${directory})`;
   const writing = createMutex();
+  const draining = createMutex();
+  /** Put, not yet appended: small blocks are written together. */
+  let buffered = new Map<string, Buffer>();
+  let bufferedBytes = 0;
+  /** Being appended. */
+  let appending = new Map<string, Buffer>();
   /** Appended, not yet in the index. */
   let pending = new Map<string, Location>();
   /** On its way into the index. */
@@ -188,6 +283,7 @@ function localStore(
   let backgroundError: unknown;
   const leases = new Map<Lease, readonly Link[]>();
   let collecting = false;
+  let lateRoots: Link[] = [];
   let touched: FingerprintSet = createFingerprintSet();
   let unwanted: number[] = [];
 
@@ -197,12 +293,42 @@ function localStore(
     return indexed && !dying.has(digest) ? index.find(digest) : undefined;
   }
 
-  function touch(digest: string): void {
-    if (leases.size > 0) touched.add(digest);
+  function isHere(digest: string): boolean {
+    return buffered.has(digest) || appending.has(digest) || find(digest) !== undefined;
   }
 
+  function touch(digest: string): void {
+    if (leases.size > 0 || collecting) touched.add(digest);
+  }
+
+  /** Appends what is buffered. After a failure it is still there, and the next call tries again. */
+  const appendBuffered = () =>
+    draining(async () => {
+      if (buffered.size === 0) return;
+      appending = buffered;
+      buffered = new Map();
+      bufferedBytes = 0;
+      const records: BatchedRecord[] = [];
+      let offset = 0;
+      for (const [digest, record] of appending) {
+        const { stored, raw, compression } = headerOf(record);
+        records.push({ digest, offset, stored, raw, compression });
+        offset += record.length;
+      }
+      try {
+        await appendBatch(Buffer.concat([...appending.values()], offset), records);
+      } catch (error) {
+        buffered = new Map([...appending, ...buffered]);
+        bufferedBytes += offset;
+        throw error;
+      } finally {
+        appending = new Map();
+      }
+    });
+
   /** Payload before index: what the index names is on disk. */
-  function commit(durable: boolean): Promise<void> {
+  async function commit(durable: boolean): Promise<void> {
+    await appendBuffered();
     return writing(async () => {
       if (pending.size > 0) {
         committing = pending;
@@ -243,13 +369,17 @@ function localStore(
   }
 
   async function append(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void> {
+    for (const { digest } of records) touch(digest);
+    await appendBatch(bytes, records);
+    await commitWhenDue();
+  }
+
+  async function appendBatch(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void> {
     const { segment, offset } = await segments.append(bytes);
     for (const { digest, offset: at, stored, raw, compression } of records) {
       pending.set(digest, { segment, offset: offset + at, stored, raw, compression });
-      touch(digest);
     }
     pendingBytes += bytes.length;
-    await commitWhenDue();
   }
 
   function read(link: Link, location: Location): Uint8Array {
@@ -264,8 +394,13 @@ function localStore(
     try {
       return recordContent(bytes, 0, header);
     } catch (error) {
-      throw new CorruptBlockError(formatLink(link), directory, (error as Error).message);
+      if (!(error instanceof PayloadError)) throw error;
+      throw new CorruptBlockError(formatLink(link), directory, error.message);
     }
+  }
+
+  async function forget(digests: readonly string[]): Promise<void> {
+    await writing(() => index.write({ forget: digests, texts: [newEpoch()], durable: true }));
   }
 
   async function dropSegments(): Promise<void> {
@@ -283,14 +418,17 @@ function localStore(
     append,
     async get(link, { signal } = {}) {
       signal?.throwIfAborted();
-      const location = find(linkDigest(link));
+      const digest = linkDigest(link);
+      const record = buffered.get(digest) ?? appending.get(digest);
+      if (record) return recordContent(record, 0, headerOf(record));
+      const location = find(digest);
       if (!location) throw new BlockMissingError(formatLink(link), name);
       return read(link, location);
     },
     async has(link, { signal } = {}) {
       signal?.throwIfAborted();
       const digest = linkDigest(link);
-      if (!find(digest)) return false;
+      if (!isHere(digest)) return false;
       touch(digest);
       return true;
     },
@@ -303,11 +441,13 @@ function localStore(
       signal?.throwIfAborted();
       const digest = linkDigest(link);
       touch(digest);
-      if (find(digest)) return;
+      if (isHere(digest)) return;
       const record = encodeRecord(link, bytes);
-      const stored = record.length - RECORD_HEADER;
-      const { compression = 0 } = readRecordHeader(record, 0) ?? {};
-      await append(record, [{ digest, offset: 0, stored, raw: bytes.length, compression }]);
+      buffered.set(digest, record);
+      bufferedBytes += record.length;
+      if (bufferedBytes < Math.min(BUFFERED_BYTES, segmentBytes)) return;
+      await appendBuffered();
+      await commitWhenDue();
     },
     async flush() {
       await background;
@@ -328,14 +468,14 @@ function localStore(
     },
     async delete(links) {
       await commit(false);
-      await writing(() => index.write({ forget: links.map(linkDigest), durable: true }));
+      await forget(links.map(linkDigest));
     },
     lease(roots = []) {
       const lease = {
         complete: !collecting,
         release() {
           if (!leases.delete(lease) || leases.size > 0) return;
-          touched = createFingerprintSet();
+          if (!collecting) touched = createFingerprintSet();
           dropSegments().catch((error: unknown) => {
             backgroundError = error;
           });
@@ -351,22 +491,45 @@ function localStore(
     },
     endCollection() {
       collecting = false;
+      lateRoots = [];
+      if (leases.size === 0) touched = createFingerprintSet();
     },
+    keepRoot(root) {
+      if (collecting) lateRoots.push(root);
+    },
+    takeLateRoots() {
+      const roots = lateRoots;
+      lateRoots = [];
+      return roots;
+    },
+    epoch: () => index.getText('meta', EPOCH) ?? '',
+    collection: () => index.getText('meta', COLLECTION) ?? '',
+    forget,
     async forgetUntouched(digests) {
       return writing(async () => {
-        const doomed = digests.filter((digest) => !touched.has(digest) && !pending.has(digest));
+        const doomed = digests.filter(
+          (digest) => !touched.has(digest) && !pending.has(digest) && !buffered.has(digest),
+        );
+        const staying = new Set(digests);
         dying = new Set(doomed);
         try {
           await index.write({ forget: doomed });
         } finally {
           dying = new Set();
         }
-        return doomed.length;
+        for (const digest of doomed) staying.delete(digest);
+        return staying;
       });
+    },
+    async truncateSegment(segment, length) {
+      await writing(() => index.write({ segments: [[segment, length]], durable: true }));
+      acknowledged.set(segment, length);
+      segments.truncate(segment, length);
     },
     async dropSegment(segment) {
       await writing(() => index.write({ forgetSegments: [segment], durable: true }));
       acknowledged.delete(segment);
+      segments.retire(segment);
       unwanted.push(segment);
       await dropSegments();
     },

@@ -3,7 +3,7 @@ import type { DirectoryNode } from '../format/directory-node.js';
 import { isFile } from '../format/entry.js';
 import { decodeFileNode } from '../format/file-node.js';
 import { type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
-import { readNode, readShardNode } from '../tree/directory.js';
+import { readNode, readShardNode, shardBound } from '../tree/directory.js';
 import type { BlockSource, StoreOptions } from './block-store.js';
 import type { FingerprintSet } from './fingerprint-set.js';
 
@@ -42,13 +42,12 @@ export async function mark(
     await below(await readNode(store, link, options));
   }
 
-  async function below(node: DirectoryNode): Promise<void> {
+  async function below(node: DirectoryNode, before?: string): Promise<void> {
     if (node.kind === 'index') {
       for (const shard of node.shards) {
-        stack.push({
-          link: shard.link,
-          visit: async () => below(await readShardNode(store, node, shard, options)),
-        });
+        const place = { parent: node, shard, before };
+        const visit = async () => below(await readShardNode(store, place, options), shardBound(place));
+        stack.push({ link: shard.link, visit });
       }
       return;
     }

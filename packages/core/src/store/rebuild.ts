@@ -1,10 +1,9 @@
-import { open, readdir } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { ClassicLevel } from 'classic-level';
-import { type Location, openBlockIndex } from './block-index.js';
-import { scanSegment } from './scan.js';
-
-const BATCH = 10_000;
+import { fromSystemError, LazytreeError } from '../errors.js';
+import { adoptRecords } from './adopt.js';
+import { newEpoch, openBlockIndex } from './block-index.js';
 
 export interface RebuildReport {
   /** Blocks that the index did not have and now has. */
@@ -14,42 +13,37 @@ export interface RebuildReport {
 /**
  * Makes the index of a store whole again: salvages what LevelDB can, then adds every record of the segments that
  * is not in it. Blocks that gc had dropped and not yet rewritten come back, which costs space and nothing else.
+ *
+ * @throws LazytreeError NOT_FOUND, or LOCKED when a process has the store open
  */
 export async function rebuildIndex(directory: string): Promise<RebuildReport> {
+  if (!existsSync(join(directory, 'format'))) {
+    throw new LazytreeError('NOT_FOUND', `there is no store in ${directory}`);
+  }
   const indexDirectory = join(directory, 'index');
-  const segmentDirectory = join(directory, 'segments');
-  await ClassicLevel.repair(indexDirectory);
+  await assertUnlocked(indexDirectory);
+  try {
+    await ClassicLevel.repair(indexDirectory);
+  } catch (error) {
+    throw new LazytreeError('CORRUPT', `LevelDB cannot repair ${indexDirectory}`, { cause: error });
+  }
   const index = await openBlockIndex(indexDirectory);
   try {
-    const report = { recovered: 0 };
-    const lengths = new Map<number, number>();
-    let found: [string, Location][] = [];
-    for (const name of await readdir(segmentDirectory)) {
-      const segment = Number(/^(\d{8,})\.seg$/.exec(name)?.[1]);
-      if (!Number.isInteger(segment)) continue;
-      const handle = await open(join(segmentDirectory, name), 'r+');
-      try {
-        const { size } = await handle.stat();
-        for await (const item of scanSegment(handle, size)) {
-          if (item.kind === 'damage' || index.find(item.digest)) continue;
-          const { digest, offset, header } = item;
-          const { stored, raw, compression } = header;
-          found.push([digest, { segment, offset, stored, raw, compression }]);
-          report.recovered += 1;
-          if (found.length >= BATCH) {
-            await index.write({ blocks: found });
-            found = [];
-          }
-        }
-        await handle.datasync();
-        lengths.set(segment, size);
-      } finally {
-        await handle.close();
-      }
-    }
-    await index.write({ blocks: found, segments: lengths, durable: true });
-    return report;
+    await index.write({ texts: [newEpoch()], durable: true });
+    return { recovered: await adoptRecords(join(directory, 'segments'), index, new Map()) };
+  } catch (error) {
+    throw fromSystemError(error, `rebuilding ${indexDirectory}`);
   } finally {
     await index.close();
+  }
+}
+
+/** LevelDB's repair does not look at its own lock. */
+async function assertUnlocked(indexDirectory: string): Promise<void> {
+  if (!existsSync(join(indexDirectory, 'CURRENT'))) return;
+  try {
+    await (await openBlockIndex(indexDirectory)).close();
+  } catch (error) {
+    if (!(error instanceof LazytreeError) || error.code === 'LOCKED') throw error;
   }
 }

@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import { CorruptBlockError } from '../errors.js';
 import { formatLink, linkDigest, makeLink, RAW } from '../format/link.js';
 import {
+  PayloadError,
   RECORD_HEADER,
   type RecordHeader,
   readRecordHeader,
@@ -15,9 +16,10 @@ export interface RecordReader {
    * The checked content of the record with `digest`, whose payload is `stored` bytes long. Valid until the next
    * read.
    *
+   * @param until where in the segment the records end that are read next; without it, that is guessed
    * @throws CorruptBlockError
    */
-  read(digest: string, segment: number, offset: number, stored: number): Uint8Array;
+  read(digest: string, segment: number, offset: number, stored: number, until?: number): Uint8Array;
 }
 
 /** Bytes that one system call reads while records are read one after another. */
@@ -46,12 +48,11 @@ export function createRecordReader(segmentPath: (segment: number) => string): Re
   }
 
   /** A record's bytes; where records are read one after another, many with one system call. */
-  function readRecord(segment: number, offset: number, length: number): Buffer {
+  function readRecord(segment: number, offset: number, length: number, until: number | undefined): Buffer {
     const inside =
       segment === windowSegment && offset >= windowStart && offset + length <= windowStart + windowLength;
     if (!inside) {
-      const sequential = segment === windowSegment && offset >= lastEnd && offset - lastEnd < WINDOW / 4;
-      const want = sequential || windowSegment < 0 ? WINDOW : length;
+      const want = until === undefined ? guess(segment, offset, length) : Math.min(until - offset, WINDOW);
       windowSegment = segment;
       windowStart = offset;
       const target = want < length ? length : want;
@@ -62,6 +63,11 @@ export function createRecordReader(segmentPath: (segment: number) => string): Re
     return window.subarray(offset - windowStart, Math.min(offset - windowStart + length, windowLength));
   }
 
+  function guess(segment: number, offset: number, length: number): number {
+    const sequential = segment === windowSegment && offset >= lastEnd && offset - lastEnd < WINDOW / 4;
+    return sequential || windowSegment < 0 ? WINDOW : length;
+  }
+
   function readAlone(segment: number, offset: number, length: number): Buffer {
     windowLength = 0;
     const bytes = Buffer.allocUnsafe(length);
@@ -69,22 +75,22 @@ export function createRecordReader(segmentPath: (segment: number) => string): Re
   }
 
   return {
-    read(digest, segment, offset, stored) {
-      const record = readRecord(segment, offset, RECORD_HEADER + stored);
+    read(digest, segment, offset, stored, until) {
+      const record = readRecord(segment, offset, RECORD_HEADER + stored, until);
       const header = readRecordHeader(record, 0);
       const problem = recordFault(record, header, digest);
-      const where = segmentPath(segment);
       if (!header || problem) {
         throw new CorruptBlockError(
           formatLink(makeLink(RAW, digest)),
-          where,
+          segmentPath(segment),
           problem ?? 'no record is there',
         );
       }
       try {
         return recordContent(record, 0, header);
       } catch (error) {
-        throw new CorruptBlockError(formatLink(header.link), where, (error as Error).message);
+        if (!(error instanceof PayloadError)) throw error;
+        throw new CorruptBlockError(formatLink(header.link), segmentPath(segment), error.message);
       }
     },
   };

@@ -58,11 +58,14 @@ export function compress(bytes: Uint8Array): { compression: CompressionCode; pay
   return { compression: Compression.none, payload: bytes };
 }
 
+/** A record's payload does not decompress to what its header says. */
+export class PayloadError extends Error {}
+
 /**
  * Undoes {@link compress} and its zstd sibling.
  *
  * @param raw what the header says; nothing larger is ever allocated
- * @throws Error when the payload does not decompress to exactly that
+ * @throws PayloadError when the payload does not decompress to exactly that
  */
 export function decompress(compression: CompressionCode, payload: Uint8Array, raw: number): Uint8Array {
   let bytes: Uint8Array;
@@ -71,23 +74,36 @@ export function decompress(compression: CompressionCode, payload: Uint8Array, ra
       bytes = payload;
       break;
     case Compression.snappy:
-      if (snappyLength(payload) !== raw) throw new Error('its snappy length is not that of the record');
+      if (snappyLength(payload) !== raw)
+        throw new PayloadError('its snappy length is not that of the record');
       bytes = uncompress(payload);
       break;
     case Compression.zstd:
-      bytes = zstdDecompressSync(payload, { maxOutputLength: Math.max(raw, 1) });
+      bytes = decoding(() => zstdDecompressSync(payload, { maxOutputLength: Math.max(raw, 1) }));
       break;
     default:
-      throw new Error(`unknown compression ${compression}`);
+      throw new PayloadError(`unknown compression ${compression}`);
   }
-  if (bytes.length !== raw) throw new Error(`${bytes.length} bytes where the record says ${raw}`);
+  if (bytes.length !== raw) throw new PayloadError(`${bytes.length} bytes where the record says ${raw}`);
   return bytes;
 }
 
 /** The addon is loaded by the first block that needs it: a command that reads none starts sooner. */
 function uncompress(payload: Uint8Array): Uint8Array {
   snappy ??= createRequire(import.meta.url)('snappy') as Snappy;
-  return snappy.uncompressSync(payload as Buffer, { asBuffer: true, copyOutputData: true }) as Buffer;
+  const { uncompressSync } = snappy;
+  // A buffer of the addon's own would cost a finalizer, and many of them the garbage collector's attention.
+  return decoding(
+    () => uncompressSync(payload as Buffer, { asBuffer: true, copyOutputData: true }) as Buffer,
+  );
+}
+
+function decoding<T>(task: () => T): T {
+  try {
+    return task();
+  } catch (cause) {
+    throw new PayloadError((cause as Error).message, { cause });
+  }
 }
 
 /** The length varint that starts a snappy block (google/snappy format_description.txt, section 1). */
@@ -159,7 +175,7 @@ export function recordProblem(bytes: Buffer, at: number, header: RecordHeader): 
   return crc32(bytes.subarray(at + 8, end)) === header.crc ? undefined : 'its checksum does not match';
 }
 
-/** The payload of the record at `at`, decompressed. @throws Error when it does not decompress */
+/** The payload of the record at `at`, decompressed. @throws PayloadError */
 export function recordContent(bytes: Buffer, at: number, header: RecordHeader): Uint8Array {
   const start = at + RECORD_HEADER;
   return decompress(header.compression, bytes.subarray(start, start + header.stored), header.raw);

@@ -32,11 +32,28 @@ export interface Segments {
   /** The segment that appends go to, if there is one. */
   current(): number | undefined;
   remove(segment: number): Promise<void>;
+  /** Counts a segment no longer, while whoever reads it may go on until it is removed. */
+  retire(segment: number): void;
+  truncate(segment: number, length: number): void;
   /** Cuts every segment to the given length, and those without one to nothing. */
   revert(committed: ReadonlyMap<number, number>): void;
   /** Known segments and the bytes in them, appended ones included. */
   lengths(): Map<number, number>;
   close(): void;
+}
+
+/** The number of a segment file, or undefined for another file. */
+export function segmentNumber(name: string): number | undefined {
+  const digits = /^(\d{8,})\.seg$/.exec(name)?.[1];
+  return digits === undefined ? undefined : Number(digits);
+}
+
+/** The 16 bytes that a segment begins with. */
+export function segmentHeader(segment: number): Buffer {
+  const header = Buffer.alloc(SEGMENT_HEADER);
+  MAGIC.copy(header);
+  header.writeUInt32LE(segment, MAGIC.length);
+  return header;
 }
 
 export function segmentPath(directory: string, segment: number): string {
@@ -59,6 +76,7 @@ export async function openSegments(
   maxBytes: number,
 ): Promise<Segments> {
   const lengths = new Map(committed);
+  const retired = new Map<number, number>();
   const readers = new Map<number, number>();
   const inTurn = createMutex();
   let tail: Tail | undefined;
@@ -70,11 +88,12 @@ export async function openSegments(
 
   await cutTails();
 
+  /** A segment without a committed length holds not one whole record: see adoptRecords. */
   async function cutTails(): Promise<void> {
     const present = new Set<number>();
     for (const name of await readdir(directory)) {
-      const segment = Number(/^(\d{8,})\.seg$/.exec(name)?.[1]);
-      if (!Number.isInteger(segment)) continue;
+      const segment = segmentNumber(name);
+      if (segment === undefined) continue;
       const length = committed.get(segment);
       if (length === undefined) {
         await unlink(join(directory, name));
@@ -97,9 +116,7 @@ export async function openSegments(
 
   async function begin(): Promise<Tail> {
     const segment = nextSegment;
-    const header = Buffer.alloc(SEGMENT_HEADER);
-    MAGIC.copy(header);
-    header.writeUInt32LE(segment, MAGIC.length);
+    const header = segmentHeader(segment);
     const fd = fs.openSync(path(segment), 'wx+', 0o644);
     try {
       writeFully(fd, header, 0);
@@ -141,7 +158,7 @@ export async function openSegments(
         }
       }),
     read({ segment, offset }, length) {
-      const known = lengths.get(segment);
+      const known = lengths.get(segment) ?? retired.get(segment);
       if (known === undefined || offset + length > known) {
         throw new LazytreeError('CORRUPT', `segment ${segment} has no ${length} bytes at ${offset}`);
       }
@@ -168,12 +185,22 @@ export async function openSegments(
       full = true;
     },
     current: () => (full ? undefined : tail?.segment),
+    retire(segment) {
+      const length = lengths.get(segment);
+      if (length !== undefined) retired.set(segment, length);
+      lengths.delete(segment);
+    },
     async remove(segment) {
       lengths.delete(segment);
+      retired.delete(segment);
       const fd = readers.get(segment);
       if (fd !== undefined) fs.closeSync(fd);
       readers.delete(segment);
       await unlink(path(segment));
+    },
+    truncate(segment, length) {
+      lengths.set(segment, length);
+      fs.truncateSync(path(segment), length);
     },
     revert(wanted) {
       for (const [segment, length] of lengths) {

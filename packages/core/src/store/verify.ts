@@ -3,12 +3,14 @@ import { LazytreeError } from '../errors.js';
 import { digestOf, formatLink, type Link, linkDigest, makeLink, RAW } from '../format/link.js';
 import { pruneStatCaches } from '../import/stat-caches.js';
 import { findUses, type NamedRoot, type Use } from '../tree/uses.js';
-import type { BlockSource, StoreOptions } from './block-store.js';
+import { type BlockSource, forwarding, type StoreOptions } from './block-store.js';
 import { history, listImports, listPins, listRefs } from './catalog.js';
 import { createFingerprintSet, type FingerprintSet } from './fingerprint-set.js';
+import { rewriteSegment } from './gc.js';
 import type { LocalStore } from './local.js';
-import { type RecordHeader, recordContent } from './record.js';
+import { PayloadError, type RecordHeader, recordContent } from './record.js';
 import { scanSegment } from './scan.js';
+import { segmentHeader } from './segments.js';
 
 export interface BadBlock {
   cid: string;
@@ -52,13 +54,28 @@ export async function verifyStore(store: LocalStore, options: VerifyOptions = {}
     const corrupt = await corruptEntries(store, good);
     report.bad = await describeBad(store, await knownRoots(store), corrupt, options);
     if (options.repair) {
-      await store.index.write({ forget: corrupt.keys(), durable: true });
       report.dropped = corrupt.size;
+      if (corrupt.size > 0) await store.forget([...corrupt.keys()]);
       if (corrupt.size > 0) await pruneStatCaches(store.directory, () => false);
+      await rewriteDamaged(store, report.damage, options.signal);
     }
     return report;
   } finally {
     lease.release();
+  }
+}
+
+/** Moves what is whole out of damaged segments, and drops those. */
+async function rewriteDamaged(
+  store: LocalStore,
+  damage: readonly Damage[],
+  signal?: AbortSignal,
+): Promise<void> {
+  const damaged = new Set(damage.map(({ file }) => file));
+  if (damaged.size === 0) return;
+  store.segments.roll();
+  for (const segment of store.segments.lengths().keys()) {
+    if (damaged.has(store.segments.path(segment))) await rewriteSegment(store, segment, signal);
   }
 }
 
@@ -80,6 +97,9 @@ async function scanStore(
     });
     if (!handle) continue;
     try {
+      const header = segmentHeader(segment);
+      const { buffer } = await handle.read(Buffer.alloc(header.length), 0, header.length, 0);
+      if (!buffer.equals(header)) report.damage.push({ file, offset: 0, length: header.length });
       for await (const found of scanSegment(handle, length)) {
         signal?.throwIfAborted();
         if (found.kind === 'damage') {
@@ -103,9 +123,9 @@ async function scanStore(
 function isWhole(digest: string, record: Buffer, header: RecordHeader): boolean {
   try {
     return digestOf(recordContent(record, 0, header)) === digest;
-  } catch {
-    // A payload that does not decompress is no content of this digest.
-    return false;
+  } catch (error) {
+    if (error instanceof PayloadError) return false;
+    throw error;
   }
 }
 
@@ -164,14 +184,17 @@ export async function verifyTree(
   const { signal, onProgress } = options;
   const report: VerifyReport = { blocks: 0, bytes: 0, bad: [], damage: [], dropped: 0 };
   const corrupt = new Map<string, string>();
+  const counted = createFingerprintSet();
   const checked: BlockSource = {
-    ...store,
+    ...forwarding(store),
     async get(link, getOptions) {
       try {
         const bytes = await store.get(link, getOptions);
-        report.blocks += 1;
-        report.bytes += bytes.length;
-        onProgress?.({ blocks: report.blocks, bytes: report.bytes });
+        if (counted.add(linkDigest(link))) {
+          report.blocks += 1;
+          report.bytes += bytes.length;
+          onProgress?.({ blocks: report.blocks, bytes: report.bytes });
+        }
         if (digestOf(bytes) === linkDigest(link)) return bytes;
         throw new LazytreeError('CORRUPT', 'its content has another hash');
       } catch (error) {
@@ -188,6 +211,12 @@ export async function verifyTree(
   }
   for (const { link, uses: where } of missing.values()) {
     report.bad.push({ cid: formatLink(link), problem: 'missing', reason: 'not in the store', uses: where });
+  }
+  if (options.repair && 'forget' in store && corrupt.size > 0) {
+    const local = store as LocalStore;
+    await local.forget([...corrupt.keys()]);
+    await pruneStatCaches(local.directory, () => false);
+    report.dropped = corrupt.size;
   }
   return report;
 }

@@ -1,11 +1,11 @@
-import type { BlockSource, BlockStore } from './block-store.js';
+import { type BlockSource, type BlockStore, forwarding } from './block-store.js';
 import { checkBytes } from './verified.js';
 
 /** Checks every block against its CID on the way out of `inner`, and on the way in. */
 export function verifying<S extends BlockSource>(inner: S): S {
   const name = `verifying(${inner.describe()})`;
   const wrapper: BlockSource & Partial<BlockStore> = {
-    ...inner,
+    ...forwarding(inner),
     describe: () => name,
     async get(link, options) {
       return checkBytes(link, await inner.get(link, options), inner.describe());

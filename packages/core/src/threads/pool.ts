@@ -44,9 +44,17 @@ export function createThreadPool<Job, Result, Question = never, Answer = never>(
 
 function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Question, Answer>) {
   const { script, data, serve, transfer } = options;
-  const worker = new Worker(script, { workerData: data, stdin: false });
+  // Options of this process, such as --input-type, may make no sense to a thread that is a file.
+  const worker = new Worker(script, { workerData: data, stdin: false, execArgv: [] });
   const jobs = new Map<number, PromiseWithResolvers<Result>>();
   let nextId = 0;
+  let dead: { error: unknown } | undefined;
+
+  /** A thread that could not be loaded, or has ended, takes no more jobs. */
+  function die(error: unknown): void {
+    dead ??= { error };
+    fail(dead.error);
+  }
 
   function fail(error: unknown): void {
     for (const job of jobs.values()) job.reject(error);
@@ -76,12 +84,13 @@ function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Q
     if (message.type === 'result') job?.resolve(message.result);
     else job?.reject(message.error);
   });
-  worker.on('error', fail);
-  worker.on('exit', (code) => fail(new Error(`a thread ended with code ${code}`)));
+  worker.on('error', die);
+  worker.on('exit', (code) => die(new Error(`a thread ended with code ${code}`)));
 
   return {
     active: () => jobs.size,
     run(job: Job) {
+      if (dead) return Promise.reject(dead.error);
       const id = nextId++;
       const result = Promise.withResolvers<Result>();
       jobs.set(id, result);

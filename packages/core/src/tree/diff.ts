@@ -1,10 +1,10 @@
 import { InvalidNodeError } from '../errors.js';
-import type { DirectoryIndex, Shard } from '../format/directory-node.js';
+import type { DirectoryNode } from '../format/directory-node.js';
 import type { Entry } from '../format/entry.js';
 import type { Link } from '../format/link.js';
 import { compareNames } from '../format/name.js';
 import type { BlockSource, StoreOptions } from '../store/block-store.js';
-import { readNode, readShardNode } from './directory.js';
+import { readNode, readShardNode, type ShardPlace, shardBound } from './directory.js';
 import { walkTree } from './walk.js';
 
 export interface Change {
@@ -134,20 +134,22 @@ async function differingEntries(
   const both = new Set(right.map(({ link }) => link).filter((link) => link && shared.has(link)));
 
   /** The leaves of an index as they stand in its lowest level, or the one leaf that there is. */
-  async function leaves(source: BlockSource, node: typeof a): Promise<Leaf[]> {
+  async function leaves(source: BlockSource, node: DirectoryNode, before?: string): Promise<Leaf[]> {
     if (node.kind === 'leaf') return [{ entries: async () => node.entries }];
-    if (node.level === 1) return node.shards.map((shard) => leafOf(source, node, shard));
+    if (node.level === 1) return node.shards.map((shard) => leafOf(source, { parent: node, shard, before }));
     const found: Leaf[] = [];
-    for (const shard of node.shards)
-      found.push(...(await leaves(source, await readShardNode(source, node, shard, options))));
+    for (const shard of node.shards) {
+      const place = { parent: node, shard, before };
+      found.push(...(await leaves(source, await readShardNode(source, place, options), shardBound(place))));
+    }
     return found;
   }
 
-  function leafOf(source: BlockSource, parent: DirectoryIndex, shard: Shard): Leaf {
+  function leafOf(source: BlockSource, place: ShardPlace): Leaf {
     return {
-      link: shard.link,
+      link: place.shard.link,
       async entries() {
-        const node = await readShardNode(source, parent, shard, options);
+        const node = await readShardNode(source, place, options);
         if (node.kind === 'index') throw new InvalidNodeError('an index where a leaf belongs');
         return node.entries;
       },

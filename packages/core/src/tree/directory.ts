@@ -1,6 +1,11 @@
 import { InvalidNodeError } from '../errors.js';
-import { type DirectoryIndex, decodeDirectoryNode, type Shard } from '../format/directory-node.js';
-import type { Entry } from '../format/entry.js';
+import {
+  type DirectoryIndex,
+  type DirectoryNode,
+  decodeDirectoryNode,
+  type Shard,
+} from '../format/directory-node.js';
+import type { DirectoryEntry, Entry } from '../format/entry.js';
 import { formatLink, type Link } from '../format/link.js';
 import { compareNames } from '../format/name.js';
 import type { BlockSource, StoreOptions } from '../store/block-store.js';
@@ -13,7 +18,7 @@ export async function* readDirectory(
 ): AsyncGenerator<Entry> {
   const node = await readNode(store, link, options);
   if (node.kind === 'leaf') yield* node.entries;
-  else for (const shard of node.shards) yield* readShard(store, node, shard, options);
+  else for (const shard of node.shards) yield* readShard(store, { parent: node, shard }, options);
 }
 
 /** All of a directory's entries at once. */
@@ -36,7 +41,8 @@ export async function findEntry(
   name: string,
   options?: StoreOptions,
 ): Promise<Entry | undefined> {
-  let node = await readNode(store, link, options);
+  let node: DirectoryNode = await readNode(store, link, options);
+  let before: string | undefined;
   while (node.kind === 'index') {
     let candidate: Shard | undefined;
     for (const shard of node.shards) {
@@ -44,7 +50,9 @@ export async function findEntry(
       candidate = shard;
     }
     if (!candidate) return undefined;
-    node = await readShardNode(store, node, candidate, options);
+    const place: ShardPlace = { parent: node, shard: candidate, before };
+    before = shardBound(place);
+    node = await readShardNode(store, place, options);
   }
   return node.entries.find((entry) => entry.name === name);
 }
@@ -60,46 +68,63 @@ export async function readNode(store: BlockSource, link: Link, options?: StoreOp
   }
 }
 
-/** Reads a shard and checks it against what the index above says of it; levels fall, so there is no cycle. */
-export async function readShardNode(
-  store: BlockSource,
-  parent: DirectoryIndex,
-  shard: Shard,
-  options?: StoreOptions,
-) {
+/** A shard, the index that it is in, and the name that all of that index comes before, if there is one. */
+export interface ShardPlace {
+  parent: DirectoryIndex;
+  shard: Shard;
+  before?: string | undefined;
+}
+
+/** The name that everything in a shard comes before: the first of the next one, here or above. */
+export function shardBound({ parent, shard, before }: ShardPlace): string | undefined {
+  return parent.shards[parent.shards.indexOf(shard) + 1]?.first ?? before;
+}
+
+/**
+ * Reads a shard and checks it against what the index above says of it: levels fall, so there is no cycle, and
+ * names stay below those of the next shard, so none comes twice.
+ */
+export async function readShardNode(store: BlockSource, place: ShardPlace, options?: StoreOptions) {
+  const { parent, shard } = place;
   const node = await readNode(store, shard.link, options);
   const level = node.kind === 'leaf' ? 0 : node.level;
-  const first = node.kind === 'leaf' ? node.entries[0]?.name : node.shards[0].first;
+  const names =
+    node.kind === 'leaf' ? node.entries.map(({ name }) => name) : node.shards.map(({ first }) => first);
   const count =
-    node.kind === 'leaf' ? node.entries.length : node.shards.reduce((sum, below) => sum + below.count, 0);
+    node.kind === 'leaf' ? names.length : node.shards.reduce((sum, below) => sum + below.count, 0);
   const agrees =
     level === parent.level - 1 &&
-    first === shard.first &&
+    names[0] === shard.first &&
     count === shard.count &&
     node.size === shard.size &&
     node.files === shard.files;
   if (!agrees)
     throw new InvalidNodeError(`${formatLink(shard.link)}: a shard that is not what its index says`);
+  const bound = shardBound(place);
+  if (bound !== undefined && compareNames(names[names.length - 1], bound) >= 0) {
+    throw new InvalidNodeError(`${formatLink(shard.link)}: a shard that overlaps the next one`);
+  }
   return node;
 }
 
 async function* readShard(
   store: BlockSource,
-  parent: DirectoryIndex,
-  shard: Shard,
+  place: ShardPlace,
   options?: StoreOptions,
 ): AsyncGenerator<Entry> {
-  const node = await readShardNode(store, parent, shard, options);
-  if (node.kind === 'leaf') yield* checkRange(parent, shard, node.entries);
-  else for (const below of node.shards) yield* readShard(store, node, below, options);
+  const node = await readShardNode(store, place, options);
+  if (node.kind === 'leaf') {
+    yield* node.entries;
+    return;
+  }
+  const before = shardBound(place);
+  for (const shard of node.shards) yield* readShard(store, { parent: node, shard, before }, options);
 }
 
-/** Entries of a shard lie below the first entry of the next one, so that no name comes twice. */
-function checkRange(parent: DirectoryIndex, shard: Shard, entries: Entry[]): Entry[] {
-  const next = parent.shards[parent.shards.indexOf(shard) + 1];
-  const last = entries.at(-1);
-  if (next && last && compareNames(last.name, next.first) >= 0) {
-    throw new InvalidNodeError(`${formatLink(shard.link)}: a shard that overlaps the next one`);
-  }
-  return entries;
+/** @throws InvalidNodeError when a directory is not what the entry above says */
+export function checkDirectory(entry: DirectoryEntry, { size, files }: DirectoryNode): void {
+  if (entry.size === size && entry.files === files) return;
+  throw new InvalidNodeError(
+    `'${entry.name}' (${formatLink(entry.link)}): totals that are not those of its entry`,
+  );
 }

@@ -1,9 +1,10 @@
 import { isMissing, LazytreeError } from '../errors.js';
-import { isFile } from '../format/entry.js';
+import type { DirectoryNode } from '../format/directory-node.js';
+import { type DirectoryEntry, isFile } from '../format/entry.js';
 import { decodeFileNode } from '../format/file-node.js';
 import { type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
 import type { BlockSource, StoreOptions } from '../store/block-store.js';
-import { readNode, readShardNode } from './directory.js';
+import { checkDirectory, readNode, readShardNode, shardBound } from './directory.js';
 
 export interface NamedRoot {
   link: Link;
@@ -71,25 +72,32 @@ export async function findUses(
     }
   }
 
-  function directory(link: Link, use: Use, read = () => readNode(store, link, options)): Promise<boolean> {
+  function directory(link: Link, use: Use, entry?: DirectoryEntry): Promise<boolean> {
     return visit(link, use, async () => {
-      const node = await read();
-      let well = true;
-      if (node.kind === 'index') {
-        for (const shard of node.shards) {
-          const readShard = () => readShardNode(store, node, shard, options);
-          well = (await directory(shard.link, use, readShard)) && well;
-        }
-        return well;
-      }
-      for (const entry of node.entries) {
-        const inner = { tree: use.tree, path: use.path === '' ? entry.name : `${use.path}/${entry.name}` };
-        if (entry.kind === 'directory') well = (await directory(entry.link, inner)) && well;
-        else if (isFile(entry)) well = (await file(entry.link, inner)) && well;
-        else if (entry.kind === 'origin' && entry.plus) well = (await directory(entry.plus, inner)) && well;
+      const node = await readNode(store, link, options);
+      if (entry) checkDirectory(entry, node);
+      return below(node, use);
+    });
+  }
+
+  async function below(node: DirectoryNode, use: Use, before?: string): Promise<boolean> {
+    let well = true;
+    if (node.kind === 'index') {
+      for (const shard of node.shards) {
+        const place = { parent: node, shard, before };
+        const children = async () =>
+          below(await readShardNode(store, place, options), use, shardBound(place));
+        well = (await visit(shard.link, use, children)) && well;
       }
       return well;
-    });
+    }
+    for (const entry of node.entries) {
+      const inner = { tree: use.tree, path: use.path === '' ? entry.name : `${use.path}/${entry.name}` };
+      if (entry.kind === 'directory') well = (await directory(entry.link, inner, entry)) && well;
+      else if (isFile(entry)) well = (await file(entry.link, inner)) && well;
+      else if (entry.kind === 'origin' && entry.plus) well = (await directory(entry.plus, inner)) && well;
+    }
+    return well;
   }
 
   function file(link: Link, use: Use): Promise<boolean> {
@@ -107,9 +115,22 @@ export async function findUses(
     });
   }
 
+  /** Whether a root is a file's: `pin add TREE/path` pins what is there. */
+  async function isFileRoot(link: Link): Promise<boolean> {
+    if (linkCodec(link) === RAW) return true;
+    try {
+      decodeFileNode(await store.get(link, options));
+      return true;
+    } catch (error) {
+      // A directory, or one that cannot be read, which the walk reports.
+      if (error instanceof LazytreeError) return false;
+      throw error;
+    }
+  }
+
   for (const { link, name } of roots) {
     const use = { tree: name, path: '' };
-    await (linkCodec(link) === RAW ? file(link, use) : directory(link, use));
+    await ((await isFileRoot(link)) ? file(link, use) : directory(link, use));
   }
   return found;
 }

@@ -1,0 +1,76 @@
+import { type FileHandle, open, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { BlockIndex, Location } from './block-index.js';
+import { scanSegment } from './scan.js';
+import { SEGMENT_HEADER, segmentNumber } from './segments.js';
+
+const BATCH = 10_000;
+
+/**
+ * Takes what segments hold beyond the lengths that the index knows: whole records that a killed process had not
+ * committed, or that an index which lost its newest changes no longer leads to. Nothing that is whole is thrown
+ * away for not being in the index. Returns how many blocks were not in the index and now are.
+ *
+ * @param committed is brought up to date
+ */
+export async function adoptRecords(
+  directory: string,
+  index: BlockIndex,
+  committed: Map<number, number>,
+): Promise<number> {
+  let adopted = 0;
+  for (const name of await readdir(directory)) {
+    const segment = segmentNumber(name);
+    if (segment === undefined) continue;
+    const handle = await open(join(directory, name), 'r+');
+    try {
+      const from = committed.get(segment) ?? SEGMENT_HEADER;
+      const { size } = await handle.stat();
+      if (size <= from) continue;
+      const { end, added } = await adoptFrom({ handle, segment, from, size, index });
+      adopted += added;
+      if (end === from && !committed.has(segment)) continue;
+      committed.set(segment, end);
+      await index.write({ segments: [[segment, end]], durable: true });
+    } finally {
+      await handle.close();
+    }
+  }
+  return adopted;
+}
+
+interface Tail {
+  handle: FileHandle;
+  segment: number;
+  from: number;
+  size: number;
+  index: BlockIndex;
+}
+
+/** Payload before index, as everywhere. `end` is where the last record ends that the index did not have. */
+async function adoptFrom({
+  handle,
+  segment,
+  from,
+  size,
+  index,
+}: Tail): Promise<{ end: number; added: number }> {
+  let end = from;
+  let added = 0;
+  let blocks: [string, Location][] = [];
+  await handle.datasync();
+  for await (const found of scanSegment(handle, size, from)) {
+    if (found.kind === 'damage') continue;
+    const { digest, offset, header, record } = found;
+    if (index.find(digest)) continue;
+    end = offset + record.length;
+    const { stored, raw, compression } = header;
+    blocks.push([digest, { segment, offset, stored, raw, compression }]);
+    added += 1;
+    if (blocks.length < BATCH) continue;
+    await index.write({ blocks });
+    blocks = [];
+  }
+  await index.write({ blocks });
+  return { end, added };
+}
