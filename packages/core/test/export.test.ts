@@ -514,6 +514,30 @@ describe('an export over what is there', () => {
     expect(describeDirectory(target)).toEqual(describeSpec(sample()));
   });
 
+  it('names the path of a block or node that is missing', async () => {
+    for (const store of [createMemoryStore(), await temporaryStore()]) {
+      const root = await putSpec(store, sample());
+      const base = await temporaryDirectory();
+      const deep = await resolvePath(store, root, 'deep/er');
+      if (deep.kind !== 'directory') throw new Error('a directory');
+      for (const [link, path] of [
+        [block('bottom').link, 'deep/er/est/f'],
+        [deep.link, 'deep/er'],
+      ] as const) {
+        await store.delete([link]);
+        for (const options of [{}, { statCache: join(base, 'cache') }]) {
+          const target = join(base, path.replaceAll('/', '-'));
+          fs.mkdirSync(target, { recursive: true });
+          fs.writeFileSync(join(target, 'other'), '');
+          const error = await errorOf(exportTree(store, root, target, { existing: 'update', ...options }));
+          expect(error).toMatchObject({ code: 'BLOCK_MISSING' });
+          expect(error.message).toContain(`'${path}': `);
+          expect(error.message).toContain(formatLink(link));
+        }
+      }
+    }
+  });
+
   it('brings back metadata, of directories too', async () => {
     const base = await temporaryDirectory();
     const source = join(base, 'source');
@@ -630,6 +654,44 @@ describe('an interrupted export', () => {
       expect(litter(target)).toEqual([]);
     }
     expect(interrupted).toBeGreaterThan(2);
+  });
+});
+
+describe('what an interrupted export left in an empty directory', () => {
+  async function interrupted(...entries: [string, TreeNode][]) {
+    const store = await temporaryStore();
+    const root = await putSpec(store, sample());
+    const target = join(await temporaryDirectory(), 'target');
+    writeTree(target, directory([['staging', directory({ z: file('partly') })], ...entries]));
+    const inode = fs.statSync(join(target, 'staging')).ino;
+    const name = (text: string) => fs.renameSync(join(target, 'staging'), join(target, text));
+    return { store, root, target, inode, name };
+  }
+
+  it('is cleared away', async () => {
+    const { store, root, target, inode, name } = await interrupted();
+    name(`.lazytree-partial-${inode}`);
+    fs.mkdirSync(join(target, '.lazytree-partial-new-0123456789abcdef'));
+    await exportTree(store, root, target);
+    expect(describeDirectory(target)).toEqual(describeSpec(sample()));
+  });
+
+  it('is taken up where it was moving what it wrote to its place', async () => {
+    const { store, root, target, inode, name } = await interrupted(['README.md', file('# sam')]);
+    name(`.lazytree-moving-${formatLink(root)}-${inode}`);
+    await exportTree(store, root, target);
+    expect(describeDirectory(target)).toEqual(describeSpec(sample()));
+  });
+
+  it('does not make room for an export over what the user has put there since', async () => {
+    const { store, root, target, inode, name } = await interrupted(['README.md', file('mine')]);
+    for (const text of [`.lazytree-partial-${inode}`, `.lazytree-moving-${'b'.repeat(59)}-${inode}`]) {
+      name(text);
+      const before = stamps(target);
+      expect(await errorOf(exportTree(store, root, target))).toMatchObject({ code: 'NOT_EMPTY' });
+      expect(stamps(target)).toEqual(before);
+      fs.renameSync(join(target, text), join(target, 'staging'));
+    }
   });
 });
 
@@ -773,6 +835,27 @@ describe('a hostile tree', () => {
     await exportTree(store, root, target, { existing: 'update' });
     expect(describeDirectory(target)).toEqual(describeSpec(spec));
     expect(stamps(target)).toEqual(before);
+  });
+
+  it('a directory with a name of ours, in a target that is otherwise empty, is not taken for ours', async () => {
+    const store = await temporaryStore();
+    const root = await putSpec(store, directory({ a: file('a') }));
+    const base = await temporaryDirectory();
+    for (const name of [
+      `.lazytree-partial-${formatLink(root)}`,
+      '.lazytree-partial-12345',
+      `.lazytree-moving-${formatLink(root)}-12345`,
+      '.lazytree-partial-new-0123456789abcdef',
+    ]) {
+      const target = join(base, name.slice(0, 30));
+      writeTree(target, directory({ [name]: directory({ mine: file('mine') }) }));
+      const before = stamps(target);
+      expect(await errorOf(exportTree(store, root, target))).toMatchObject({ code: 'NOT_EMPTY' });
+      expect(stamps(target)).toEqual(before);
+      await exportTree(store, root, target, { existing: 'force' });
+      expect(fs.readFileSync(join(target, name, 'mine'), 'utf8')).toBe('mine');
+      fs.rmSync(target, { recursive: true });
+    }
   });
 
   it('names that differ in case only do not overwrite one another where case does not matter', async ({

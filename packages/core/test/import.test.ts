@@ -249,9 +249,13 @@ describe('what is in a tree', () => {
   it('the store itself is not in it', async () => {
     const source = await write(directory({ a: file('a') }));
     const store = await temporaryStore({ directory: join(source, 'home') });
-    const { root, warnings } = await importTree(store, source);
-    expect((await listDirectory(store, root)).map(({ name }) => name)).toEqual(['a']);
-    expect(warnings).toMatchObject([{ path: 'home', kind: 'store' }]);
+    await settle();
+    const statCache = join(await temporaryDirectory(), 'cache');
+    for (let i = 0; i < 3; i++) {
+      const { root, warnings } = await importTree(store, source, { statCache });
+      expect((await listDirectory(store, root)).map(({ name }) => name)).toEqual(['a']);
+      expect(warnings).toMatchObject([{ path: 'home', kind: 'store' }]);
+    }
   });
 
   it('nor when it was opened by another path', async () => {
@@ -409,6 +413,22 @@ describe('ignore files', () => {
       { timeout: 10_000, killSignal: 'SIGKILL', encoding: 'utf8' },
     );
     expect({ status, stdout }).toEqual({ status: 0, stdout: '1\n' });
+  });
+
+  it('that name themselves are followed when they change, in large trees too', async () => {
+    const source = join(await temporaryDirectory(FAST), 'source');
+    writeTree(source, manyFiles(4500, { size: 10 }));
+    const rules = join(source, 'd3/.lazytreeignore');
+    fs.writeFileSync(rules, '.lazytreeignore\nf30*\n');
+    const statCache = join(await temporaryDirectory(), 'cache');
+    const store = createMemoryStore();
+    const run = (options: ImportOptions = {}) => importTree(store, source, { statCache, ...options });
+    await settle();
+    for (let i = 0; i < 2; i++) expect((await run()).files).toBe(4490);
+    fs.writeFileSync(rules, '.lazytreeignore\nf300\n');
+    expect((await run()).files).toBe(4499);
+    expect((await run({ ignoreFiles: false })).files).toBe(4501);
+    expect((await run()).files).toBe(4499);
   });
 
   it('do what git does with the same rules', { timeout: 240_000 }, async ({ skip }) => {
@@ -663,6 +683,28 @@ describe('an import with a cache', () => {
     expect((await importTree(store, other, { statCache })).root).toBe(await fresh(other));
   });
 
+  it('of another epoch of the store is as good as none', async () => {
+    const { source, statCache, store } = await prepared();
+    const at = (epoch: string) =>
+      importTree({ ...store, epoch: () => epoch } as typeof store, source, { statCache });
+    expect((await at('first')).read).toBeGreaterThan(0);
+    expect((await at('first')).read).toBe(0);
+    expect((await at('second')).read).toBeGreaterThan(0);
+    expect((await at('second')).read).toBe(0);
+  });
+
+  it('that can be neither read nor written is done without', async () => {
+    const source = await write(mixed());
+    const root = await rootOf(source);
+    const places = await write(directory({ file: file('x'), directory: directory() }));
+    execFileSync('mkfifo', [join(places, 'fifo')]);
+    for (const place of ['file/below', 'directory', 'fifo']) {
+      for (let i = 0; i < 2; i++) expect(await rootOf(source, { statCache: join(places, place) })).toBe(root);
+    }
+    expect(fs.readdirSync(places).sort()).toEqual(['directory', 'fifo', 'file']);
+    expect(fs.lstatSync(join(places, 'fifo')).isFIFO()).toBe(true);
+  });
+
   it('brings back into a store what the store no longer has', async () => {
     const { source, statCache } = await prepared();
     const empty = await temporaryStore();
@@ -896,6 +938,20 @@ describe('an import that cannot be', () => {
     expect(await errorOf(importTree(failing, source, { statCache }))).toMatchObject({ code: 'NO_SPACE' });
     expect(fs.readFileSync(statCache).equals(cache)).toBe(true);
     expect(fs.readdirSync(join(statCache, '..'))).toEqual(['cache']);
+  });
+
+  it.each([5, 300])('%d files into a store whose errors look like those of files', async (count) => {
+    const source = await write(manyFiles(count));
+    const error = Object.assign(new Error('no such bucket'), { code: 'ENOENT' });
+    const put = () => Promise.reject(error);
+    expect(await errorOf(importTree({ ...createMemoryStore(), put }, source))).toBe(error);
+  });
+
+  it.each(['', '/segments'])('the store itself%s', async (below) => {
+    const store = await temporaryStore();
+    const link = join(await temporaryDirectory(), 'link');
+    fs.symlinkSync(store.directory, link);
+    expect(await errorOf(importTree(store, link + below))).toMatchObject({ code: 'USAGE' });
   });
 
   it('of the store into itself does not fill the disk', async () => {

@@ -27,11 +27,11 @@ export interface WriteJob {
   stamps: boolean;
 }
 
-export const FileColumn = { directory: 0, executable: 1, chunks: 2 } as const;
-export const FILE_COLUMNS = 3;
+const FileColumn = { directory: 0, executable: 1, chunks: 2 } as const;
+const FILE_COLUMNS = 3;
 /** `stored` bytes lie in the segment, `size` bytes are the content. */
-export const ChunkColumn = { segment: 0, offset: 1, stored: 2, size: 3 } as const;
-export const CHUNK_COLUMNS = 4;
+const ChunkColumn = { segment: 0, offset: 1, stored: 2, size: 3 } as const;
+const CHUNK_COLUMNS = 4;
 
 /** mtime, ctime and inode of each file as written; empty when nobody wants to know. */
 export interface WrittenFiles {

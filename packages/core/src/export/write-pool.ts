@@ -1,3 +1,4 @@
+import { availableParallelism } from 'node:os';
 import { type ErrorCode, LazytreeError } from '../errors.js';
 import { segmentPath } from '../store/segments.js';
 import { createThreadPool, type ThreadPool } from '../threads/pool.js';
@@ -19,11 +20,15 @@ export function createLocalWriter({ segments, target }: WritePoolOptions): Write
   return { run: (job) => rethrow(target, async () => write(job)), slots: 1, async close() {} };
 }
 
+/** Threads beyond these only wait for one another in the file system. */
+const MOST_THREADS = 16;
+
 export function createWritePool({ segments, target, threads }: WritePoolOptions): WritePool {
   const pool = createThreadPool<WriteJob, WrittenFiles>({
     script: new URL('./write-thread.js', import.meta.url),
     data: { segments },
-    threads,
+    // One processor is busy with the tree.
+    threads: threads ?? Math.min(Math.max(availableParallelism() - 1, 1), MOST_THREADS),
   });
   return { ...pool, run: (job) => rethrow(target, () => pool.run(job)) };
 }

@@ -1,6 +1,6 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
-import ignore, { type Ignore } from 'ignore';
+import ignore from 'ignore';
 import { errnoOf, fromSystemError } from '../errors.js';
 import { digestOf } from '../format/link.js';
 import { nameFromBytes, nameToBytes, toFsPath } from '../format/name.js';
@@ -20,15 +20,12 @@ export interface IgnoreRules {
 interface Layer {
   /** Path of the directory relative to the root, with a trailing slash, or empty. */
   prefix: string;
-  /** The last one first. */
-  runs: readonly Run[];
+  /** What its rules say of a path relative to the directory, if anything. */
+  ignores(path: string): boolean | undefined;
 }
 
-/** Rules that follow one another and say the same of what they match. */
-interface Run {
-  ignored: boolean;
-  matches(path: string): boolean;
-}
+/** Tells whether one of some rules matches a path. */
+type Matcher = (path: string) => boolean;
 
 /** Rules of gitignore(5) read from `.lazytreeignore` files: the deepest file with an opinion decides. */
 export function createIgnoreRules(root: string): IgnoreRules {
@@ -41,9 +38,9 @@ function rules(root: string, layers: readonly Layer[], fingerprint: string): Ign
     ignores(path, isDirectory) {
       const marked = isDirectory ? `${path}/` : path;
       for (let i = layers.length - 1; i >= 0; i--) {
-        const { prefix, runs } = layers[i];
-        const run = runs.find(({ matches }) => matches(marked.slice(prefix.length)));
-        if (run) return run.ignored;
+        const { prefix, ignores } = layers[i];
+        const ignored = ignores(marked.slice(prefix.length));
+        if (ignored !== undefined) return ignored;
       }
       return false;
     },
@@ -52,7 +49,7 @@ function rules(root: string, layers: readonly Layer[], fingerprint: string): Ign
       if (text === undefined) return this;
       const prefix = directory === '' ? '' : `${directory}/`;
       const mixed = digestOf(nameToBytes(`${fingerprint}\0${prefix}\0${text}`));
-      return rules(root, [...layers, { prefix, runs: parseRules(text) }], mixed);
+      return rules(root, [...layers, { prefix, ignores: parseRules(text) }], mixed);
     },
   };
 }
@@ -78,7 +75,8 @@ function readRules(file: string): string | undefined {
 
 const BYTE_ORDER_MARK = /^\uFEFF/;
 
-function parseRules(text: string): Run[] {
+/** The last rule that matches decides. */
+function parseRules(text: string): Layer['ignores'] {
   const runs: { ignored: boolean; lines: string[] }[] = [];
   for (const line of text.replace(BYTE_ORDER_MARK, '').split('\n')) {
     if (line.startsWith('#')) continue;
@@ -86,17 +84,18 @@ function parseRules(text: string): Run[] {
     if (runs.at(-1)?.ignored !== ignored) runs.push({ ignored, lines: [] });
     runs.at(-1)?.lines.push(ignored ? `!${line}` : line);
   }
-  return runs.reverse().map(({ ignored, lines }) => {
-    const matcher = ignore({ allowRelativePaths: true, ignorecase: false }).add(lines.join('\n'));
-    return { ignored, matches: (path) => matchesItself(matcher, path) };
-  });
+  const matchesAny = createMatcher(runs.flatMap(({ lines }) => lines));
+  // Most paths match no rule, and then one question is enough.
+  if (runs.length === 1) return (path) => (matchesAny(path) ? runs[0].ignored : undefined);
+  const lastFirst = runs.reverse().map(({ ignored, lines }) => ({ ignored, matches: createMatcher(lines) }));
+  return (path) => (matchesAny(path) ? lastFirst.find(({ matches }) => matches(path))?.ignored : undefined);
 }
 
 /**
- * Whether a rule matches the path as such. A matcher takes what is below an ignored directory for ignored, even
- * where a deeper file has un-ignored that directory; one of nothing but exceptions has no ignored directories,
- * and says of a path itself that it is one. So all rules are made exceptions.
+ * @param exceptions rules that all begin with `!`. Of other ones the library says that they match all that is
+ * below a directory that they match, which is wrong where a deeper file has made an exception of the directory.
  */
-function matchesItself(matcher: Ignore, path: string): boolean {
-  return matcher.test(path).unignored;
+function createMatcher(exceptions: readonly string[]): Matcher {
+  const rules = ignore({ allowRelativePaths: true, ignorecase: false }).add(exceptions.join('\n'));
+  return (path) => rules.test(path).unignored;
 }

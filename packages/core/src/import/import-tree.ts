@@ -12,7 +12,7 @@ import { type BlockSink, createBlockSink } from './block-sink.js';
 import { createIgnoreRules, type IgnoreRules } from './ignore.js';
 import { IGNORE_FILE } from './ignore-file.js';
 import { COLUMNS, Column, type IngestedFiles, Status, splitNanoseconds } from './ingest.js';
-import { createIngestPool, createLocalIngester, type IngestPool } from './ingest-pool.js';
+import { createIngestPool, type IngestPool } from './ingest-pool.js';
 import {
   type CachedDirectory,
   type CachedEntry,
@@ -29,6 +29,7 @@ import {
   sameStamp,
   stampOf,
 } from './stat-cache.js';
+import { isKeptByGc } from './stat-caches.js';
 import { startStatProber } from './stat-prober.js';
 
 export interface ImportOptions {
@@ -105,6 +106,8 @@ interface PendingFile {
 }
 
 const LIST = 96;
+/** Other threads wait for answers while this one reads. */
+const LIST_HERE = 24;
 /** Fewer files and bytes than these are read in this thread. */
 const FEW_FILES = 128;
 const FEW_BYTES = 4 << 20;
@@ -126,7 +129,7 @@ export async function importTree(
   const { statCache, preserve = false, signal } = options;
   signal?.throwIfAborted();
   const local = 'lease' in store ? (store as LocalStore) : undefined;
-  const epoch = 'epoch' in store ? (store as LocalStore).epoch() : '';
+  const epoch = statCache === undefined ? '' : promiseOf(store, statCache);
   const old = statCache === undefined ? undefined : openStatCache(statCache, preserve, epoch);
   const lease = local?.lease(old ? [old.root] : []);
   try {
@@ -137,6 +140,13 @@ export async function importTree(
     old?.close();
     lease?.release();
   }
+}
+
+/** What has to be as it was for a cache to be believed. gc cares for the caches beside the blocks, and for no others. */
+function promiseOf(store: BlockStore, statCache: string): string {
+  if (!('epoch' in store)) return '';
+  const local = store as LocalStore;
+  return isKeptByGc(local.directory, statCache) ? local.epoch() : `${local.epoch()} ${local.collection()}`;
 }
 
 export interface ReadTreeOptions {
@@ -169,9 +179,8 @@ export async function readTree({
     const keep = old && isWorthKeeping(old) ? old : undefined;
     if (options.statCache !== undefined)
       writer = createStatCache(options.statCache, preserve, { old: keep, epoch });
-    const poolFor = (local: boolean) => {
-      const create = local ? createLocalIngester : createIngestPool;
-      pool ??= create({ sink, nanoseconds: preserve, threads: options.threads });
+    const poolFor = (few: boolean) => {
+      pool ??= createIngestPool({ sink, nanoseconds: preserve, threads: few ? 1 : options.threads });
       return pool;
     };
     const importer = createImporter({
@@ -252,7 +261,8 @@ interface ImporterContext {
   /** Of the store, relative to the root that it lies in. */
   storePath: string | undefined;
   sink: BlockSink;
-  poolFor: (local: boolean) => IngestPool;
+  /** The readers; for `few` files, this thread alone. */
+  poolFor: (few: boolean) => IngestPool;
   old: StatCacheReader | undefined;
   /** Whether the writer keeps the records of `old`. */
   appends: boolean;
@@ -369,21 +379,20 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
 
   async function sendList(): Promise<void> {
     threads ??= poolFor(false);
-    while (active >= threads.slots) {
-      await change();
-      check();
+    if (active < threads.slots) {
+      void send(threads.run, queue.splice(0, LIST));
+      return;
     }
-    send(threads, queue.splice(0, LIST));
+    await send(threads.here, queue.splice(0, LIST_HERE));
+    await breathe();
   }
 
   /** What is left when everything has been scanned: to the threads if they run, else here if it is little. */
   async function readFew(): Promise<void> {
     if (queue.length === 0) return;
     if (!threads && !isLittle(queue)) threads = poolFor(false);
-    const pool = threads ?? poolFor(true);
-    const lists = threads ? Math.max(1, Math.ceil(queue.length / 16)) : 1;
-    const size = Math.ceil(queue.length / lists);
-    while (queue.length > 0) send(pool, queue.splice(0, size));
+    threads ??= poolFor(true);
+    while (queue.length > 0) await sendList();
   }
 
   function isLittle(files: readonly PendingFile[]): boolean {
@@ -396,24 +405,22 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     return true;
   }
 
-  function send(pool: IngestPool, files: PendingFile[], attempt = 1): void {
+  async function send(read: IngestPool['run'], files: PendingFile[], attempt = 1): Promise<void> {
     if (files.length === 0) return;
     active += 1;
     const paths = files.map(({ directory, name }) => absolute(join1(directory.path, name)));
-    pool
-      .run(paths)
-      .then((result) => receive(pool, files, result, attempt))
-      .catch((error: unknown) => {
-        failure ??= { error };
-      })
-      .finally(() => {
-        active -= 1;
-        stir();
-      });
+    try {
+      await receive(read, files, await read(paths), attempt);
+    } catch (error) {
+      failure ??= { error };
+    } finally {
+      active -= 1;
+      stir();
+    }
   }
 
   async function receive(
-    pool: IngestPool,
+    readAgain: IngestPool['run'],
     files: PendingFile[],
     result: IngestedFiles,
     attempt: number,
@@ -448,7 +455,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
       await settle(directory);
     }
     onProgress?.(progress);
-    send(pool, again, attempt + 1);
+    await send(readAgain, again, attempt + 1);
   }
 
   function fileEntry(name: string, result: IngestedFiles, index: number): CachedEntry {

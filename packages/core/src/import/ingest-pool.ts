@@ -1,28 +1,40 @@
+import { availableParallelism } from 'node:os';
 import { compileSnappy } from '../snappy/encoder.js';
-import { createThreadPool, type ThreadPool } from '../threads/pool.js';
+import { createThreadPool } from '../threads/pool.js';
 import { createIngester, type IngestedFiles, type IngestSink } from './ingest.js';
 import type { IngestQuestion, IngestThreadData } from './ingest-thread.js';
 
-export type IngestPool = ThreadPool<string[], IngestedFiles>;
+/**
+ * Reads lists of files. This thread is one of the readers: another one of its own would only be one more heap to
+ * fill and one more start of everything, while this one waited.
+ */
+export interface IngestPool {
+  /** Reads a list in another thread. */
+  run(paths: string[]): Promise<IngestedFiles>;
+  /** Lists that can be under way in other threads before another one only waits. */
+  readonly slots: number;
+  /** Reads a list in this thread. */
+  here(paths: string[]): Promise<IngestedFiles>;
+  close(): Promise<void>;
+}
 
 export interface IngestPoolOptions {
   sink: IngestSink;
   /** Also return modification times in nanoseconds. */
   nanoseconds: boolean;
+  /** Threads that read, this one included. Default: one for each processor, at most 16. */
   threads?: number | undefined;
 }
 
-/** An ingester in this thread, for the few files that are not worth starting threads for. */
-export function createLocalIngester({ sink, nanoseconds }: IngestPoolOptions): IngestPool {
-  return { run: createIngester(sink, { nanoseconds }), slots: 1, async close() {} };
-}
-
 export function createIngestPool({ sink, nanoseconds, threads }: IngestPoolOptions): IngestPool {
-  return createThreadPool<string[], IngestedFiles, IngestQuestion, Uint8Array | ArrayBuffer>({
+  const others = (threads ?? Math.min(availableParallelism(), 16)) - 1;
+  const here = createIngester(sink, { nanoseconds });
+  if (others < 1) return { run: here, slots: 0, here, async close() {} };
+  const pool = createThreadPool<string[], IngestedFiles, IngestQuestion, Uint8Array | ArrayBuffer>({
     script: new URL('./ingest-thread.js', import.meta.url),
     data: { nanoseconds, snappy: compileSnappy() } satisfies IngestThreadData,
-    threads,
-    jobsPerThread: 3,
+    threads: others,
+    jobsPerThread: 4,
     transfer: (answer) => (answer instanceof ArrayBuffer ? [answer] : []),
     async serve(question) {
       if ('digests' in question) return sink.query(question.digests);
@@ -30,4 +42,5 @@ export function createIngestPool({ sink, nanoseconds, threads }: IngestPoolOptio
       return question.records;
     },
   });
+  return { ...pool, here };
 }

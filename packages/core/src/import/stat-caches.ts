@@ -1,6 +1,6 @@
 import { hash } from 'node:crypto';
 import { readdir, rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { errnoOf } from '../errors.js';
 import type { Link } from '../format/link.js';
 import { nameToBytes } from '../format/name.js';
@@ -15,6 +15,11 @@ const DIRECTORY = 'stat';
 /** The cache of one directory for one use of it, such as `import` or `export`. */
 export function statCacheFile(storeDirectory: string, use: string, path: string): string {
   return join(storeDirectory, DIRECTORY, hash('sha256', nameToBytes(`${use}\0${path}`)));
+}
+
+/** Whether {@link pruneStatCaches} sees a cache. */
+export function isKeptByGc(storeDirectory: string, file: string): boolean {
+  return dirname(resolve(file)) === join(resolve(storeDirectory), DIRECTORY);
 }
 
 /** Removes the caches of trees that are not `kept` in full, and what a killed process has left. */

@@ -2,8 +2,8 @@ import { open } from 'node:fs/promises';
 import type { Link } from '../format/link.js';
 import { linkDigest } from '../format/link.js';
 import { pruneStatCaches } from '../import/stat-caches.js';
-import { forgetImports, history, listImports, listPins, listRefs } from './catalog.js';
 import { COLLECTION, newEpoch } from './block-index.js';
+import { forgetImports, history, listImports, listPins, listRefs } from './catalog.js';
 import { createFingerprintSet } from './fingerprint-set.js';
 import type { BatchedRecord, LocalStore } from './local.js';
 import { mark } from './mark.js';
@@ -58,8 +58,10 @@ export async function gc(store: LocalStore, options: GcOptions = {}): Promise<Gc
 
 async function collect(store: LocalStore, options: GcOptions): Promise<GcReport> {
   const { deadRatio = 0.1, dryRun = false, signal, onProgress } = options;
-  store.segments.roll();
-  const sealed = store.segments.lengths();
+  await store.segments.roll();
+  // What was on its way to the sealed segments is in the index from here on.
+  await store.flush();
+  const sealed = store.segments.sealed();
 
   onProgress?.({ phase: 'mark', done: 0 });
   const marked = createFingerprintSet();

@@ -4,7 +4,15 @@ import { dirname, join } from 'node:path';
 import { BlockMissingError, CorruptBlockError, errnoOf, fromSystemError, LazytreeError } from '../errors.js';
 import { formatLink, type Link, linkDigest, makeLink } from '../format/link.js';
 import { adoptRecords } from './adopt.js';
-import { type BlockIndex, COLLECTION, corrupt, EPOCH, type Location, newEpoch, openBlockIndex } from './block-index.js';
+import {
+  type BlockIndex,
+  COLLECTION,
+  corrupt,
+  EPOCH,
+  type Location,
+  newEpoch,
+  openBlockIndex,
+} from './block-index.js';
 import type { PrunableStore } from './block-store.js';
 import { createFingerprintSet, type FingerprintSet } from './fingerprint-set.js';
 import { createMutex } from './mutex.js';
@@ -277,8 +285,8 @@ function localStore(
   /** On its way out of the index. */
   let dying = new Set<string>();
   let pendingBytes = 0;
-  /** Whether there is anything in the index: a first import need not ask it for every block. */
-  let indexed = acknowledged.size > 0;
+  /** All that is in the index, when it was empty to begin with: a first import need not ask it for every block. */
+  const indexed = acknowledged.size > 0 ? undefined : createFingerprintSet();
   let background: Promise<void> | undefined;
   let backgroundError: unknown;
   const leases = new Map<Lease, readonly Link[]>();
@@ -290,7 +298,8 @@ function localStore(
   function find(digest: string): Location | undefined {
     const location = pending.get(digest) ?? committing.get(digest);
     if (location) return location;
-    return indexed && !dying.has(digest) ? index.find(digest) : undefined;
+    if (dying.has(digest) || indexed?.has(digest) === false) return undefined;
+    return index.find(digest);
   }
 
   function isHere(digest: string): boolean {
@@ -336,7 +345,7 @@ function localStore(
         pendingBytes = 0;
       }
       try {
-        indexed ||= committing.size > 0;
+        if (indexed) for (const digest of committing.keys()) indexed.add(digest);
         const lengths = await segments.sync();
         await index.write({ blocks: committing, segments: lengths, durable });
         for (const [segment, length] of lengths) acknowledged.set(segment, length);

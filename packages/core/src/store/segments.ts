@@ -27,10 +27,10 @@ export interface Segments {
   path(segment: number): string;
   /** Makes everything appended so far durable. Returns the lengths that are. */
   sync(): Promise<Map<number, number>>;
-  /** Ends the current segment: later appends go to a new one. */
-  roll(): void;
-  /** The segment that appends go to, if there is one. */
-  current(): number | undefined;
+  /** Ends the current segment, after the appends that are under way: nothing goes to it or an earlier one again. */
+  roll(): Promise<void>;
+  /** The segments that the last `roll` left behind, and the bytes in them. */
+  sealed(): Map<number, number>;
   remove(segment: number): Promise<void>;
   /** Counts a segment no longer, while whoever reads it may go on until it is removed. */
   retire(segment: number): void;
@@ -83,6 +83,7 @@ export async function openSegments(
   let dirty = new Map<number, Tail>();
   let nextSegment = Math.max(0, ...committed.keys()) + 1;
   let full = true;
+  let sealed = 0;
 
   const path = (segment: number) => segmentPath(directory, segment);
 
@@ -181,10 +182,12 @@ export async function openSegments(
         for (const target of targets.values()) if (target !== tail) fs.closeSync(target.fd);
         return durable;
       }),
-    roll() {
-      full = true;
-    },
-    current: () => (full ? undefined : tail?.segment),
+    roll: () =>
+      inTurn(async () => {
+        full = true;
+        sealed = nextSegment - 1;
+      }),
+    sealed: () => new Map([...lengths].filter(([segment]) => segment <= sealed)),
     retire(segment) {
       const length = lengths.get(segment);
       if (length !== undefined) retired.set(segment, length);

@@ -73,7 +73,8 @@ async function rewriteDamaged(
 ): Promise<void> {
   const damaged = new Set(damage.map(({ file }) => file));
   if (damaged.size === 0) return;
-  store.segments.roll();
+  await store.segments.roll();
+  await store.flush();
   for (const segment of store.segments.lengths().keys()) {
     if (damaged.has(store.segments.path(segment))) await rewriteSegment(store, segment, signal);
   }
