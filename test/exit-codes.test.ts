@@ -350,7 +350,7 @@ describe('corrupt: 5', () => {
     await other.ok('import', 'w', '--name', 'other');
     const { cid, car } = foreignCar();
     fs.writeFileSync(other.path('foreign.car'), car);
-    await expectRefused(other, ['load', 'foreign.car'], { code: 5, names: [cid] });
+    await expectRefused(other, ['load', 'foreign.car'], { code: 5, names: [cid], leaves: 'garbage' });
   });
 
   test('a CAR with a flipped bit', async () => {
@@ -480,7 +480,12 @@ describe('refused: 8', () => {
     expect((await theirs.run(['import', 'first', '--name', 'first'], options)).code).toBe(0);
     writeFiles(theirs.path('w'), { 'dir/secret': 'secret', open: pseudoRandom(50_000, 'open'), zz: 'zz' });
     fs.chmodSync(theirs.path('w/dir/secret'), 0o000);
-    await expectRefused(theirs, ['import', 'w', '--name', 'w'], { code: 8, names: ['dir/secret'], options });
+    await expectRefused(theirs, ['import', 'w', '--name', 'w'], {
+      code: 8,
+      names: ['dir/secret'],
+      options,
+      leaves: 'garbage',
+    });
   });
 
   test('a directory that cannot be read', async (context) => {

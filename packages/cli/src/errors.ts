@@ -21,8 +21,10 @@ const HELP = 'see `lazytree --help`';
 export function reportError(error: unknown, json: boolean): void {
   const { message, hint, code, exitCode } = error as Reported;
   if (isCommanderError(error) && exitCode === 0) return;
-  if (code === 'commander.help')
-    return reportError({ code: 'USAGE', message: 'no command given', hint: HELP }, json);
+  if (code === 'commander.help') {
+    reportError({ code: 'USAGE', message: 'no command given', hint: HELP }, json);
+    return;
+  }
   const text = oneLine(String(message ?? error).replace(/^error: /, ''));
   const advice = typeof hint === 'string' ? oneLine(hint) : undefined;
   if (json) {

@@ -1,17 +1,16 @@
-import { stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import {
   checkRefName,
   formatLink,
-  fromSystemError,
-  LazytreeError,
   loadCar,
   loadImage,
   openImage,
+  readCarRoots,
   recordImport,
   setRef,
-  toFsPath,
 } from '@lazytree/core';
+import { homeDirectory, storeDirectory } from '@lazytree/node';
 import type { Action } from '../command.js';
 
 export const command: Action = {
@@ -20,7 +19,7 @@ export const command: Action = {
   options: [['--name <ref>', 'point a ref to the root, and record a snapshot']],
   async run(context, [file], { name }) {
     if (typeof name === 'string') checkRefName(name);
-    await assertReadable(file);
+    if (!existsSync(storeDirectory(homeDirectory()))) await assertReadable(file);
     const { store } = await context.home({ create: true });
     const progress = await context.progress('load');
     try {
@@ -44,12 +43,6 @@ export const command: Action = {
 
 /** A file that is not there, or is no image, must not leave a new home behind. */
 async function assertReadable(file: string): Promise<void> {
-  if (!file.endsWith('.car')) {
-    await (await openImage(file)).close();
-    return;
-  }
-  const found = await stat(toFsPath(file)).catch((error: unknown) => {
-    throw fromSystemError(error, `loading '${file}'`);
-  });
-  if (!found.isFile()) throw new LazytreeError('USAGE', `'${file}' is not a file`);
+  if (file.endsWith('.car')) await readCarRoots(file);
+  else await (await openImage(file)).close();
 }

@@ -126,6 +126,16 @@ export async function loadCar(store: BlockStore, file: string, options: LoadOpti
   }
 }
 
+/** The roots that a CAR names, without reading its blocks. @throws LazytreeError as loadCar */
+export async function readCarRoots(file: string): Promise<Link[]> {
+  const car = await openCar(file, undefined);
+  try {
+    return await car.roots();
+  } finally {
+    await car.close();
+  }
+}
+
 interface CarFile {
   roots(): Promise<Link[]>;
   /** Verified. */

@@ -32,7 +32,7 @@ export async function writeNewFile<T>(file: string, write: (output: Output) => P
     const result = await write(createOutput(handle));
     await handle.sync();
     await handle.close();
-    await rename(draft, target);
+    await rename(toFsPath(draft), toFsPath(target));
     draft = undefined;
     await syncDirectory(dirname(target));
     return result;
@@ -40,7 +40,7 @@ export async function writeNewFile<T>(file: string, write: (output: Output) => P
     throw fromSystemError(error, doing);
   } finally {
     await handle?.close().catch(() => undefined);
-    if (draft !== undefined) await rm(draft, { force: true });
+    if (draft !== undefined) await rm(toFsPath(draft), { force: true });
   }
 }
 
