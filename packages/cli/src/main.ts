@@ -1,9 +1,17 @@
-import { setFlagsFromString } from 'node:v8';
+import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { run } from './run.js';
 
-// V8 lets the young generation grow with what it allocates, to more than a hundred megabytes in a long import; small
-// ones cost no time here. The first flag is for threads, whose heaps are made after it.
+/** Bytes that V8's young generation may have. It is quick with little, and a long import would let it have 128 MB. */
+const YOUNG_BYTES = 24 << 20;
+const LOOK_MS = 200;
+
+// For threads, whose heaps are made after this.
 setFlagsFromString('--max-semi-space-size=8');
-setFlagsFromString('--semi-space-growth-factor=1');
+const look = setInterval(() => {
+  const young = getHeapSpaceStatistics().find(({ space_name }) => space_name === 'new_space');
+  if (young && young.space_size < YOUNG_BYTES) return;
+  setFlagsFromString('--semi-space-growth-factor=1');
+  clearInterval(look);
+}, LOOK_MS).unref();
 
 process.exitCode = await run(process.argv.slice(2));

@@ -8,7 +8,6 @@ import {
   checkRefName,
   DAG_CBOR,
   exportTree,
-  faultInjecting,
   forgetImports,
   formatLink,
   gc,

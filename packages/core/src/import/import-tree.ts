@@ -673,22 +673,20 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     queue.push({ directory, slot, name });
   }
 
-  function symlinkEntry(directory: Pending, name: string, stat: fs.Stats): CachedEntry {
+  /** A symlink as it is now, or undefined when it is not there, or no symlink, any more. */
+  function symlinkEntry(directory: Pending, name: string, stat: fs.Stats): CachedEntry | undefined {
     const path = absolute(join1(directory.path, name));
-    const target = nameFromBytes(fs.readlinkSync(toFsPath(path), { encoding: 'buffer' }));
     const stamp = stat.ctimeMs < began - RACY_MS ? stampOf(stat) : UNKNOWN;
-    const entry: CachedEntry = {
-      kind: 'symlink',
-      name,
-      link: '' as Link,
-      size: 0,
-      stamp,
-      target,
-      files: 0,
-      record: NO_RECORD,
-    };
-    if (preserve) entry.metadata = metadataOf(path);
-    return entry;
+    try {
+      const target = nameFromBytes(fs.readlinkSync(toFsPath(path), { encoding: 'buffer' }));
+      const metadata = preserve ? { metadata: metadataOf(path) } : {};
+      const common = { name, link: '' as Link, size: 0, files: 0, record: NO_RECORD };
+      return { ...common, kind: 'symlink', stamp, target, ...metadata };
+    } catch (error) {
+      if (!isGone(error) && errnoOf(error) !== 'EINVAL') throw error;
+      directory.stamp = UNKNOWN;
+      return undefined;
+    }
   }
 
   /** One thing less to wait for; a directory that waits for nothing becomes an entry of its parent. */

@@ -1,4 +1,5 @@
-import { type FileHandle, open, readdir } from 'node:fs/promises';
+import { readdirSync, statSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { BlockIndex, Location } from './block-index.js';
 import { scanSegment } from './scan.js';
@@ -19,14 +20,14 @@ export async function adoptRecords(
   committed: Map<number, number>,
 ): Promise<number> {
   let adopted = 0;
-  for (const name of await readdir(directory)) {
+  for (const name of readdirSync(directory)) {
     const segment = segmentNumber(name);
     if (segment === undefined) continue;
+    const from = committed.get(segment) ?? SEGMENT_HEADER;
+    const { size } = statSync(join(directory, name));
+    if (size <= from) continue;
     const handle = await open(join(directory, name), 'r+');
     try {
-      const from = committed.get(segment) ?? SEGMENT_HEADER;
-      const { size } = await handle.stat();
-      if (size <= from) continue;
       const { end, added } = await adoptFrom({ handle, segment, from, size, index });
       adopted += added;
       if (end === from && !committed.has(segment)) continue;
