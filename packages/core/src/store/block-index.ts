@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Level } from 'level';
 import { LazytreeError } from '../errors.js';
 import { DIGEST_BYTES } from '../format/link.js';
@@ -64,9 +64,7 @@ const PAGE = 2000;
 export async function openBlockIndex(directory: string): Promise<BlockIndex> {
   const fresh = !existsSync(directory) || readdirSync(directory).length === 0;
   // LevelDB would begin anew, and remove what it then takes for leftovers.
-  if (!fresh && holdsTables(directory) && !existsSync(join(directory, 'CURRENT'))) {
-    throw corrupt(directory, 'its file CURRENT is gone');
-  }
+  if (!fresh && !(await hasCurrent(directory))) throw corrupt(directory, 'its file CURRENT is gone');
   const db = new Level<Buffer, Buffer>(directory, {
     keyEncoding: 'buffer',
     valueEncoding: 'buffer',
@@ -195,8 +193,15 @@ function decodeLocation(value: Buffer): Location {
   };
 }
 
-function holdsTables(directory: string): boolean {
-  return readdirSync(directory).some((name) => name.endsWith('.ldb') || name.startsWith('MANIFEST'));
+/** Whether the directory has what leads to its tables, if it has any. Another process may be about to make it. */
+async function hasCurrent(directory: string): Promise<boolean> {
+  for (let attempt = 0; attempt < 40; attempt++) {
+    const names = readdirSync(directory);
+    const holdsTables = names.some((name) => name.endsWith('.ldb') || name.startsWith('MANIFEST'));
+    if (!holdsTables || names.includes('CURRENT')) return true;
+    await sleep(25);
+  }
+  return false;
 }
 
 export function corrupt(directory: string, reason: string, cause?: unknown): LazytreeError {
