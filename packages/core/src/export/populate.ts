@@ -1,4 +1,5 @@
 import fs from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { BlockMissingError, LazytreeError } from '../errors.js';
 import {
   type DirectoryEntry,
@@ -15,6 +16,7 @@ import {
   type CachedEntry,
   createStatCache,
   type FileStamp,
+  RACY_MS,
   type RecordPlace,
   type StatCacheWriter,
   stampOf,
@@ -59,6 +61,7 @@ const LIST_BYTES = 4 << 20;
 const FEW_FILES = 64;
 /** Bytes of one file after which progress is reported while it is being written. */
 const PROGRESS_BYTES = 4 << 20;
+const MANY_FILES = 1000;
 const NO_RECORD: RecordPlace = { offset: 0, length: 0 };
 const UNKNOWN: FileStamp = { mtime: Number.NaN, ctime: Number.NaN, inode: Number.NaN };
 
@@ -143,13 +146,15 @@ function createPopulator(
     }
     check();
     publish();
-    commitCache(entry);
+    await commitCache(entry);
     onProgress?.(progress);
     return { root: entry.link, files: progress.files, bytes: progress.bytes, removed: 0, origins };
   }
 
-  function commitCache({ link, size, files }: DirectoryEntry): void {
+  /** Files that have just been written are not trusted for a moment; many of them are worth letting it pass. */
+  async function commitCache({ link, size, files }: DirectoryEntry): Promise<void> {
     if (!cache || !finished) return;
+    if (files >= MANY_FILES) await sleep(RACY_MS + 1);
     cache.commit({ link, size, files, record: finished.record });
   }
 
