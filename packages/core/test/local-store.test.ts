@@ -653,6 +653,20 @@ describe('gc', () => {
     expect(await store.has(block('put').link)).toBe(false);
   });
 
+  it('never takes what is below a directory whose node is the content of a file as well', async () => {
+    const store = await temporaryStore();
+    const inner = await imported(store, directory({ below: file('only reachable through the directory') }));
+    const node = Buffer.from(await store.get(inner.root)).toString('latin1');
+    const source = join(await temporaryDirectory(), 'source');
+    fs.mkdirSync(join(source, 'directory'), { recursive: true });
+    fs.writeFileSync(join(source, 'directory', 'below'), 'only reachable through the directory');
+    for (const name of ['a file before', 'file after']) fs.writeFileSync(join(source, name), node, 'latin1');
+    const { root } = await importTree(store, source);
+    await addPin(store, root);
+    await gc(store);
+    await expectWhole(store, root);
+  });
+
   it('never takes what was imported and named while it ran', async () => {
     const store = await temporaryStore();
     const old = await imported(store, manyFiles(50, { seed: 1 }));

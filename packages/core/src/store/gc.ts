@@ -1,12 +1,10 @@
 import { open } from 'node:fs/promises';
 import type { Link } from '../format/link.js';
-import { linkDigest } from '../format/link.js';
 import { pruneStatCaches } from '../import/stat-caches.js';
 import { COLLECTION, newEpoch } from './block-index.js';
 import { forgetImports, history, listImports, listPins, listRefs } from './catalog.js';
-import { createFingerprintSet } from './fingerprint-set.js';
 import type { BatchedRecord, LocalStore } from './local.js';
-import { mark } from './mark.js';
+import { createMarker, type Marker } from './mark.js';
 import { RECORD_HEADER } from './record.js';
 import { scanSegment } from './scan.js';
 import { SEGMENT_HEADER } from './segments.js';
@@ -64,16 +62,16 @@ async function collect(store: LocalStore, options: GcOptions): Promise<GcReport>
   const sealed = store.segments.sealed();
 
   onProgress?.({ phase: 'mark', done: 0 });
-  const marked = createFingerprintSet();
-  const { missing } = await mark(store, await rootsToKeep(store, options, marked), marked, { signal });
+  const marked = createMarker(store, signal ? { signal } : {});
+  await marked.mark(await rootsToKeep(store, options, marked));
 
   if (!dryRun) {
     await store.index.write({ texts: [newEpoch(COLLECTION)], durable: true });
-    await pruneStatCaches(store.directory, (root) => marked.has(linkDigest(root)));
+    await pruneStatCaches(store.directory, marked.hasTree);
   }
 
   const live = new Map<number, LiveRecords>();
-  const report = { kept: 0, removed: 0, reclaimed: 0, missing };
+  const report = { kept: 0, removed: 0, reclaimed: 0 };
   let doomed = new Map<string, LiveRecords & { segment: number }>();
   for await (const [digest, { segment, offset, stored }] of store.index.entries()) {
     signal?.throwIfAborted();
@@ -91,8 +89,7 @@ async function collect(store: LocalStore, options: GcOptions): Promise<GcReport>
 
   /** A tree that was named since the marking is marked now. */
   async function forgetDoomed(): Promise<void> {
-    const late = store.takeLateRoots();
-    if (late.length > 0) await mark(store, late, marked, { signal });
+    await marked.mark(store.takeLateRoots());
     const dead = [...doomed.keys()].filter((digest) => !marked.has(digest));
     const staying = dryRun ? new Set<string>() : await store.forgetUntouched(dead);
     report.removed += dead.length - staying.size;
@@ -122,7 +119,7 @@ async function collect(store: LocalStore, options: GcOptions): Promise<GcReport>
       gone.map(({ root }) => root),
     );
   }
-  return report;
+  return { ...report, missing: marked.missing };
 }
 
 interface LiveRecords {
@@ -143,7 +140,7 @@ function addLive(live: Map<number, LiveRecords>, segment: number, { bytes, end }
 async function rootsToKeep(
   store: LocalStore,
   { roots = [], keep = Number.POSITIVE_INFINITY }: GcOptions,
-  marked: { add(digest: string): boolean },
+  marked: Marker,
 ): Promise<Link[]> {
   const found = [...roots, ...(await listPins(store)).map(({ root }) => root)];
   for (const ref of await listRefs(store)) {
@@ -151,7 +148,7 @@ async function rootsToKeep(
     let count = 0;
     for await (const { link, snapshot } of history(store, ref)) {
       if (count++ >= keep) break;
-      marked.add(linkDigest(link));
+      marked.add(link);
       found.push(snapshot.root);
     }
   }

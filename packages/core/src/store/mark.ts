@@ -5,25 +5,34 @@ import { decodeFileNode } from '../format/file-node.js';
 import { type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
 import { readNode, readShardNode, shardBound } from '../tree/directory.js';
 import type { BlockSource, StoreOptions } from './block-store.js';
-import type { FingerprintSet } from './fingerprint-set.js';
+import { createFingerprintSet } from './fingerprint-set.js';
 
-export interface MarkReport {
+export interface Marker {
+  /**
+   * Marks every block reachable from `roots`.
+   *
+   * @throws CorruptBlockError or InvalidNodeError for a node that cannot be read, since what is below it is unknown
+   */
+  mark(roots: Iterable<Link>): Promise<void>;
+  /** Marks one block alone. */
+  add(link: Link): void;
+  /** Whether a block is marked; with a very small probability also for one that is not. */
+  has(digest: string): boolean;
+  /** Whether everything below a node is marked. */
+  hasTree(root: Link): boolean;
   /** Blocks that are reachable and not here: an unresolved or partly fetched tree. */
-  missing: number;
+  readonly missing: number;
 }
 
 /**
- * Adds every block reachable from `roots` to `marked`.
- *
- * @throws CorruptBlockError or InvalidNodeError for a node that cannot be read, since what is below it is unknown
+ * Finds what is reachable. Which nodes were visited is remembered exactly, codec and all: taking one node for
+ * another, or content for the node whose bytes it has, would lose what is below. Marks may err, on the side of
+ * keeping.
  */
-export async function mark(
-  store: BlockSource,
-  roots: Iterable<Link>,
-  marked: FingerprintSet,
-  options: StoreOptions = {},
-): Promise<MarkReport> {
-  const stack = [...roots].map((link) => ({ link, visit: directoryOrFile }));
+export function createMarker(store: BlockSource, options: StoreOptions = {}): Marker {
+  const marked = createFingerprintSet();
+  const visited = new Set<Link>();
+  let stack: { link: Link; visit: (link: Link) => Promise<void> }[] = [];
   let missing = 0;
 
   async function directoryOrFile(link: Link): Promise<void> {
@@ -63,9 +72,10 @@ export async function mark(
     for (const part of node.parts) stack.push({ link: part.link, visit: file });
   }
 
-  for (let next = stack.pop(); next; next = stack.pop()) {
-    const { link, visit } = next;
-    if (!marked.add(linkDigest(link)) || linkCodec(link) === RAW) continue;
+  async function visitNext(link: Link, visit: (link: Link) => Promise<void>): Promise<void> {
+    marked.add(linkDigest(link));
+    if (linkCodec(link) === RAW || visited.has(link)) return;
+    visited.add(link);
     try {
       await visit(link);
     } catch (error) {
@@ -73,5 +83,16 @@ export async function mark(
       missing += 1;
     }
   }
-  return { missing };
+  return {
+    async mark(roots) {
+      stack = [...roots].map((link) => ({ link, visit: directoryOrFile }));
+      for (let next = stack.pop(); next; next = stack.pop()) await visitNext(next.link, next.visit);
+    },
+    add: (link) => void marked.add(linkDigest(link)),
+    has: (digest) => marked.has(digest),
+    hasTree: (root) => visited.has(root),
+    get missing() {
+      return missing;
+    },
+  };
 }
