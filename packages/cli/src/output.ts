@@ -1,4 +1,5 @@
 import { once } from 'node:events';
+import { oneLine } from './errors.js';
 
 /** Writes to stdout at the pace of whoever reads it. A reader that has gone is no error: nobody is left to tell. */
 export async function writeOut(
@@ -67,7 +68,7 @@ export function table(rows: readonly (readonly string[])[]): string {
 
 /** A path for people to read: on a terminal, with what would drive it escaped; otherwise the very bytes. */
 export async function pathBytes(path: string): Promise<Uint8Array | string> {
-  if (process.stdout.isTTY) return (await import('./errors.js')).oneLine(path);
+  if (process.stdout.isTTY) return oneLine(path);
   if (path.isWellFormed()) return path;
   return (await import('@lazytree/core')).nameToBytes(path);
 }

@@ -1,5 +1,16 @@
+import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { checkRefName, formatLink, importTree, recordImport, setRef, statCacheFile } from '@lazytree/core';
+import {
+  checkRefName,
+  formatLink,
+  fromSystemError,
+  importTree,
+  LazytreeError,
+  recordImport,
+  setRef,
+  statCacheFile,
+  toFsPath,
+} from '@lazytree/core';
 import { type Action, ExitCode } from '../command.js';
 
 export const command: Action = {
@@ -57,8 +68,6 @@ export const command: Action = {
 
 /** A wrong path must not leave a new home behind. */
 async function assertDirectory(path: string): Promise<void> {
-  const { LazytreeError, fromSystemError, toFsPath } = await import('@lazytree/core');
-  const { stat } = await import('node:fs/promises');
   const found = await stat(toFsPath(path)).catch((error: unknown) => {
     throw fromSystemError(error, `importing '${path}'`);
   });

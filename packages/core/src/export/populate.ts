@@ -24,6 +24,7 @@ import {
 import type { Location } from '../store/block-index.js';
 import type { BlockSource } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
+import { createPendingWork } from '../threads/pending-work.js';
 import { listDirectory, readDirectory } from '../tree/directory.js';
 import { fileChunks, readFile } from '../tree/file.js';
 import { rootEntry } from '../tree/path.js';
@@ -103,48 +104,20 @@ function createPopulator(
   const local = 'segments' in store ? (store as LocalStore) : undefined;
   const progress = { files: 0, bytes: 0, totalFiles: 0, totalBytes: 0 };
   const origins: string[] = [];
+  const work = createPendingWork(signal);
   let pool: WritePool | undefined;
   let list: PendingFile[] = [];
   let listBytes = 0;
   let active = 0;
-  let failure: { error: unknown } | undefined;
-  let wake: (() => void) | undefined;
   let finished: CachedEntry | undefined;
-
-  function check(): void {
-    if (failure) throw failure.error;
-    signal?.throwIfAborted();
-  }
-
-  function change(): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    wake = resolve;
-    return promise;
-  }
-
-  function stir(): void {
-    wake?.();
-    wake = undefined;
-  }
 
   async function run(entry: DirectoryEntry): Promise<ExportResult> {
     progress.totalFiles = entry.files;
     progress.totalBytes = entry.size;
     // Blocks that are on their way to the segments cannot be read by the threads.
     await local?.flush();
-    const onAbort = () => stir();
-    signal?.addEventListener('abort', onAbort, { once: true });
-    try {
-      const top = pending(undefined, entry, 0);
-      await writeAll(top);
-      while (!finished) {
-        check();
-        await change();
-      }
-    } finally {
-      signal?.removeEventListener('abort', onAbort);
-    }
-    check();
+    await writeAll(pending(undefined, entry, 0));
+    await work.until(() => finished !== undefined);
     publish();
     await commitCache(entry);
     onProgress?.(progress);
@@ -172,7 +145,7 @@ function createPopulator(
   async function writeAll(top: Pending): Promise<void> {
     const stack = [top];
     for (let next = stack.pop(); next; next = stack.pop()) {
-      check();
+      work.check();
       const below = await writeDirectory(next);
       for (let i = below.length - 1; i >= 0; i--) stack.push(below[i]);
       settle(next);
@@ -215,7 +188,7 @@ function createPopulator(
       await reading(inTree(pathOf(file)), () => writeHere(file));
       settle(file.directory);
       onProgress?.(progress);
-      check();
+      work.check();
       return;
     }
     list.push(file);
@@ -237,7 +210,7 @@ function createPopulator(
         if (written - reported < PROGRESS_BYTES) continue;
         reported = written;
         onProgress?.({ ...progress, bytes: progress.bytes + written });
-        check();
+        work.check();
       }
       if (entry.metadata) setMetadata(toFsPath(path), entry.metadata, fd);
       fileDone(file, cache ? stampOf(fs.fstatSync(fd)) : UNKNOWN);
@@ -256,21 +229,19 @@ function createPopulator(
     const files = list;
     list = [];
     listBytes = 0;
-    while (active >= pool.slots) {
-      await change();
-      check();
-    }
+    const { slots } = pool;
+    await work.until(() => active < slots);
     const job = await makeJob(local, files);
     active += 1;
     pool
       .run(job)
       .then(({ stamps }) => received(files, stamps))
       .catch((error: unknown) => {
-        failure ??= { error };
+        work.fail(error);
       })
       .finally(() => {
         active -= 1;
-        stir();
+        work.changed();
       });
   }
 
@@ -352,7 +323,7 @@ function createPopulator(
     const done = finish(directory);
     if (!parent) {
       finished = done;
-      stir();
+      work.changed();
       return;
     }
     parent.entries[slot] = done;

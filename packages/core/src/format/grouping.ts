@@ -7,7 +7,7 @@ import { nameToBytes } from './name.js';
 
 /** A list of at most this many items, and of at most {@link MAX_GROUP_BYTES}, is one node. */
 export const SINGLE_NODE_ITEMS = 2048;
-export const MIN_GROUP = 256;
+const MIN_GROUP = 256;
 export const MAX_GROUP = 4096;
 export const MAX_GROUP_BYTES = 512 << 10;
 const CUT_MASK = 1023;

@@ -32,10 +32,10 @@ import { Compression, type CompressionCode } from '../store/record.js';
 export const HEADER_BYTES = 16;
 export const TRAILER_BYTES = 40;
 /** Raw bytes of a frame. A writer stays well below. */
-export const MAX_FRAME_BYTES = 16 << 20;
+const MAX_FRAME_BYTES = 16 << 20;
 /** Raw bytes of an index: some 23 million blocks. */
-export const MAX_INDEX_BYTES = 2 ** 30;
-export const MAX_ROOTS = 4096;
+const MAX_INDEX_BYTES = 2 ** 30;
+const MAX_ROOTS = 4096;
 
 const MAGIC = Buffer.from('LZTIMG1\n', 'latin1');
 const END_MAGIC = Buffer.from('LZTIMGE\n', 'latin1');

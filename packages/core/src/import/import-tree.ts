@@ -8,6 +8,7 @@ import { LINK_LENGTH, type Link } from '../format/link.js';
 import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
 import type { BlockStore } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
+import { createPendingWork } from '../threads/pending-work.js';
 import { type BlockSink, createBlockSink } from './block-sink.js';
 import { createIgnoreRules, type IgnoreRules } from './ignore.js';
 import { IGNORE_FILE } from './ignore-file.js';
@@ -274,12 +275,11 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
   const { preserve = false, ignoreFiles = true, signal, onProgress, onWarning } = options;
   const warnings: ImportWarning[] = [];
   const progress = { files: 0, bytes: 0, found: 0 };
+  const work = createPendingWork(signal);
   const began = Date.now();
   let read = 0;
   const queue: PendingFile[] = [];
   let active = 0;
-  let failure: { error: unknown } | undefined;
-  let wake: (() => void) | undefined;
   let finished: CachedEntry | undefined;
   let sliceStart = performance.now();
   let threads: IngestPool | undefined;
@@ -291,23 +291,6 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
   function warn(warning: ImportWarning): void {
     warnings.push(warning);
     onWarning?.(warning);
-  }
-
-  function check(): void {
-    if (failure) throw failure.error;
-    signal?.throwIfAborted();
-  }
-
-  /** Waits for something to be done elsewhere. */
-  function change(): Promise<void> {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    wake = resolve;
-    return promise;
-  }
-
-  function stir(): void {
-    wake?.();
-    wake = undefined;
   }
 
   return async function run(): Promise<
@@ -331,22 +314,15 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
       sameRules: false,
       kept: false,
     };
-    const onAbort = () => stir();
-    signal?.addEventListener('abort', onAbort, { once: true });
     try {
       await scanAll(top);
       await readFew();
-      while (!finished) {
-        check();
-        await change();
-      }
-      check();
+      await work.until(() => finished !== undefined);
     } finally {
-      signal?.removeEventListener('abort', onAbort);
       prober?.stop();
     }
     onProgress?.(progress);
-    const { link, size, files, record } = finished;
+    const { link, size, files, record } = finished as CachedEntry;
     const totals = { size, files };
     return {
       root: link,
@@ -373,7 +349,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
   async function breathe(): Promise<void> {
     onProgress?.(progress);
     await yieldToEvents();
-    check();
+    work.check();
     sliceStart = performance.now();
   }
 
@@ -412,10 +388,10 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     try {
       await receive(read, files, await read(paths), attempt);
     } catch (error) {
-      failure ??= { error };
+      work.fail(error);
     } finally {
       active -= 1;
-      stir();
+      work.changed();
     }
   }
 
@@ -697,7 +673,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     const { parent } = directory;
     if (!parent) {
       finished = entry;
-      stir();
+      work.changed();
       return;
     }
     if (directory.gone) parent.stamp = UNKNOWN;

@@ -10,7 +10,7 @@ import { type WasmMemory, type WasmModule, wasm } from './wasm-types.js';
 export type SnappyEffort = 'fast' | 'balanced' | 'high';
 
 /** Longest input of one block, in bytes. */
-export const MAX_SNAPPY_INPUT = 1 << 24;
+const MAX_SNAPPY_INPUT = 1 << 24;
 
 /**
  * Encodes one block. The result lies in memory that the next call writes over: copy it, or be done with it.

@@ -7,7 +7,6 @@ export interface FingerprintSet {
   /** Returns whether the digest was new. `salt` tells apart several uses of one digest. */
   add(digest: string, salt?: number): boolean;
   has(digest: string, salt?: number): boolean;
-  readonly size: number;
 }
 
 export function createFingerprintSet(): FingerprintSet {
@@ -40,9 +39,6 @@ export function createFingerprintSet(): FingerprintSet {
     },
     has(digest, salt = 0) {
       return slots[find(slots, fingerprint(digest, salt))] !== 0;
-    },
-    get size() {
-      return size;
     },
   };
 }

@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import { crc32, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
+import { crc32, zstdDecompressSync } from 'node:zlib';
 import { LazytreeError } from '../errors.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
 import { type Codec, DAG_CBOR, DIGEST_BYTES, type Link, linkCodec, makeLink, RAW } from '../format/link.js';
@@ -114,11 +114,6 @@ function snappyLength(payload: Uint8Array): number {
     if (payload[i] < 128) return length;
   }
   return -1;
-}
-
-/** zstd at `level`, for packs and images. */
-export function compressZstd(bytes: Uint8Array, params: Record<number, number>): Buffer {
-  return zstdCompressSync(bytes, { params });
 }
 
 /** Writes a record at `at` and returns its end. `target` has room for it. */
