@@ -4,7 +4,7 @@ import { alternate, OURS } from './lib/alternate.mjs';
 import { run, timed, VerificationError } from './lib/command.mjs';
 import { expectRoot, importRoot, lazytree } from './lib/lazytree.mjs';
 import { median, quantity } from './lib/numbers.mjs';
-import { archivers, have, TAR_ZSTD, tarZstd, verifyTarZstd } from './lib/peers.mjs';
+import { archivers, have, TAR_ZSTD, tarZstd, tarZstdEntry } from './lib/peers.mjs';
 import { bytesRow, timesRow, valueRow } from './lib/row.mjs';
 import { contentBytes } from './lib/trees.mjs';
 
@@ -30,7 +30,7 @@ export function* benchmark(context) {
     return [
       saving(context, { name: OURS, home, root, options: [] }),
       saving(context, { name: ZSTD, home, root, options: ['--compression', 'zstd'] }),
-      ...tarEntry(context),
+      ...tarZstdEntry(context),
     ];
   });
   yield timesRow('save an image (snappy)', without(times, ZSTD), { peer: TAR_ZSTD, max: 1 });
@@ -63,18 +63,6 @@ function saving(context, { name, home, root, options }) {
       run(lazytree(other, 'verify', root));
     },
   };
-}
-
-/**
- * @param {Context} context
- * @returns {Entry[]}
- */
-function tarEntry(context) {
-  if (!have('tar', 'zstd')) return [];
-  const { path, files, symlinks, directories } = context.corpus();
-  const file = join(context.fresh('tar'), 'tree.tar.zst');
-  const verify = () => verifyTarZstd(file, files + symlinks + directories + 1);
-  return [{ name: TAR_ZSTD, command: tarZstd(path, file), verify }];
 }
 
 /**

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { alternate, OURS } from './lib/alternate.mjs';
 import { run } from './lib/command.mjs';
 import { expectRoot, importRoot, lazytree } from './lib/lazytree.mjs';
-import { archivers, git, have, TAR_ZSTD, tarZstd, verifyTarZstd } from './lib/peers.mjs';
+import { archivers, git, have, TAR_ZSTD, tarZstdEntry } from './lib/peers.mjs';
 import { timesRow } from './lib/row.mjs';
 import { verifySameTree } from './lib/trees.mjs';
 
@@ -16,7 +16,7 @@ export function* benchmark(context) {
     context.progress(`first import, round ${round + 1} of ${context.rounds}`);
     return [
       ourImport(context, root),
-      ...tarEntry(context),
+      ...tarZstdEntry(context),
       ...gitEntry(context),
       ...archiverEntries(context),
     ];
@@ -54,18 +54,6 @@ function ourImport(context, root) {
       run(lazytree(home, 'verify', root));
     },
   };
-}
-
-/**
- * @param {import('./lib/context.mjs').Context} context
- * @returns {import('./lib/alternate.mjs').Entry[]}
- */
-function tarEntry(context) {
-  if (!have('tar', 'zstd')) return [];
-  const { path, files, symlinks, directories } = context.corpus();
-  const file = join(context.fresh('tar'), 'tree.tar.zst');
-  const verify = () => verifyTarZstd(file, files + symlinks + directories + 1);
-  return [{ name: TAR_ZSTD, command: tarZstd(path, file), verify }];
 }
 
 /**

@@ -3,13 +3,9 @@ import { join } from 'node:path';
 import { CarReader, CarWriter } from '@ipld/car';
 import * as dagCbor from '@ipld/dag-cbor';
 import {
-  type BlockStore,
   createMemoryStore,
   DAG_CBOR,
-  exportTree,
-  importTree,
   LazytreeError,
-  type Link,
   linkToCid,
   loadCar,
   RAW,
@@ -23,17 +19,17 @@ import { describe, expect, it } from 'vitest';
 import {
   collect,
   type DirectorySpec,
-  describeDirectory,
   describeSpec,
   directory,
   errorOf,
+  exportDescription,
   file,
+  importSpec,
   manyFiles,
   pseudoRandom,
   symlink,
   temporaryDirectory,
   temporaryStore,
-  writeTree,
 } from './helpers.js';
 
 const sample = (): DirectorySpec =>
@@ -46,20 +42,8 @@ const sample = (): DirectorySpec =>
     many: manyFiles(300, { perDirectory: 50 }),
   });
 
-async function imported(store: BlockStore, spec: DirectorySpec): Promise<Link> {
-  const source = join(await temporaryDirectory(), 'source');
-  writeTree(source, spec);
-  return (await importTree(store, source)).root;
-}
-
 async function newFile(): Promise<string> {
   return join(await temporaryDirectory(), 'tree.car');
-}
-
-async function exported(store: BlockStore, root: Link): Promise<string[]> {
-  const target = join(await temporaryDirectory(), 'out');
-  await exportTree(store, root, target);
-  return describeDirectory(target);
 }
 
 interface CarBlock {
@@ -89,7 +73,7 @@ async function rawBlock(text: string): Promise<CarBlock> {
 describe('a saved CAR', () => {
   it('brings a tree from one store to another', async () => {
     for (const store of [await temporaryStore(), createMemoryStore()]) {
-      const root = await imported(store, sample());
+      const root = await importSpec(store, sample());
       const path = await newFile();
       const saved = await saveCar(store, root, path);
       expect(saved.size).toBe(fs.statSync(path).size);
@@ -97,14 +81,14 @@ describe('a saved CAR', () => {
         const loaded = await loadCar(target, path);
         expect(loaded.roots).toEqual([root]);
         expect(loaded.blocks).toBe(saved.blocks);
-        expect(await exported(target, root)).toEqual(describeSpec(sample()));
+        expect(await exportDescription(target, root)).toEqual(describeSpec(sample()));
       }
     }
   });
 
   it('can be walked with @ipld/car and @ipld/dag-cbor alone', async () => {
     const store = await temporaryStore();
-    const root = await imported(store, sample());
+    const root = await importSpec(store, sample());
     const path = await newFile();
     const saved = await saveCar(store, root, path);
     const reader = await CarReader.fromBytes(fs.readFileSync(path));
@@ -144,7 +128,7 @@ describe('a saved CAR', () => {
 
   it('leaves nothing behind when it fails', async () => {
     const store = createMemoryStore();
-    const root = await imported(store, sample());
+    const root = await importSpec(store, sample());
     const path = await newFile();
     for await (const { entry } of walkTree(store, root)) {
       if (entry.name === 'run' && entry.kind === 'executable') await store.delete([entry.link]);
@@ -173,7 +157,7 @@ describe('a CAR of another program', () => {
     const store = await temporaryStore();
     const { roots, added } = await loadCar(store, path);
     expect(added.blocks).toBe(3);
-    expect(await exported(store, roots[0])).toEqual(
+    expect(await exportDescription(store, roots[0])).toEqual(
       describeSpec(
         directory({
           d: directory({ 'hello.txt': file('hello') }),
@@ -224,7 +208,7 @@ describe('a CAR of another program', () => {
 
   it('is refused at every length that it can be cut to', { timeout: 120_000 }, async () => {
     const store = createMemoryStore();
-    const root = await imported(store, directory({ a: file('hello\n'), b: directory({ c: file('c') }) }));
+    const root = await importSpec(store, directory({ a: file('hello\n'), b: directory({ c: file('c') }) }));
     const path = await newFile();
     await saveCar(store, root, path);
     const whole = fs.readFileSync(path);

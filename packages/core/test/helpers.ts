@@ -7,9 +7,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
   type Block,
+  type BlockSource,
   type BlockStore,
   type Codec,
   compareNames,
+  exportTree,
+  importTree,
   type Link,
   type LocalStore,
   type LocalStoreOptions,
@@ -346,3 +349,17 @@ export function shuffled<T>(items: readonly T[], seed: number): T[] {
 export const linkOf = (bytes: Uint8Array | string, codec: Codec = RAW): Link => block(bytes, codec).link;
 
 export const hex = (bytes: Uint8Array) => Buffer.from(bytes).toString('hex');
+
+/** Imports what a description describes. */
+export async function importSpec(store: BlockStore, spec: DirectorySpec): Promise<Link> {
+  const source = join(await temporaryDirectory(), 'source');
+  writeTree(source, spec);
+  return (await importTree(store, source)).root;
+}
+
+/** Reads a tree to its last byte, by an export, and describes it. */
+export async function exportDescription(store: BlockSource, root: Link): Promise<string[]> {
+  const target = join(await temporaryDirectory(), 'out');
+  await exportTree(store, root, target);
+  return describeDirectory(target);
+}

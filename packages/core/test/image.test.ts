@@ -1,12 +1,9 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
 import {
-  type BlockStore,
   createMemoryStore,
   DAG_CBOR,
-  exportTree,
   type ImageCompression,
-  importTree,
   LazytreeError,
   type Link,
   linkCodec,
@@ -23,18 +20,18 @@ import {
   block,
   collect,
   type DirectorySpec,
-  describeDirectory,
   describeSpec,
   directory,
   errorOf,
+  exportDescription,
   file,
+  importSpec,
   manyFiles,
   pseudoRandom,
   symlink,
   temporaryDirectory,
   temporaryStore,
   treeArbitrary,
-  writeTree,
 } from './helpers.js';
 
 const KINDS: ImageCompression[] = ['snappy', 'zstd'];
@@ -51,21 +48,8 @@ const sample = (): DirectorySpec =>
     'caf\udce9': file('not UTF-8'),
   });
 
-async function imported(store: BlockStore, spec: DirectorySpec): Promise<Link> {
-  const source = join(await temporaryDirectory(), 'source');
-  writeTree(source, spec);
-  return (await importTree(store, source)).root;
-}
-
 async function newFile(): Promise<string> {
   return join(await temporaryDirectory(), 'tree.img');
-}
-
-/** Reads a tree to its last byte, as an export does. */
-async function exported(store: Parameters<typeof exportTree>[0], root: Link): Promise<string[]> {
-  const target = join(await temporaryDirectory(), 'out');
-  await exportTree(store, root, target);
-  return describeDirectory(target);
 }
 
 describe('a saved image', () => {
@@ -73,7 +57,7 @@ describe('a saved image', () => {
     for (const kind of ['local', 'memory'] as const) {
       it(`brings a tree from a ${kind} store to an empty one with ${compression}`, async () => {
         const store = kind === 'local' ? await temporaryStore() : createMemoryStore();
-        const root = await imported(store, sample());
+        const root = await importSpec(store, sample());
         const path = await newFile();
         const saved = await saveImage(store, root, path, { compression });
         expect(saved.root).toBe(root);
@@ -84,7 +68,7 @@ describe('a saved image', () => {
           expect(loaded.roots).toEqual([root]);
           expect(loaded.blocks).toBe(saved.blocks);
           expect(loaded.added.blocks).toBe(saved.blocks);
-          expect(await exported(target, root)).toEqual(describeSpec(sample()));
+          expect(await exportDescription(target, root)).toEqual(describeSpec(sample()));
           expect((await loadImage(target, path)).added.blocks).toBe(0);
         }
         expect(fs.readdirSync(join(path, '..'))).toEqual(['tree.img']);
@@ -95,7 +79,7 @@ describe('a saved image', () => {
       const store = await temporaryStore();
       const spec = manyFiles(1200, { size: 8000 });
       spec.entries.set('many', directory(Array.from({ length: 2100 }, (_, i) => [`f${i}`, file(`${i}`)])));
-      const root = await imported(store, spec);
+      const root = await importSpec(store, spec);
       const path = await newFile();
       const reports: number[] = [];
       const onProgress = ({ bytes }: { bytes: number }) => reports.push(bytes);
@@ -105,7 +89,7 @@ describe('a saved image', () => {
       const target = await temporaryStore();
       expect((await loadImage(target, path, { threads: 2, onProgress })).added.blocks).toBe(saved.blocks);
       expect(reports.at(-1)).toBe(saved.bytes);
-      expect(await exported(target, root)).toEqual(describeSpec(spec));
+      expect(await exportDescription(target, root)).toEqual(describeSpec(spec));
 
       const image = await openImage(path);
       expect((await collect(walkTree(image, root))).length).toBe(
@@ -122,8 +106,8 @@ describe('a saved image', () => {
 
   it('is the same file for the same tree', async () => {
     const [one, two] = [await temporaryStore(), createMemoryStore()];
-    const root = await imported(one, sample());
-    expect(await imported(two, sample())).toBe(root);
+    const root = await importSpec(one, sample());
+    expect(await importSpec(two, sample())).toBe(root);
     const [a, b] = [await newFile(), await newFile()];
     await saveImage(one, root, a);
     await saveImage(two, root, b);
@@ -134,14 +118,14 @@ describe('a saved image', () => {
     await fc.assert(
       fc.asyncProperty(treeArbitrary(), fc.constantFrom(...KINDS), async (spec, compression) => {
         const store = createMemoryStore();
-        const root = await imported(store, spec);
+        const root = await importSpec(store, spec);
         const path = await newFile();
         await saveImage(store, root, path, { compression });
         const target = createMemoryStore();
         expect((await loadImage(target, path)).roots).toEqual([root]);
-        expect(await exported(target, root)).toEqual(describeSpec(spec));
+        expect(await exportDescription(target, root)).toEqual(describeSpec(spec));
         const image = await openImage(path);
-        expect(await exported(image, root)).toEqual(describeSpec(spec));
+        expect(await exportDescription(image, root)).toEqual(describeSpec(spec));
         await image.close();
       }),
       { numRuns: 25 },
@@ -150,9 +134,9 @@ describe('a saved image', () => {
 
   it('keeps one block for bytes that are both a node and content', async () => {
     const store = createMemoryStore();
-    const inner = await imported(store, directory({ x: file('x') }));
+    const inner = await importSpec(store, directory({ x: file('x') }));
     const node = await store.get(inner);
-    const root = await imported(
+    const root = await importSpec(
       store,
       directory({ copy: file(node), original: directory({ x: file('x') }) }),
     );
@@ -160,14 +144,14 @@ describe('a saved image', () => {
     await saveImage(store, root, path);
     const target = createMemoryStore();
     await loadImage(target, path);
-    expect(await exported(target, root)).toEqual(await exported(store, root));
+    expect(await exportDescription(target, root)).toEqual(await exportDescription(store, root));
     const links = await collect(target.links());
     expect(new Set(links.map((link) => link.slice(1))).size).toBe(links.length);
   });
 
   it('begins and ends as docs/image.md says', async () => {
     const store = createMemoryStore();
-    const root = await imported(store, directory({ a: file('a') }));
+    const root = await importSpec(store, directory({ a: file('a') }));
     const path = await newFile();
     await saveImage(store, root, path);
     const bytes = fs.readFileSync(path);
@@ -188,7 +172,7 @@ describe('a saved image', () => {
 describe('an open image', () => {
   it('lists a tree when all content is gone from it', async () => {
     const store = await temporaryStore();
-    const root = await imported(store, sample());
+    const root = await importSpec(store, sample());
     const path = await newFile();
     await saveImage(store, root, path);
     const image = await openImage(path);
@@ -235,7 +219,7 @@ async function readEverything(path: string): Promise<void> {
 describe('a damaged image', () => {
   it('is refused at every length that it can be cut to', { timeout: 120_000 }, async () => {
     const store = createMemoryStore();
-    const root = await imported(store, directory({ a: file('hello\n'), b: directory({ c: file('c') }) }));
+    const root = await importSpec(store, directory({ a: file('hello\n'), b: directory({ c: file('c') }) }));
     for (const compression of KINDS) {
       const path = await newFile();
       await saveImage(store, root, path, { compression });
@@ -257,7 +241,7 @@ describe('a damaged image', () => {
 
   it('is found at every byte that is flipped', { timeout: 120_000 }, async () => {
     const store = createMemoryStore();
-    const root = await imported(
+    const root = await importSpec(
       store,
       directory({ a: file('hello, hello, hello, hello\n'), b: file(pseudoRandom(99)) }),
     );
@@ -318,7 +302,7 @@ describe('a damaged image', () => {
 
   it('is refused when its tree is not whole or not a tree', async () => {
     const store = createMemoryStore();
-    const root = await imported(store, sample());
+    const root = await importSpec(store, sample());
     const [{ link }] = (await listDirectory(store, root)) as { link: Link }[];
     await store.delete([link]);
     const path = await newFile();
@@ -358,7 +342,7 @@ describe('the links of a node', () => {
   it('are found in any order of bytes, or the node is refused', async () => {
     const { nodeLinks } = await import('../dist/image/node-links.js');
     const store = createMemoryStore();
-    const root = await imported(store, sample());
+    const root = await importSpec(store, sample());
     const entries = await listDirectory(store, root);
     const expected = entries.flatMap((entry) => ('link' in entry ? [entry.link] : []));
     const node = Buffer.from(await store.get(root));
@@ -404,7 +388,7 @@ describe('what is no image', () => {
 describe('saving', () => {
   it('leaves the old file when it is interrupted or cannot write', async () => {
     const store = await temporaryStore();
-    const root = await imported(store, sample());
+    const root = await importSpec(store, sample());
     const path = await newFile();
     fs.writeFileSync(path, 'precious');
     const aborted = AbortSignal.abort();
@@ -421,7 +405,7 @@ describe('saving', () => {
 
   it('stops in the middle when it is asked to', async () => {
     const store = await temporaryStore();
-    const root = await imported(store, manyFiles(1200, { size: 8000 }));
+    const root = await importSpec(store, manyFiles(1200, { size: 8000 }));
     const path = await newFile();
     for (const task of [
       (signal: AbortSignal, onProgress: () => void) =>

@@ -58,10 +58,23 @@ export function tarZstd(source, file) {
  * @param {string} file as {@link tarZstd} makes it
  * @param {number} entries files, directories and symlinks that have to be in it
  */
-export function verifyTarZstd(file, entries) {
+function verifyTarZstd(file, entries) {
   const found = Number(run(shell('zstd -dcq "$1" | tar t | wc -l', file)));
   if (found !== entries)
     throw new VerificationError(`${file} has ${found} entries and has to have ${entries}`);
+}
+
+/**
+ * The corpus through `tar | zstd`, or nobody where one of them is missing.
+ * @param {import('./context.mjs').Context} context
+ * @returns {import('./alternate.mjs').Entry[]}
+ */
+export function tarZstdEntry(context) {
+  if (!have('tar', 'zstd')) return [];
+  const { path, files, symlinks, directories } = context.corpus();
+  const file = join(context.fresh('tar'), 'tree.tar.zst');
+  const verify = () => verifyTarZstd(file, files + symlinks + directories + 1);
+  return [{ name: TAR_ZSTD, command: tarZstd(path, file), verify }];
 }
 
 /**
