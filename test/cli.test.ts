@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -913,4 +914,23 @@ describe('ended from outside', () => {
     }
     expect((await box.ok('ls', '-R', 'work')).split('\n')).toHaveLength(4002);
   });
+});
+
+test('on a terminal an import shows files, bytes and rate, and its result alone goes to stdout', () => {
+  const box = sandbox();
+  const files = Array.from({ length: 300 }, (_, i) => [
+    `d${i % 9}/f${i}`,
+    pseudoRandom(5000 + i, `tty ${i}`),
+  ]);
+  writeFiles(box.path('w'), Object.fromEntries(files));
+  // script(1) of util-linux gives its command a terminal; stdout is taken off it, the bar stays.
+  const out = box.path('out');
+  const command = `${process.execPath} ${BIN} import ${box.path('w')} > ${out}`;
+  const env = { ...process.env, LAZYTREE_HOME: box.home };
+  const { status, stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { env, encoding: 'utf8' });
+  expect({ status, root: fs.readFileSync(out, 'utf8') }).toEqual({
+    status: 0,
+    root: expect.stringMatching(/^baf[a-z2-7]{56}\n$/),
+  });
+  expect(stdout).toMatch(/import [^\r\n]*■[^\r\n]* 300 of 300 files +1\.4\d MiB/);
 });
