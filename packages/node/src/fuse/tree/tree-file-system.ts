@@ -1,0 +1,334 @@
+import {
+  type Entry,
+  type FileEntry,
+  formatLink,
+  isFile,
+  LazytreeError,
+  type Link,
+  linkCodec,
+  nameFromBytes,
+  nameToBytes,
+  parseLink,
+  RAW,
+} from '@lazytree/core';
+import { ROOT_NODE } from '../protocol/kernel.js';
+import type { Attributes } from '../protocol/reply.js';
+import type { Blocks } from './blocks.js';
+import { createContent } from './content.js';
+import { inodeOf, pathHash } from './inode.js';
+import { openListing, type Part, partAt, positionOf } from './listing.js';
+import { type Content, createNodes, type Directory, type RootUse } from './nodes.js';
+
+/** What is served: one tree, or the directory `/<CID>` of every root there is. */
+export type View = { root: Link } | { allRoots: true };
+
+const TYPE = { file: 0o100000, executable: 0o100000, symlink: 0o120000, directory: 0o040000 } as const;
+const MODE = { file: 0o644, executable: 0o755, symlink: 0o777, directory: 0o755 } as const;
+/** 1985-10-26T08:15:00Z, as in npm's packages: early enough to be no one's edit, late enough for zip. */
+const EPOCH_SECONDS = 499162500;
+const DOTS = [Buffer.from('.'), Buffer.from('..')];
+
+/** A file small enough to be pushed into the page cache. */
+export interface SmallFile {
+  node: number;
+  link: Link;
+  size: number;
+}
+
+export interface TreeFileSystem {
+  use(node: number): RootUse;
+  /** Path and root of a node, for people. */
+  describe(node: number): { root: string; path: string };
+  /** The node of a name, or 0. Its attributes are those of {@link attributes}. */
+  lookup(parent: number, name: Uint8Array): number;
+  attributes(node: number): Attributes;
+  /** @throws LazytreeError when it is no symlink */
+  target(node: number): Uint8Array;
+  /** @throws MissingBlocks, InvalidNodeError */
+  read(node: number, offset: number, size: number): Uint8Array[];
+  /**
+   * Goes through a directory from `offset` on, until `add` says false. Offsets are positions; 0 and 1 are the dots.
+   *
+   * @returns the nodes that were added, which the kernel knows from now on if `add` told it their attributes
+   */
+  list(
+    node: number,
+    offset: number,
+    add: (name: Uint8Array, of: Attributes, next: number) => boolean,
+  ): number[];
+  /** A file's or a directory's CID, or undefined for what has none. */
+  cid(node: number): string | undefined;
+  /** Small files that the kernel knows in the directory of this one, those after it first. */
+  neighbours(node: number, limits: { fileBytes: number; allBytes: number }): SmallFile[];
+  /** Whether the small files around a file were last pushed before `since`; if so, they are pushed `now`. */
+  isDueForPush(node: number, since: number, now: number): boolean;
+  totals(): { bytes: number; files: number };
+  remember(node: number, lookups?: number): void;
+  forget(node: number, lookups: number): void;
+  uses(): RootUse[];
+  nodes(): number;
+}
+
+export function createTreeFileSystem(blocks: Blocks, view: View): TreeFileSystem {
+  const nodes = createNodes();
+  const content = createContent(blocks);
+  const uses = new Map<Link, RootUse>();
+  const everything = newUse('' as Link);
+  const allRoots = 'allRoots' in view;
+  const top = nodes.addDirectory({
+    parent: undefined,
+    position: 0,
+    use: allRoots ? everything : useOf(view.root),
+    path: '',
+    link: allRoots ? undefined : view.root,
+    metadata: undefined,
+  });
+  if (top.id !== ROOT_NODE) throw new Error('the first node is the root');
+  const roots = new Map<Link, Directory>();
+  const scratch: Attributes = {
+    node: 0,
+    generation: 0,
+    inode: 0,
+    size: 0,
+    mode: 0,
+    links: 1,
+    seconds: 0,
+    nanoseconds: 0,
+  };
+
+  function useOf(root: Link): RootUse {
+    let use = uses.get(root);
+    if (!use) {
+      use = newUse(root);
+      uses.set(root, use);
+    }
+    return use;
+  }
+
+  function directory(id: number): Directory {
+    const found = nodes.directory(id);
+    if (!found) throw new LazytreeError('FAILED', `the kernel asks for node ${id}, which is no directory`);
+    return found;
+  }
+
+  function contentOf(of: Directory): Content {
+    if (of.content) return of.content;
+    const { link } = of;
+    if (link === undefined) throw unresolved(of.path);
+    return nodes.setContent(of, () => openListing(link, blocks.read));
+  }
+
+  function load(of: Content, part: Part): Entry[] {
+    if (part.entries) return part.entries;
+    part.entries = part.decode(blocks.read);
+    nodes.shareFiles(of, part);
+    return part.entries;
+  }
+
+  function entryOf(id: number): { entry: Entry; of: Content } {
+    const file = nodes.file(id);
+    if (!file) throw new LazytreeError('FAILED', `the kernel asks for node ${id}, which is no file`);
+    const part = partAt(file.content.listing, file.position);
+    return { entry: load(file.content, part)[file.position - part.start], of: file.content };
+  }
+
+  /** The node of an entry, which becomes one if it is none yet. */
+  function nodeOf(parent: Directory, of: Content, part: Part, index: number): number {
+    const entry = (part.entries as Entry[])[index];
+    const position = part.start + index;
+    const isDirectory = entry.kind === 'directory' || (entry.kind === 'origin' && entry.of === 'directory');
+    if (!isDirectory) return nodes.fileId(of, part, index);
+    const known = parent.children.get(position);
+    if (known !== undefined) return known;
+    const path = parent.path === '' ? entry.name : `${parent.path}/${entry.name}`;
+    const link = entry.kind === 'directory' ? entry.link : undefined;
+    return nodes.addDirectory({ parent, position, use: parent.use, path, link, metadata: entry.metadata }).id;
+  }
+
+  function fill(
+    id: number,
+    entry: Pick<Entry, 'kind' | 'metadata'> & { of?: string },
+    inode: number,
+    size: number,
+  ) {
+    const kind = entry.kind === 'origin' ? (entry.of as 'file' | 'directory') : entry.kind;
+    const { metadata } = entry;
+    scratch.node = id;
+    scratch.generation = nodes.generation(id);
+    scratch.inode = inode;
+    scratch.size = size;
+    scratch.mode = TYPE[kind] | (metadata?.mode ?? MODE[kind]);
+    scratch.links = kind === 'directory' ? 2 : 1;
+    scratch.seconds = metadata?.seconds ?? EPOCH_SECONDS;
+    scratch.nanoseconds = metadata?.nanoseconds ?? 0;
+    return scratch;
+  }
+
+  function directoryAttributes(of: Directory): Attributes {
+    const inode = of === top && allRoots ? ROOT_NODE : inodeOf(pathHash(of.path), of.link ?? '');
+    return fill(of.id, { kind: 'directory', metadata: of.metadata }, inode, 0);
+  }
+
+  function entryAttributes(id: number, entry: Entry, directoryHash: number): Attributes {
+    const hash = pathHash(entry.name, directoryHash);
+    switch (entry.kind) {
+      case 'symlink':
+        return fill(id, entry, inodeOf(hash, entry.target), nameToBytes(entry.target).length);
+      case 'origin':
+        return fill(id, entry, inodeOf(hash, entry.reference), 0);
+      case 'directory':
+        return fill(id, entry, inodeOf(hash, entry.link), 0);
+      default:
+        return fill(id, entry, inodeOf(hash, entry.link), entry.size);
+    }
+  }
+
+  function hashOf(of: { path: string }): number {
+    return of.path === '' ? pathHash('') : pathHash('/', pathHash(of.path));
+  }
+
+  function lookupRoot(name: string): number {
+    let root: Link;
+    try {
+      root = parseLink(name);
+    } catch {
+      // Nobody but us looks anything up here, and by CID.
+      return 0;
+    }
+    const known = roots.get(root);
+    if (known && nodes.directory(known.id) === known) return known.id;
+    if (linkCodec(root) === RAW) return 0;
+    // Opened at once: a root that cannot be is an error of whoever mounts it, not of its first reader.
+    const listing = openListing(root, blocks.read);
+    const added = nodes.addDirectory({
+      parent: undefined,
+      position: 0,
+      use: useOf(root),
+      path: '',
+      link: root,
+      metadata: undefined,
+    });
+    nodes.setContent(added, () => listing);
+    roots.set(root, added);
+    return added.id;
+  }
+
+  return {
+    use: (node) => nodes.directory(node)?.use ?? nodes.file(node)?.content.use ?? everything,
+    describe(node) {
+      const found = nodes.directory(node);
+      if (found) return { root: nameOfRoot(found.use), path: found.path };
+      const { entry, of } = entryOf(node);
+      return { root: nameOfRoot(of.use), path: of.path === '' ? entry.name : `${of.path}/${entry.name}` };
+    },
+    lookup(parent, name) {
+      const text = nameFromBytes(name);
+      if (allRoots && parent === ROOT_NODE) return lookupRoot(text);
+      const from = directory(parent);
+      const of = contentOf(from);
+      const position = positionOf(of.listing, text, (part) => load(of, part));
+      if (position < 0) return 0;
+      const part = partAt(of.listing, position);
+      return nodeOf(from, of, part, position - part.start);
+    },
+    attributes(node) {
+      const found = nodes.directory(node);
+      if (found) return directoryAttributes(found);
+      const { entry, of } = entryOf(node);
+      return entryAttributes(node, entry, hashOf(of));
+    },
+    target(node) {
+      const { entry } = entryOf(node);
+      if (entry.kind !== 'symlink') throw new LazytreeError('FAILED', `node ${node} is no symlink`);
+      return nameToBytes(entry.target);
+    },
+    read(node, offset, size) {
+      const { entry, of } = entryOf(node);
+      if (entry.kind === 'origin') throw unresolved(`${of.path}/${entry.name}`);
+      if (!isFile(entry)) throw new LazytreeError('FAILED', `node ${node} is no file`);
+      return content.read(entry, offset, size);
+    },
+    list(node, offset, add) {
+      const from = directory(node);
+      const added: number[] = [];
+      if (from === top && allRoots) return added;
+      const of = contentOf(from);
+      for (let dot = offset; dot < 2; dot++) {
+        const attributes = directoryAttributes(dot === 1 && from.parent ? from.parent : from);
+        attributes.node = 0;
+        if (!add(DOTS[dot], attributes, dot + 1)) return added;
+      }
+      const hash = hashOf(of);
+      let position = Math.max(0, offset - 2);
+      while (position < of.listing.count) {
+        const part = partAt(of.listing, position);
+        // What has been added stays added when the next part has to be fetched.
+        if (added.length > 0 && !part.entries) return added;
+        const entries = load(of, part);
+        for (let index = position - part.start; index < entries.length; index++, position++) {
+          const entry = entries[index];
+          const id = nodeOf(from, of, part, index);
+          const told = add(nameToBytes(entry.name), entryAttributes(id, entry, hash), position + 3);
+          if (!told) return added;
+          added.push(id);
+        }
+      }
+      return added;
+    },
+    cid(node) {
+      const found = nodes.directory(node);
+      if (found) return found.link && formatLink(found.link);
+      const { entry } = entryOf(node);
+      return isFile(entry) ? formatLink(entry.link) : undefined;
+    },
+    neighbours(node, { fileBytes, allBytes }) {
+      const file = nodes.file(node);
+      if (!file) return [];
+      const part = partAt(file.content.listing, file.position);
+      const entries = load(file.content, part);
+      const found: SmallFile[] = [];
+      let bytes = 0;
+      const from = file.position - part.start;
+      for (let i = 1; i < entries.length; i++) {
+        const index = (from + i) % entries.length;
+        const entry = entries[index];
+        const id = part.ids[index];
+        if (id === 0 || !isPushable(entry, fileBytes)) continue;
+        if (bytes + entry.size > allBytes) break;
+        bytes += entry.size;
+        found.push({ node: id, link: entry.link, size: entry.size });
+      }
+      return found;
+    },
+    isDueForPush(node, since, now) {
+      const of = nodes.file(node)?.content;
+      if (!of || of.pushed > since) return false;
+      of.pushed = now;
+      return true;
+    },
+    totals() {
+      const { listing } = top.content ?? {};
+      return { bytes: listing?.size ?? 0, files: listing?.files ?? 0 };
+    },
+    remember: nodes.remember,
+    forget: nodes.forget,
+    uses: () => [...uses.values()],
+    nodes: nodes.count,
+  };
+}
+
+function isPushable(entry: Entry, fileBytes: number): entry is FileEntry {
+  return isFile(entry) && entry.size > 0 && entry.size <= fileBytes && linkCodec(entry.link) === RAW;
+}
+
+function newUse(root: Link): RootUse {
+  return { root, requests: 0, reads: 0, bytes: 0, fetched: 0, pushed: 0 };
+}
+
+function nameOfRoot({ root }: RootUse): string {
+  return root === '' ? '' : formatLink(root);
+}
+
+function unresolved(path: string): LazytreeError {
+  return new LazytreeError('UNSUPPORTED', `'${path}' is an origin that has not been resolved`);
+}
