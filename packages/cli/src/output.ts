@@ -1,36 +1,17 @@
-import { once } from 'node:events';
+import type { Context } from './command.js';
 import { oneLine } from './errors.js';
+import type { Terminal } from './terminal.js';
 
-/** Writes to stdout at the pace of whoever reads it. A reader that has gone is no error: nobody is left to tell. */
+/** Writes to stdout until its reader has gone. */
 export async function writeOut(
+  terminal: Terminal,
   text: string | Uint8Array | AsyncIterable<Uint8Array | string>,
 ): Promise<void> {
-  const { stdout } = process;
-  let gone = false;
-  let failure: NodeJS.ErrnoException | undefined;
-  const onError = (error: NodeJS.ErrnoException) => {
-    gone = true;
-    if (error.code !== 'EPIPE') failure = error;
-  };
-  stdout.on('error', onError);
-  try {
-    if (typeof text === 'string' || text instanceof Uint8Array) await write(text);
-    else {
-      for await (const part of text) {
-        if (gone) break;
-        await write(part);
-      }
-    }
-    if (failure) throw failure;
-  } finally {
-    stdout.off('error', onError);
-    if (gone) stdout.on('error', () => undefined);
+  if (typeof text === 'string' || text instanceof Uint8Array) {
+    await terminal.write(text);
+    return;
   }
-
-  async function write(part: string | Uint8Array): Promise<void> {
-    if (stdout.write(part) || gone) return;
-    await Promise.race([once(stdout, 'drain'), once(stdout, 'close')]).catch(() => undefined);
-  }
+  for await (const part of text) if (!(await terminal.write(part))) return;
 }
 
 /** Joins small pieces so that a long listing is not a system call a line. */
@@ -67,8 +48,8 @@ export function table(rows: readonly (readonly string[])[]): string {
 }
 
 /** A path for people to read: on a terminal, with what would drive it escaped; otherwise the very bytes. */
-export async function pathBytes(path: string): Promise<Uint8Array | string> {
-  if (process.stdout.isTTY) return oneLine(path);
+export async function pathBytes({ isRead }: Context, path: string): Promise<Uint8Array | string> {
+  if (isRead) return oneLine(path);
   if (path.isWellFormed()) return path;
   return (await import('@lazytree/core')).nameToBytes(path);
 }
