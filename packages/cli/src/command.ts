@@ -1,6 +1,7 @@
 import type { LazytreeError } from '@lazytree/core';
 import type { Home } from '@lazytree/node';
 import type { Host } from '@lazytree/node/daemon';
+import type { DaemonCommands } from './homes.js';
 import type { Progress } from './progress.js';
 
 /** What a command works with. Everything here is opened when it is first asked for. */
@@ -11,6 +12,8 @@ export interface Context {
   home(options: { create: boolean }): Promise<Home>;
   /** What the daemon owns; for actions that run in the daemon alone. */
   host(): Host;
+  /** What a daemon carries commands out with; for the action that becomes one. */
+  commands(): Promise<DaemonCommands>;
   /** A path argument, made absolute from the caller's directory, which need not be this process's. */
   path(text: string): string;
   /** Whether people read stdout: a terminal, and no pipe or file. */

@@ -2,8 +2,8 @@ import { LazytreeError } from '@lazytree/core';
 import type { Home } from '@lazytree/node';
 import type { Caller } from './caller.js';
 import type { Context } from './command.js';
-import { oneLine } from './errors.js';
 import type { Homes } from './homes.js';
+import { oneLine } from './one-line.js';
 
 export interface ContextOptions {
   json: boolean;
@@ -30,6 +30,10 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
     host() {
       if (homes.host) return homes.host;
       throw new Error('an action that needs the daemon runs outside of it');
+    },
+    commands() {
+      if (homes.commands) return homes.commands();
+      throw new Error('a daemon does not become another');
     },
     path: (text) => absolutePath(text, caller),
     progress: (label) => terminal.progress(label),

@@ -1,6 +1,7 @@
 import { inspect } from 'node:util';
 import type { Caller } from './caller.js';
 import { EXIT_CODES, ExitCode } from './command.js';
+import { oneLine } from './one-line.js';
 
 interface Reported {
   code?: unknown;
@@ -53,9 +54,4 @@ function errorLine(error: unknown, json: boolean): string {
 function isCommanderError(error: unknown): boolean {
   const { code } = error as Reported;
   return typeof code === 'string' && code.startsWith('commander.');
-}
-
-/** Names come from anywhere: what would break the line or drive the terminal is escaped. */
-export function oneLine(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cs}]/gu, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

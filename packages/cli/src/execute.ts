@@ -4,9 +4,8 @@ import { COMMANDS } from './commands.js';
 import { createContext } from './context.js';
 import { fail } from './errors.js';
 import type { Homes } from './homes.js';
-import { writeOut } from './output.js';
 import { buildProgram } from './program.js';
-import type { Terminal } from './terminal.js';
+import { type Terminal, writeOut } from './terminal.js';
 
 export interface ExecuteOptions {
   caller: Caller;

@@ -1,18 +1,4 @@
-import type { Context } from './command.js';
-import { oneLine } from './errors.js';
-import type { Terminal } from './terminal.js';
-
-/** Writes to stdout until its reader has gone. */
-export async function writeOut(
-  terminal: Terminal,
-  text: string | Uint8Array | AsyncIterable<Uint8Array | string>,
-): Promise<void> {
-  if (typeof text === 'string' || text instanceof Uint8Array) {
-    await terminal.write(text);
-    return;
-  }
-  for await (const part of text) if (!(await terminal.write(part))) return;
-}
+import { oneLine } from './one-line.js';
 
 /** Joins small pieces so that a long listing is not a system call a line. */
 export async function* batched(
@@ -48,7 +34,7 @@ export function table(rows: readonly (readonly string[])[]): string {
 }
 
 /** A path for people to read: on a terminal, with what would drive it escaped; otherwise the very bytes. */
-export async function pathBytes({ isRead }: Context, path: string): Promise<Uint8Array | string> {
+export async function pathBytes({ isRead }: { isRead: boolean }, path: string): Promise<Uint8Array | string> {
   if (isRead) return oneLine(path);
   if (path.isWellFormed()) return path;
   return (await import('@lazytree/core')).nameToBytes(path);

@@ -34,7 +34,7 @@ export async function run(argv: string[]): Promise<number> {
     const { execute } = await import('./execute.js');
     return await execute(args, {
       caller,
-      homes: ownHome,
+      homes: { ...ownHome, commands: () => import('./serve-commands.js') },
       perform(action, run) {
         if (action.handlesSignals) ignore();
         return performAnywhere(action, { args, caller, run });

@@ -43,7 +43,7 @@ export function commandsOf(host: Host): ExecuteCommand {
     });
 }
 
-/** So that the first command finds all of them, also when the files of this version have gone meanwhile. */
+/** So that they run also when other files have taken the place of their code. */
 export async function loadCommands(): Promise<void> {
   for (const load of Object.values(COMMANDS)) await load();
 }

@@ -35,3 +35,15 @@ export function ownTerminal(): Terminal {
     outcome: () => undefined,
   };
 }
+
+/** Writes to stdout until its reader has gone. */
+export async function writeOut(
+  terminal: Terminal,
+  text: string | Uint8Array | AsyncIterable<Uint8Array | string>,
+): Promise<void> {
+  if (typeof text === 'string' || text instanceof Uint8Array) {
+    await terminal.write(text);
+    return;
+  }
+  for await (const part of text) if (!(await terminal.write(part))) return;
+}

@@ -5,12 +5,13 @@ import {
   daemonStatus,
   homeDirectory,
   keepDaemon,
+  type Launched,
   LOG_LEVELS,
   type LogLevel,
   launchedFor,
   stopDaemon,
 } from '@lazytree/node';
-import { type Action, ExitCode } from '../command.js';
+import { type Action, type Context, ExitCode } from '../command.js';
 import { table } from '../output.js';
 import { startForUser } from '../start-daemon.js';
 import { VERSION } from '../version.js';
@@ -21,10 +22,10 @@ const run: Action = {
   details: 'Ends with SIGTERM, SIGINT or `lazytree daemon stop`, when the commands under way have ended.',
   where: 'here',
   handlesSignals: true,
-  async run() {
+  async run(context) {
     const launched = launchedFor();
     try {
-      await become(launched?.startedFor !== 'command', launched);
+      await become(context, launched);
     } catch (error) {
       const { code = 'FAILED', message, hint } = error as LazytreeError;
       launched?.tell({ error: { code, message, ...(hint ? { hint } : {}) } });
@@ -34,10 +35,10 @@ const run: Action = {
   },
 };
 
-async function become(stays: boolean, launched: ReturnType<typeof launchedFor>): Promise<void> {
+async function become(context: Context, launched: Launched | undefined): Promise<void> {
   const [{ createLog, openLogFile, runDaemon }, { commandsOf, loadCommands }] = await Promise.all([
     import('@lazytree/node/daemon'),
-    import('../serve-commands.js'),
+    context.commands(),
   ]);
   const home = homeDirectory();
   // A caller's relative path is its own affair, and this home's must not depend on a directory.
@@ -48,7 +49,7 @@ async function become(stays: boolean, launched: ReturnType<typeof launchedFor>):
     version: VERSION,
     log,
     execute: commandsOf,
-    stays,
+    stays: launched?.startedFor !== 'command',
     onReady() {
       launched?.tell({ ready: true });
       loadCommands().catch((err) => log.error({ err }, 'a command cannot be loaded'));

@@ -1,7 +1,7 @@
 import { rebuildIndex, type VerifyOptions, type VerifyReport, verifyStore, verifyTree } from '@lazytree/core';
 import { homeDirectory, storeDirectory } from '@lazytree/node';
 import { type Action, type Context, ExitCode, type Output } from '../command.js';
-import { oneLine } from '../errors.js';
+import { oneLine } from '../one-line.js';
 import { openTree } from '../open-tree.js';
 import { formatBytes } from '../output.js';
 
