@@ -16,4 +16,8 @@ export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   gc: () => import('./commands/gc.js'),
   verify: () => import('./commands/verify.js'),
   status: () => import('./commands/status.js'),
+  daemon: () => import('./commands/daemon.js'),
 };
+
+/** Those whose actions all run in the caller's process, also when a daemon runs. */
+export const HERE: ReadonlySet<string> = new Set(['daemon']);

@@ -35,6 +35,11 @@ export function isImageSpec(text: string): boolean {
   return text.startsWith(IMAGE);
 }
 
+/** The same with its file's path as `absolute` makes it. */
+export function imageSpec(text: string, absolute: (path: string) => string): string {
+  return IMAGE + absolute(text.slice(IMAGE.length));
+}
+
 /**
  * @param home may be absent for an image
  * @throws LazytreeError NOT_FOUND, USAGE (a CID that is none)

@@ -9,6 +9,7 @@ export const command: Action = {
     ['--keep <snapshots>', 'of each ref, keep only this many of the newest snapshots'],
     ['--dry-run', 'only say what would be removed'],
   ],
+  collection: 'runs',
   async run(context, _, { keep, dryRun }) {
     const { store } = await context.home({ create: false });
     const progress = await context.progress('gc');
