@@ -1,5 +1,5 @@
 import fs from 'node:fs';
-import { createRequire } from 'node:module';
+import { cFunction, cString } from '../c-library.js';
 import type { Metadata } from '../format/entry.js';
 
 /** utimensat(2) of the C library; node:fs takes times as doubles, which cannot hold nanoseconds. */
@@ -8,13 +8,6 @@ type Utimensat = (directory: number, path: Buffer, times: BigInt64Array, flags: 
 const AT_FDCWD = -100;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 let utimensat: Utimensat | undefined;
-
-function loadUtimensat(): Utimensat {
-  const koffi = createRequire(import.meta.url)('koffi');
-  return koffi
-    .load(null)
-    .func('int utimensat(int directory, const void *path, const void *times, int flags)');
-}
 
 /** Sets permission bits (not for a symlink, which has none) and modification time, to the nanosecond. */
 export function setMetadata(path: string | Buffer, metadata: Metadata, fd?: number): void {
@@ -29,10 +22,11 @@ export function setDirectoryMetadata(path: string | Buffer, { mode, seconds, nan
 }
 
 function setTime(path: string | Buffer, seconds: number, nanoseconds: number): void {
-  utimensat ??= loadUtimensat();
+  utimensat ??= cFunction<Utimensat>(
+    'int utimensat(int directory, const void *path, const void *times, int flags)',
+  );
   const time = [BigInt(seconds), BigInt(nanoseconds)] as const;
-  const cPath = Buffer.concat([Buffer.from(path as string), Buffer.of(0)]);
-  if (utimensat(AT_FDCWD, cPath, BigInt64Array.of(...time, ...time), AT_SYMLINK_NOFOLLOW) !== 0) {
+  if (utimensat(AT_FDCWD, cString(path), BigInt64Array.of(...time, ...time), AT_SYMLINK_NOFOLLOW) !== 0) {
     // The C library's errno is not at hand; node:fs says what is wrong, or succeeds at a coarser time.
     fs.lutimesSync(path, seconds + nanoseconds / 1e9, seconds + nanoseconds / 1e9);
   }

@@ -12,8 +12,8 @@ export interface IgnoreRules {
   readonly fingerprint: string;
   /** Whether a path relative to the import's root is left out, given that the directories above it are not. */
   ignores(path: string, isDirectory: boolean): boolean;
-  /** The rules of a directory below, given whether it has an ignore file of its own. */
-  enter(directory: string, hasIgnoreFile: boolean): IgnoreRules;
+  /** The rules of a directory below, given whether it has an ignore file of its own, or what that says. */
+  enter(directory: string, ignoreFile: boolean | string): IgnoreRules;
 }
 
 /** The rules of one ignore file. */
@@ -44,9 +44,9 @@ function rules(root: string, layers: readonly Layer[], fingerprint: string): Ign
       }
       return false;
     },
-    enter(directory, hasIgnoreFile) {
-      const text = hasIgnoreFile ? readRules(join(root, directory, IGNORE_FILE)) : undefined;
-      if (text === undefined) return this;
+    enter(directory, ignoreFile) {
+      const text = ignoreFile === true ? readRules(join(root, directory, IGNORE_FILE)) : ignoreFile;
+      if (text === undefined || text === false) return this;
       const prefix = directory === '' ? '' : `${directory}/`;
       const mixed = digestOf(nameToBytes(`${fingerprint}\0${prefix}\0${text}`));
       return rules(root, [...layers, { prefix, ignores: parseRules(text) }], mixed);

@@ -2,18 +2,29 @@ import fs from 'node:fs';
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import { errnoOf, fromSystemError, LazytreeError } from '../errors.js';
 import { encodeDirectory } from '../format/directory-node.js';
-import { type Entry, type Metadata, MODE_MASK } from '../format/entry.js';
+import { type Entry, type Metadata, MODE_MASK, type Totals } from '../format/entry.js';
 import { MAX_TREE_DEPTH } from '../format/limits.js';
 import { LINK_LENGTH, type Link } from '../format/link.js';
 import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
+import {
+  type ImportOver,
+  isInBase,
+  type Layer,
+  type MergedDirectory,
+  openLayer,
+  type Place,
+} from '../overlay/layer.js';
+import { isWhiteoutDevice } from '../overlay/marks.js';
+import { type Round, untilAtRest } from '../overlay/rounds.js';
 import type { BlockStore } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { createPendingWork } from '../threads/pending-work.js';
 import { type BlockSink, createBlockSink } from './block-sink.js';
 import { createIgnoreRules, type IgnoreRules } from './ignore.js';
 import { IGNORE_FILE } from './ignore-file.js';
-import { COLUMNS, Column, type IngestedFiles, Status, splitNanoseconds } from './ingest.js';
+import { COLUMNS, Column, type IngestedFiles, Status } from './ingest.js';
 import { createIngestPool, type IngestPool } from './ingest-pool.js';
+import { readMetadata } from './read-metadata.js';
 import {
   type CachedDirectory,
   type CachedEntry,
@@ -40,6 +51,11 @@ export interface ImportOptions {
   ignoreFiles?: boolean;
   /** Where to remember what was read, so that the next import reads only what has changed. */
   statCache?: string;
+  /**
+   * The directory is the upper layer of an overlayfs over this tree, and the root is to be that of what the mount
+   * shows. The options are to be those that the base was imported with. For a workspace; see docs/workspaces.md.
+   */
+  over?: ImportOver;
   /** Threads that read files. Default: one for each processor. */
   threads?: number;
   signal?: AbortSignal;
@@ -98,6 +114,8 @@ interface Pending {
   sameRules: boolean;
   /** Known to be unchanged with all that is below, without having been scanned. */
   kept: boolean;
+  /** What it lies over, in a layer. */
+  over: Place | undefined;
 }
 
 interface PendingFile {
@@ -127,20 +145,56 @@ export async function importTree(
   path: string,
   options: ImportOptions = {},
 ): Promise<ImportResult> {
-  const { statCache, preserve = false, signal } = options;
+  const { over, signal, onWarning } = options;
   signal?.throwIfAborted();
+  const sink = createBlockSink(store, signal);
+  if (!over) return (await importOnce(store, path, { sink, options })).result;
+  const { onWarning: _, ...quietly } = options;
+  const lease = 'lease' in store ? (store as LocalStore).lease([over.base]) : undefined;
+  try {
+    return await untilAtRest(() => importOnce(store, path, { sink, options: quietly }), {
+      root: openRoot(path),
+      signal,
+      onWarning,
+    });
+  } finally {
+    lease?.release();
+  }
+}
+
+async function importOnce(
+  store: BlockStore,
+  path: string,
+  { sink, options }: { sink: BlockSink; options: ImportOptions },
+): Promise<Round> {
+  const { statCache, preserve = false } = options;
   const local = 'lease' in store ? (store as LocalStore) : undefined;
-  const epoch = statCache === undefined ? '' : promiseOf(store, statCache);
+  const epoch = statCache === undefined ? '' : promiseOf(store, statCache) + baseOf(options);
   const old = statCache === undefined ? undefined : openStatCache(statCache, preserve, epoch);
   const lease = local?.lease(old ? [old.root] : []);
   try {
     const usable = old && (lease?.complete ?? true) && (await store.has(old.root)) ? old : undefined;
-    const sink = createBlockSink(store, signal);
-    return await readTree({ path, sink, old: usable, epoch, storeDirectory: local?.directory, options });
+    const layer = await layerOf(store, path, { sink, options });
+    const about = { path, sink, old: usable, epoch, storeDirectory: local?.directory, layer, options };
+    return { result: await readTree(about), seen: layer?.seen ?? [] };
   } finally {
     old?.close();
     lease?.release();
   }
+}
+
+async function layerOf(
+  store: BlockStore,
+  path: string,
+  { sink, options }: { sink: BlockSink; options: ImportOptions },
+): Promise<Layer | undefined> {
+  const { over, preserve = false, ignoreFiles = true, signal } = options;
+  return over && openLayer({ store, sink, root: openRoot(path), over, ignoreFiles, preserve, signal });
+}
+
+/** What is known of a layer over one tree says nothing of the same over another one. */
+function baseOf({ over }: ImportOptions): string {
+  return over ? ` over ${over.base}` : '';
 }
 
 /** What has to be as it was for a cache to be believed. gc cares for the caches beside the blocks, and for no others. */
@@ -159,6 +213,7 @@ export interface ReadTreeOptions {
   /** Of the store that the blocks go to; see {@link openStatCache}. */
   epoch?: string;
   storeDirectory?: string | undefined;
+  layer?: Layer | undefined;
   options: ImportOptions;
 }
 
@@ -169,6 +224,7 @@ export async function readTree({
   old,
   epoch = '',
   storeDirectory,
+  layer,
   options,
 }: ReadTreeOptions): Promise<ImportResult> {
   const { preserve = false } = options;
@@ -192,6 +248,7 @@ export async function readTree({
       old,
       appends: keep !== undefined,
       writer,
+      layer,
       options,
     });
     const result = await importer();
@@ -268,10 +325,12 @@ interface ImporterContext {
   /** Whether the writer keeps the records of `old`. */
   appends: boolean;
   writer: StatCacheWriter | undefined;
+  layer: Layer | undefined;
   options: ImportOptions;
 }
 
-function createImporter({ root, storePath, sink, poolFor, old, appends, writer, options }: ImporterContext) {
+function createImporter(context: ImporterContext) {
+  const { root, storePath, sink, poolFor, old, appends, writer, layer, options } = context;
   const { preserve = false, ignoreFiles = true, signal, onProgress, onWarning } = options;
   const warnings: ImportWarning[] = [];
   const progress = { files: 0, bytes: 0, found: 0 };
@@ -283,7 +342,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
   let finished: CachedEntry | undefined;
   let sliceStart = performance.now();
   let threads: IngestPool | undefined;
-  const prober = old && appends ? startStatProber(root, old) : undefined;
+  const prober = old && appends && !layer ? startStatProber(root, old) : undefined;
 
   const absolute = (path: string) => (path === '' ? root : `${root}/${path}`);
   const join1 = (directory: string, name: string) => (directory === '' ? name : `${directory}/${name}`);
@@ -313,6 +372,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
       gone: false,
       sameRules: false,
       kept: false,
+      over: undefined,
     };
     try {
       await scanAll(top);
@@ -339,6 +399,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     const stack = [top];
     for (let next = stack.pop(); next; next = stack.pop()) {
       if (performance.now() - sliceStart > SLICE_MS) await breathe();
+      if (layer) next.over = await layer.enter(next.path, next.name, next.parent?.over);
       const below = scan(next);
       for (let i = below.length - 1; i >= 0; i--) stack.push(below[i]);
       await settle(next);
@@ -506,19 +567,27 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
       throw Object.assign(new Error(`'${path}' is no longer a directory`), { code: 'ENOTDIR' });
     // A directory that changed just now may change again without its time showing it.
     directory.stamp = stat.ctimeMs < began - RACY_MS ? stampOf(stat) : UNKNOWN;
-    if (preserve && directory.parent) directory.metadata = metadataOf(path);
+    if (preserve && directory.parent) directory.metadata = readMetadata(path);
     const { cached } = directory;
     const sameNames = cached !== undefined && sameStamp(cached.stamp, directory.stamp);
     if (sameNames) {
-      const hasIgnoreFile = ignoreFiles && cached.entries.some(({ name }) => name === IGNORE_FILE);
-      const rules = directory.rules.enter(directory.path, hasIgnoreFile);
-      if (rules.fingerprint === cached.rules) {
+      const rules = enterRules(directory, cached.entries);
+      if (fingerprintOf(directory, rules) === cached.rules) {
         directory.rules = rules;
         return scanKnown(directory, cached.entries);
       }
     }
     directory.changed = true;
     return scanListed(directory, path);
+  }
+
+  function enterRules({ rules, path, over }: Pending, entries: readonly { name: string }[]): IgnoreRules {
+    if (!ignoreFiles) return rules;
+    return rules.enter(path, over?.ignoreFile ?? entries.some(({ name }) => name === IGNORE_FILE));
+  }
+
+  function fingerprintOf({ over }: Pending, rules: IgnoreRules): string {
+    return layer && over ? layer.fingerprint(over, rules) : rules.fingerprint;
   }
 
   /** The names are those of the cache: only the stamps have to be compared. */
@@ -528,6 +597,10 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     const prefix = `${absolute(directory.path)}/`;
     for (let slot = 0; slot < entries.length; slot++) {
       const entry = entries[slot];
+      if (layer && isInBase(entry)) {
+        directory.entries[slot] = entry;
+        continue;
+      }
       if (entry.kind === 'directory') {
         for (const inner of enter(directory, entry.name, slot, entry)) {
           inner.sameRules = true;
@@ -547,14 +620,16 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
   function scanListed(directory: Pending, path: string): Pending[] {
     const known = new Map(directory.cached?.entries.map((entry) => [entry.name, entry]));
     let listed = list(path);
-    const hasIgnoreFile = ignoreFiles && listed.some(({ name }) => name === IGNORE_FILE);
-    const rules = directory.rules.enter(directory.path, hasIgnoreFile);
+    if (layer && directory.over) listed = layer.visible(directory.over, listed);
+    const above = directory.rules;
+    const rules = enterRules(directory, listed);
     directory.rules = rules;
     listed = listed.filter(
       ({ name, dirent }) => !rules.ignores(join1(directory.path, name), dirent.isDirectory()),
     );
     // Rules that are not among the entries change unseen.
-    if (hasIgnoreFile && rules.ignores(join1(directory.path, IGNORE_FILE), false)) directory.stamp = UNKNOWN;
+    if (rules !== above && rules.ignores(join1(directory.path, IGNORE_FILE), false))
+      directory.stamp = UNKNOWN;
     const below: Pending[] = [];
     directory.entries = new Array(listed.length);
     for (let slot = 0; slot < listed.length; slot++) {
@@ -591,7 +666,9 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     if (stat.isFile()) enqueue(directory, slot, name);
     else if (stat.isSymbolicLink()) {
       directory.entries[slot] = symlinkEntry(directory, name, stat);
-    } else skip(directory, { path, kind: 'special', message: `${specialKind(stat)} skipped` });
+    } else if (!directory.over || !isWhiteoutDevice(stat)) {
+      skip(directory, { path, kind: 'special', message: `${specialKind(stat)} skipped` });
+    }
     return [];
   }
 
@@ -631,6 +708,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
       gone: false,
       sameRules: false,
       kept: false,
+      over: undefined,
     };
   }
 
@@ -643,8 +721,9 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
   }
 
   function enqueue(directory: Pending, slot: number, name: string): void {
-    directory.waiting += 1;
     directory.changed = true;
+    if (layer && directory.over && layer.takes(directory.over, slot, name)) return;
+    directory.waiting += 1;
     progress.found += 1;
     queue.push({ directory, slot, name });
   }
@@ -655,7 +734,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     const stamp = stat.ctimeMs < began - RACY_MS ? stampOf(stat) : UNKNOWN;
     try {
       const target = nameFromBytes(fs.readlinkSync(toFsPath(path), { encoding: 'buffer' }));
-      const metadata = preserve ? { metadata: metadataOf(path) } : {};
+      const metadata = preserve ? { metadata: readMetadata(path) } : {};
       const common = { name, link: '' as Link, size: 0, files: 0, record: NO_RECORD };
       return { ...common, kind: 'symlink', stamp, target, ...metadata };
     } catch (error) {
@@ -683,21 +762,23 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
   }
 
   async function finish(directory: Pending): Promise<CachedEntry> {
-    const entries = directory.entries.filter((entry) => entry !== undefined);
-    const { cachedLink, metadata } = directory;
+    let entries = directory.entries.filter((entry) => entry !== undefined);
+    const { cachedLink, metadata, over } = directory;
     const reuse = !directory.changed && cachedLink && entries.length === directory.cached?.entries.length;
     let link = cachedLink?.link as Link;
     let totals = { size: cachedLink?.size ?? 0, files: cachedLink?.files ?? 0 };
     if (!reuse) {
       directory.changed = true;
-      const encoded = encodeDirectory(entries as unknown as Entry[]);
-      await sink.putNodes(encoded.nodes);
+      const merged = layer && over && (await layer.merge(over, directory.entries, directory.rules));
+      const encoded = merged?.same ?? (await encode(merged?.entries ?? (entries as Entry[])));
       link = encoded.link;
       totals = encoded;
+      if (merged) entries = recorded(directory, merged);
     }
-    const { rules, stamp } = directory;
+    const { stamp } = directory;
     const kept = reuse && appends ? cachedLink.record : undefined;
-    const record = kept ?? writer?.add({ stamp, rules: rules.fingerprint, entries }) ?? NO_RECORD;
+    const record =
+      kept ?? writer?.add({ stamp, rules: fingerprintOf(directory, directory.rules), entries }) ?? NO_RECORD;
     directory.entries = [];
     const entry = directoryEntry(directory.name, link, totals, record);
     if (metadata) {
@@ -705,6 +786,18 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
       if (!sameMetadata(metadata, cachedLink?.metadata)) directory.changed = true;
     }
     return entry;
+  }
+
+  async function encode(entries: readonly Entry[]): Promise<Totals & { link: Link }> {
+    const encoded = encodeDirectory(entries);
+    await sink.putNodes(encoded.nodes);
+    return encoded;
+  }
+
+  /** What is not in the record has to be looked for by the next import. */
+  function recorded(directory: Pending, { cached, entries }: MergedDirectory): CachedEntry[] {
+    if (cached.length < entries.length) directory.stamp = UNKNOWN;
+    return cached;
   }
 }
 
@@ -724,12 +817,6 @@ function isGone(error: unknown): boolean {
 
 function sameMetadata(a: Metadata, b: Metadata | undefined): boolean {
   return a.mode === b?.mode && a.seconds === b.seconds && a.nanoseconds === b.nanoseconds;
-}
-
-function metadataOf(path: string): Metadata {
-  const { mode, mtimeNs } = fs.lstatSync(toFsPath(path), { bigint: true });
-  const [seconds, nanoseconds] = splitNanoseconds(mtimeNs);
-  return { mode: Number(mode) & MODE_MASK, seconds, nanoseconds };
 }
 
 function specialKind(stat: fs.Stats): string {

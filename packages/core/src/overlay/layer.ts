@@ -1,0 +1,258 @@
+import fs from 'node:fs';
+import { LazytreeError } from '../errors.js';
+import { type Entry, isFile } from '../format/entry.js';
+import { digestOf, type Link } from '../format/link.js';
+import { compareNames, nameToBytes, toFsPath } from '../format/name.js';
+import type { BlockSink } from '../import/block-sink.js';
+import type { IgnoreRules } from '../import/ignore.js';
+import { IGNORE_FILE } from '../import/ignore-file.js';
+import { readMetadata } from '../import/read-metadata.js';
+import { type CachedEntry, type FileStamp, NO_RECORD, RACY_MS, stampOf } from '../import/stat-cache.js';
+import type { BlockSource } from '../store/block-store.js';
+import { type BaseDirectory, openBaseTree, unresolved } from './base-tree.js';
+import { applyRules } from './filter-base.js';
+import { isWhiteoutDevice, type MarkNamespace, type Marks, openMarks } from './marks.js';
+
+/** The tree that the imported directory, an upper layer of overlayfs, lies over. */
+export interface ImportOver {
+  base: Link;
+  /** `user` if it was mounted with `userxattr`. Default `trusted`. */
+  xattrs?: MarkNamespace;
+}
+
+/** What an import has to know of one directory of the upper layer. */
+export interface Place {
+  /** Relative to the root of the upper layer. */
+  path: string;
+  /** The directory of the base whose entries show through. */
+  base: BaseDirectory | undefined;
+  /** Whether it has an ignore file on disk, or what one says whose content is in the base; if not as listed. */
+  ignoreFile: string | boolean | undefined;
+  /** Among its files there are whiteouts. */
+  whiteoutFiles: boolean;
+  /** All that hides an entry of the base, once it has been listed. */
+  names: Set<string> | undefined;
+  /** Files whose content is in the base. */
+  metacopies: { slot: number; entry: CachedEntry }[];
+}
+
+/** What a directory is in the merged view. */
+export interface MergedDirectory {
+  entries: Entry[];
+  /** Those of them that a stat cache can hold. */
+  cached: CachedEntry[];
+  /** Set when it is the base's own. */
+  same: { link: Link; size: number; files: number } | undefined;
+}
+
+interface Listed {
+  name: string;
+  dirent: { isCharacterDevice(): boolean; isFile(): boolean };
+}
+
+/** The part of an import that knows what lies below: asked before a directory is scanned, and when it is known. */
+export interface Layer {
+  /** To be awaited before the directory is scanned. */
+  enter(path: string, name: string, parent: Place | undefined): Promise<Place>;
+  /** What a cached record of the directory depends on, beyond its time stamps. */
+  fingerprint(place: Place, rules: IgnoreRules): string;
+  /** What is listed in a directory, less the whiteouts. */
+  visible<T extends Listed>(place: Place, listed: T[]): T[];
+  /** Whether the regular file has its content in the base; `merge` then sees to its entry. */
+  takes(place: Place, slot: number, name: string): boolean;
+  /** Lays a directory's entries over those of the base. */
+  merge(place: Place, entries: (CachedEntry | undefined)[], rules: IgnoreRules): Promise<MergedDirectory>;
+  /** The directories that were entered, as they were then. */
+  readonly seen: readonly { path: string; at: number; stamp: FileStamp }[];
+}
+
+export interface LayerOptions {
+  store: BlockSource;
+  sink: BlockSink;
+  /** The upper layer. */
+  root: string;
+  over: ImportOver;
+  ignoreFiles: boolean;
+  preserve: boolean;
+  signal: AbortSignal | undefined;
+}
+
+/** Stands in a stat cache for what is not on disk but in the base: no file has this inode. */
+const IN_BASE: FileStamp = { mtime: 0, ctime: 0, inode: 0 };
+
+export function isInBase({ stamp }: CachedEntry): boolean {
+  return stamp.inode === 0;
+}
+
+export async function openLayer(options: LayerOptions): Promise<Layer> {
+  const { store, sink, root, over, ignoreFiles, preserve, signal } = options;
+  const tree = openBaseTree(store, over.base, { ignoreFiles, ...(signal ? { signal } : {}) });
+  const base = await tree.root();
+  const isEmpty = (await base.list()).length === 0;
+  /** With nothing below, nothing can be merged, nor have its content elsewhere. */
+  const marks: Marks | undefined = isEmpty ? undefined : openMarks(over.xattrs ?? 'trusted');
+  const seen: { path: string; at: number; stamp: FileStamp }[] = [];
+
+  const absolute = (path: string) => (path === '' ? root : `${root}/${path}`);
+  const join1 = (directory: string, name: string) => (directory === '' ? name : `${directory}/${name}`);
+
+  async function enter(path: string, name: string, parent: Place | undefined): Promise<Place> {
+    const at = Date.now();
+    const stat = fs.lstatSync(toFsPath(absolute(path)), { throwIfNoEntry: false });
+    if (stat) seen.push({ path, at, stamp: stampOf(stat) });
+    const cover = marks?.cover(absolute(path));
+    const place: Place = {
+      path,
+      base: cover === 'opaque' ? undefined : await below(path, name, parent),
+      ignoreFile: undefined,
+      whiteoutFiles: cover === 'whiteouts',
+      names: undefined,
+      metacopies: [],
+    };
+    if (ignoreFiles && marks) place.ignoreFile = await ignoreFileOf(place, marks);
+    return place;
+  }
+
+  /** The directory of the base that one of the upper layer is merged with. */
+  async function below(
+    path: string,
+    name: string,
+    parent: Place | undefined,
+  ): Promise<BaseDirectory | undefined> {
+    if (!parent) return base;
+    const redirect = marks?.redirect(absolute(path)) ?? name;
+    if (!redirect.startsWith('/')) return parent.base?.enter(redirect);
+    let found: BaseDirectory | undefined = base;
+    for (const part of redirect.slice(1).split('/')) found = await found?.enter(part);
+    return found;
+  }
+
+  /** As {@link below} for a file without content of its own: redirects are those of the file. */
+  async function contentOf(place: Place, name: string): Promise<Entry & { kind: 'file' | 'executable' }> {
+    const path = join1(place.path, name);
+    const redirect = marks?.redirect(absolute(path)) ?? name;
+    const parts = redirect.split('/');
+    const last = parts.pop() as string;
+    let directory = redirect.startsWith('/') ? base : place.base;
+    for (const part of parts.slice(1)) directory = await directory?.enter(part);
+    const entry = await directory?.find(last);
+    if (entry?.kind === 'origin') throw unresolved(path);
+    if (entry && isFile(entry)) return entry;
+    throw new LazytreeError('FAILED', `the content of '${path}' is not at '${redirect}' in the base`, {
+      hint: 'save with the tree that the upper layer was mounted over',
+    });
+  }
+
+  async function ignoreFileOf(place: Place, { isMetacopy }: Marks): Promise<string | boolean> {
+    const path = absolute(join1(place.path, IGNORE_FILE));
+    const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
+    if (!stat) return tree.rulesText(await place.base?.find(IGNORE_FILE));
+    if (isWhiteout(place, IGNORE_FILE, stat)) return false;
+    if (!stat.isFile() || !isMetacopy(path)) return true;
+    return tree.rulesText(await contentOf(place, IGNORE_FILE));
+  }
+
+  function isWhiteout(place: Place, name: string, stat: fs.Stats): boolean {
+    if (isWhiteoutDevice(stat)) return true;
+    if (!place.whiteoutFiles || !stat.isFile() || stat.size > 0) return false;
+    return marks?.isWhiteout(absolute(join1(place.path, name))) === true;
+  }
+
+  function visible<T extends Listed>(place: Place, listed: T[]): T[] {
+    place.names = new Set(listed.map(({ name }) => name));
+    return listed.filter(({ name, dirent }) => {
+      if (!dirent.isCharacterDevice() && !(place.whiteoutFiles && dirent.isFile())) return true;
+      const path = toFsPath(absolute(join1(place.path, name)));
+      const stat = fs.lstatSync(path, { throwIfNoEntry: false });
+      return !stat || !isWhiteout(place, name, stat);
+    });
+  }
+
+  function takes(place: Place, slot: number, name: string): boolean {
+    if (!marks) return false;
+    const path = absolute(join1(place.path, name));
+    const at = Date.now();
+    // Before the mark is looked at: a file that gets its content meanwhile shows.
+    const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
+    if (!stat?.isFile() || !marks.isMetacopy(path)) return false;
+    const stamp = stampOf(stat);
+    if (!(stamp.ctime < at - RACY_MS)) stamp.mtime = Number.NaN;
+    const kind = stat.mode & 0o100 ? 'executable' : 'file';
+    const common = { link: '' as Link, size: 0, stamp, target: '', files: 0, record: NO_RECORD };
+    const metadata = preserve ? readMetadata(path) : undefined;
+    place.metacopies.push({ slot, entry: { kind, name, ...common, ...(metadata ? { metadata } : {}) } });
+    return true;
+  }
+
+  async function merge(
+    place: Place,
+    entries: (CachedEntry | undefined)[],
+    rules: IgnoreRules,
+  ): Promise<MergedDirectory> {
+    for (const { slot, entry } of place.metacopies) {
+      const { link, size } = await contentOf(place, entry.name);
+      entries[slot] = { ...entry, link, size };
+    }
+    const upper = entries.filter((entry) => entry !== undefined);
+    // Names that are those of a cached record come with what the base has of them.
+    if (!place.base || !place.names) return { entries: upper as Entry[], cached: upper, same: undefined };
+    const applied = rulesApply(place.base, place, rules);
+    if (place.names.size === 0 && !applied) {
+      return { entries: [], cached: [], same: place.base.entry };
+    }
+    const { names } = place;
+    let shown = (await place.base.list()).filter(({ name }) => !names.has(name));
+    if (applied) shown = await applyRules(shown, { path: place.path, rules, tree, sink });
+    return layOver(shown, upper);
+  }
+
+  /**
+   * Whether something that the base has may be left out. What it has was imported under its own rules: these leave
+   * out nothing more where they are in force, and in the same place; nor do none.
+   */
+  function rulesApply(lower: BaseDirectory, { path }: Place, rules: IgnoreRules): boolean {
+    if (rules.fingerprint === '') return false;
+    return lower.path !== path || lower.rules.fingerprint !== rules.fingerprint;
+  }
+
+  function layOver(shown: Entry[], upper: CachedEntry[]): MergedDirectory {
+    for (const entry of shown) checkMetadata(entry);
+    const fromBase = shown.filter(({ kind }) => kind !== 'origin').map(asCached);
+    const cached = [...fromBase, ...upper].sort((a, b) => compareNames(a.name, b.name));
+    if (fromBase.length === shown.length) return { entries: cached as Entry[], cached, same: undefined };
+    const entries = [...shown, ...(upper as Entry[])].sort((a, b) => compareNames(a.name, b.name));
+    return { entries, cached, same: undefined };
+  }
+
+  function checkMetadata({ name, kind, metadata }: Entry): void {
+    if (kind === 'origin' || (metadata !== undefined) === preserve) return;
+    throw new LazytreeError('USAGE', `the base ${preserve ? 'lacks' : 'has'} the metadata of '${name}'`, {
+      hint: `save ${preserve ? 'without' : 'with'} metadata, as the base was imported`,
+    });
+  }
+
+  return {
+    enter,
+    fingerprint: ({ base: lower }, { fingerprint }) =>
+      lower
+        ? digestOf(
+            nameToBytes(`${fingerprint}\0${lower.entry.link}\0${lower.path}\0${lower.rules.fingerprint}`),
+          )
+        : fingerprint,
+    visible,
+    takes,
+    merge,
+    seen,
+  };
+}
+
+function asCached(entry: Entry): CachedEntry {
+  const { name, metadata } = entry;
+  const common = { name, stamp: IN_BASE, record: NO_RECORD, ...(metadata ? { metadata } : {}) };
+  if (entry.kind === 'symlink') {
+    return { ...common, kind: 'symlink', link: '' as Link, size: 0, target: entry.target, files: 0 };
+  }
+  if (entry.kind === 'origin') throw new Error('an origin in a stat cache');
+  const { kind, link, size } = entry;
+  return { ...common, kind, link, size, target: '', files: kind === 'directory' ? entry.files : 0 };
+}

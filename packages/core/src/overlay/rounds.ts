@@ -1,0 +1,74 @@
+import fs from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { toFsPath } from '../format/name.js';
+import type { ImportResult, ImportWarning } from '../import/import-tree.js';
+import { RACY_MS, sameStamp, stampOf } from '../import/stat-cache.js';
+import type { Layer } from './layer.js';
+
+const ROUNDS = 6;
+/** A change time further ahead than this is from another clock; waiting for it is no use. */
+const CLOCK_SKEW_MS = 2000;
+
+export interface RoundsOptions {
+  /** Of the upper layer. */
+  root: string;
+  signal: AbortSignal | undefined;
+  onWarning: ((warning: ImportWarning) => void) | undefined;
+}
+
+export interface Round {
+  result: ImportResult;
+  seen: Layer['seen'];
+}
+
+/**
+ * Imports a directory that is being written to, until it rested for one whole round: what is renamed from a
+ * directory that is not scanned yet to one that has been would otherwise be in neither. A round after the first
+ * lists what has changed, and reads what is new.
+ */
+export async function untilAtRest(
+  importOnce: () => Promise<Round>,
+  { root, signal, onWarning }: RoundsOptions,
+): Promise<ImportResult> {
+  let read = 0;
+  for (let round = 1; ; round++) {
+    const { result, seen } = await importOnce();
+    read += result.read;
+    const moving = findMoving(root, seen);
+    if (moving && round < ROUNDS) {
+      await sleep(moving.wait, undefined, signal ? { signal } : {});
+      continue;
+    }
+    const { warnings } = result;
+    if (moving) {
+      const message = 'directories kept changing while they were read; a file that was moved may be missing';
+      warnings.push({ path: moving.path, kind: 'unstable', message });
+    }
+    for (const warning of warnings) onWarning?.(warning);
+    return { ...result, read };
+  }
+}
+
+/**
+ * A directory that has changed since it was looked at, or may have: a stamp hides what happens at the same tick.
+ * `wait` is the time until every change so far has an older stamp than whatever comes then.
+ */
+function findMoving(root: string, seen: Layer['seen']): { path: string; wait: number } | undefined {
+  let moving: string | undefined;
+  let newest = 0;
+  const now = Date.now();
+  for (const { path, at, stamp } of seen) {
+    const stat = fs.lstatSync(toFsPath(path === '' ? root : `${root}/${path}`), { throwIfNoEntry: false });
+    const rested = stat && sameStamp(stamp, stampOf(stat)) && !isRecent(stamp.ctime, at);
+    if (rested) continue;
+    moving ??= path;
+    const changed = stat?.ctimeMs ?? now;
+    if (changed < now + CLOCK_SKEW_MS) newest = Math.max(newest, changed);
+  }
+  if (moving === undefined) return undefined;
+  return { path: moving, wait: Math.max(newest + RACY_MS + 1 - now, 0) };
+}
+
+function isRecent(changed: number, at: number): boolean {
+  return changed >= at - RACY_MS && changed <= at + CLOCK_SKEW_MS;
+}
