@@ -33,6 +33,8 @@ await build({
     'pack-thread': join(PACKAGES, 'core/dist/image/pack-thread.js'),
     'unpack-thread': join(PACKAGES, 'core/dist/image/unpack-thread.js'),
     'write-thread': join(PACKAGES, 'core/dist/export/write-thread.js'),
+    'serve-thread': join(PACKAGES, 'node/dist/fuse/session/serve-thread.js'),
+    'push-thread': join(PACKAGES, 'node/dist/fuse/session/push-thread.js'),
   },
   outdir: OUT,
   bundle: true,

@@ -1,5 +1,5 @@
 import fs from 'node:fs';
-import { createMemoryStore, type ImportOptions, importTree } from '@lazytree/core';
+import type { ImportOptions } from '@lazytree/core';
 import { describe, expect, it } from 'vitest';
 import {
   afterwards,

@@ -23,6 +23,8 @@ export interface ResolvedTree {
   path: string;
   entry: Entry;
   ref?: Ref;
+  /** The image's file, if it is in one. */
+  image?: string;
   /** Releases what was opened for this tree alone. */
   close(): Promise<void>;
 }
@@ -88,7 +90,7 @@ async function resolveImage(text: string, options?: StoreOptions): Promise<Resol
       const [root] = image.roots;
       const path = trimSlashes(text.slice(end));
       const entry = await resolvePath(image, root, path, options);
-      return { store: image, root, path, entry, close: () => image.close() };
+      return { store: image, root, path, entry, image: file, close: () => image.close() };
     } catch (error) {
       await image.close();
       throw error;

@@ -189,7 +189,18 @@ async function layerOf(
   { sink, options }: { sink: BlockSink; options: ImportOptions },
 ): Promise<Layer | undefined> {
   const { over, preserve = false, ignoreFiles = true, signal } = options;
-  return over && openLayer({ store, sink, root: openRoot(path), over, ignoreFiles, preserve, signal });
+  return (
+    over &&
+    openLayer({
+      store: over.source ?? store,
+      sink,
+      root: openRoot(path),
+      over,
+      ignoreFiles,
+      preserve,
+      signal,
+    })
+  );
 }
 
 /** What is known of a layer over one tree says nothing of the same over another one. */

@@ -64,6 +64,8 @@ export interface MountOptions {
   target: string;
   tree: string;
   image?: string | undefined;
+  /** Fetch before it is asked for what was read when the tree was mounted before. */
+  prefetch: boolean;
 }
 
 export interface MountTable {

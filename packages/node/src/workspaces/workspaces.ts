@@ -1,4 +1,4 @@
-import { rename, rm } from 'node:fs/promises';
+import { mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   checkRefName,
@@ -13,6 +13,7 @@ import {
   type LocalStore,
   openImage,
   type Ref,
+  readNode,
   setRef,
   statCacheFile,
   thinHistory,
@@ -64,6 +65,9 @@ export interface Saved {
 
 export interface WorkspaceStatus extends WorkspaceRecord {
   state: 'mounted' | 'unmounted' | 'failed';
+  /** Of the tree that it lies over. */
+  size: number;
+  files: number;
   use: MountUse;
 }
 
@@ -83,7 +87,8 @@ export interface Workspaces {
   remove(name: string, options: { discard: boolean; signal?: AbortSignal }): Promise<Saved | undefined>;
   /** Mounts again what an earlier daemon had mounted, and removes what it was removing. */
   restoreAll(): Promise<void>;
-  find(target: string): WorkspaceRecord | undefined;
+  /** @throws LazytreeError USAGE when a path is where a workspace is: it is not to be unmounted like others */
+  refuseTarget(path: string): Promise<void>;
   count(): number;
   close(): Promise<void>;
 }
@@ -233,7 +238,6 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
 
   async function toTrash(path: string): Promise<void> {
     const trash = join(workspacesDirectory(home), TRASH);
-    const { mkdir } = await import('node:fs/promises');
     await mkdir(trash, { recursive: true });
     await rename(path, join(trash, `${Date.now()}-${process.pid}-${Math.random().toString(36).slice(2)}`));
     await syncDirectory(workspacesDirectory(home));
@@ -304,7 +308,8 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
         [...live.values()].map(async ({ record, state }): Promise<WorkspaceStatus> => {
           const seen = mountAt(mounted, record.target)?.type === 'overlay';
           const use = await mounts.use(record.base, 'lower');
-          return { ...record, state: state === 'mounted' && !seen ? 'unmounted' : state, use };
+          const { size, files } = await readNode(fetch, record.base);
+          return { ...record, state: state === 'mounted' && !seen ? 'unmounted' : state, size, files, use };
         }),
       );
     },
@@ -368,7 +373,15 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
       }
     },
 
-    find: (target) => [...live.values()].find(({ record }) => record.target === target)?.record,
+    async refuseTarget(path) {
+      const target = await canonicalTarget(path);
+      for (const { record } of live.values()) {
+        if (record.target !== target) continue;
+        throw new LazytreeError('USAGE', `'${target}' is the workspace '${record.name}'`, {
+          hint: `take it away with \`lazytree workspace remove ${record.name}\``,
+        });
+      }
+    },
     count: () => live.size,
 
     async close() {
