@@ -13,6 +13,7 @@ export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   unmount: () => import('./commands/unmount.js'),
   mounts: () => import('./commands/mounts.js'),
   workspace: () => import('./commands/workspace.js'),
+  prefetch: () => import('./commands/prefetch.js'),
   save: () => import('./commands/save.js'),
   load: () => import('./commands/load.js'),
   ref: () => import('./commands/ref.js'),

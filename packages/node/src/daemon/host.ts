@@ -1,6 +1,8 @@
-import { createFetchChain, type FetchChain } from '../fetch/fetch-chain.js';
+import type { Link } from '@lazytree/core';
+import { createFetchChain, type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { type Home, openHome } from '../home.js';
 import { createMountTable, type MountTable } from '../mounts/mount-table.js';
+import { type PrefetchOptions, type PrefetchProgress, prefetchTree } from '../prefetch/prefetch.js';
 import { createWorkspaces, type Workspaces } from '../workspaces/workspaces.js';
 import type { Log } from './log.js';
 
@@ -11,6 +13,8 @@ export interface Host {
   readonly fetch: FetchChain;
   readonly mounts: MountTable;
   readonly workspaces: Workspaces;
+  /** Brings all of a tree into the store. */
+  prefetch(root: Link, options: PrefetchOptions & { image?: string | undefined }): Promise<PrefetchProgress>;
   /** Whether there is anything that needs the daemon when no command runs. */
   busy(): boolean;
   close(): Promise<void>;
@@ -44,6 +48,14 @@ export async function openHost({ home: directory, log }: OpenHostOptions): Promi
     fetch,
     mounts,
     workspaces,
+    async prefetch(root, { image, ...options }) {
+      const withdraw = await provideImage(fetch, image);
+      try {
+        return await prefetchTree(fetch, root, { ...options, idle: mounts.demand.idle });
+      } finally {
+        await withdraw();
+      }
+    },
     busy: () => mounts.count() + workspaces.count() > 0,
     async close() {
       await workspaces.close();

@@ -9,6 +9,7 @@ import {
   type Link,
   type LocalStore,
   linkDigest,
+  openImage,
   type StoreOptions,
   verifying,
 } from '@lazytree/core';
@@ -29,6 +30,20 @@ export interface FetchChain extends BlockSource {
   /** Adds a provider, asked after those that are there; the function returned takes it out again. */
   add(provider: BlockSource): () => void;
   providers(): string[];
+}
+
+/** Adds what an image has to a chain, until it is released. */
+export async function provideImage(
+  chain: FetchChain,
+  file: string | undefined,
+): Promise<() => Promise<void>> {
+  if (file === undefined) return async () => undefined;
+  const image = await openImage(file);
+  const withdraw = chain.add(image);
+  return async () => {
+    withdraw();
+    await image.close();
+  };
 }
 
 export function createFetchChain(store: LocalStore, events: FetchEvents = {}): FetchChain {

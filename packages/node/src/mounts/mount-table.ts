@@ -6,14 +6,16 @@ import {
   type Lease,
   type Link,
   type LocalStore,
-  openImage,
   parseLink,
   readNode,
 } from '@lazytree/core';
-import type { FetchChain } from '../fetch/fetch-chain.js';
+import { createDemand, type Demand } from '../fetch/demand.js';
+import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
 import { MountFlag, mount as mountCall } from '../fuse/device/system-calls.js';
 import type { ServerReport } from '../fuse/session/messages.js';
+import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
+import { prefetchOrder } from '../prefetch/prefetch.js';
 import { readState, writeState } from '../state-file.js';
 import {
   type BaseKind,
@@ -35,6 +37,8 @@ export interface MountRecord {
   tree: string;
   /** An image that has what the store lacks. */
   image?: string | undefined;
+  /** Whether what it is likely to need is fetched before it is asked for. */
+  prefetch: boolean;
   /** Whether the mount point was made for it, and goes with it. */
   madeTarget: boolean;
 }
@@ -69,6 +73,8 @@ export interface MountOptions {
 }
 
 export interface MountTable {
+  /** What readers wait for. */
+  demand: Demand;
   mount(options: MountOptions): Promise<MountRecord>;
   /** @throws LazytreeError NOT_FOUND; REFUSED, with who holds it, unless `lazy` */
   unmount(path: string, options: { lazy: boolean }): Promise<MountRecord>;
@@ -116,6 +122,7 @@ type StoredMount = Omit<MountRecord, 'root'> & { root: string };
 export function createMountTable({ home, store, fetch, log }: MountTableOptions): MountTable {
   const live = new Map<string, LiveMount>();
   const bases = new Map<BaseKind, Promise<BaseMount>>();
+  const demand = createDemand();
 
   function base(kind: BaseKind): Promise<BaseMount> {
     let opening = bases.get(kind);
@@ -124,9 +131,10 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
         storeDirectory: store.directory,
         xattrs: kind === 'trees',
         push: true,
-        async fetch({ links, signal }) {
-          return Promise.all(links.map(async (link) => ({ link, bytes: await fetch.get(link, { signal }) })));
-        },
+        fetch: ({ links, signal }) =>
+          demand.during(() =>
+            Promise.all(links.map(async (link) => ({ link, bytes: await fetch.get(link, { signal }) }))),
+          ),
         onFailure({ root, path, error }) {
           const cid = (error as { cid?: string }).cid;
           log.error(
@@ -162,13 +170,13 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
   }
 
   async function attach(record: MountRecord): Promise<LiveMount> {
-    const provider = record.image === undefined ? undefined : await openImage(record.image);
-    const withdraw = provider && fetch.add(provider);
+    const withdraw = await provideImage(fetch, record.image);
     const lease: Lease = store.lease([record.root]);
+    const prefetching = new AbortController();
     const release = async () => {
+      prefetching.abort();
       lease.release();
-      withdraw?.();
-      await provider?.close();
+      await withdraw();
     };
     try {
       // A root that cannot be read is told of here, and not by an errno.
@@ -179,6 +187,7 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
         target: record.target,
         flags: MountFlag.BIND,
       });
+      if (record.prefetch) prefetch(record.root, prefetching.signal);
       return { record, state: 'mounted', release };
     } catch (error) {
       await release();
@@ -186,8 +195,28 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
     }
   }
 
+  /** Only what is elsewhere has to be fetched. */
+  function prefetch(root: Link, signal: AbortSignal): void {
+    if (fetch.providers().length === 0) return;
+    readAccessOrder(home, root)
+      .then((order) => prefetchOrder(fetch, root, { order, signal, idle: demand.idle }))
+      .catch((error: unknown) => {
+        if (!signal.aborted) log.warn({ root: formatLink(root), error: String(error) }, 'not prefetched');
+      });
+  }
+
+  async function reportOf(kind: BaseKind): Promise<ServerReport | undefined> {
+    const opened = await bases.get(kind);
+    const report = await opened?.session.report();
+    for (const { root, firstReads } of report?.uses ?? []) {
+      if (firstReads.length > 0) await extendAccessOrder(home, root, firstReads);
+    }
+    return report;
+  }
+
   const table: MountTable = {
-    async mount({ root, target: path, tree, image }) {
+    demand,
+    async mount({ root, target: path, tree, image, prefetch: prefetches }) {
       const target = await canonicalTarget(path);
       if (live.has(target)) {
         throw new LazytreeError('REFUSED', `'${target}' is mounted already`, {
@@ -195,7 +224,7 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
         });
       }
       const madeTarget = await prepareTarget(target);
-      const record = { target, root, tree, image, madeTarget };
+      const record = { target, root, tree, image, madeTarget, prefetch: prefetches };
       try {
         live.set(target, await attach(record));
         await save();
@@ -220,6 +249,7 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
           hint: '`lazytree mounts` lists them',
         });
       }
+      await reportOf('trees');
       await detach(target, { lazy });
       live.delete(target);
       await save();
@@ -247,9 +277,7 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
     },
 
     async use(root, kind) {
-      const opened = await bases.get(kind);
-      const report = await opened?.session.report();
-      return useOf(root, report);
+      return useOf(root, await reportOf(kind));
     },
 
     async restore() {
@@ -270,6 +298,7 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
     count: () => live.size,
 
     async close() {
+      await Promise.all([reportOf('trees'), reportOf('lower')]);
       for (const [target, mounted] of live) {
         if (mounted.state === 'mounted') await detach(target, { lazy: true });
         await mounted.release();

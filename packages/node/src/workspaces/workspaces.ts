@@ -11,14 +11,13 @@ import {
   type Lease,
   type Link,
   type LocalStore,
-  openImage,
   type Ref,
   readNode,
   setRef,
   statCacheFile,
   thinHistory,
 } from '@lazytree/core';
-import type { FetchChain } from '../fetch/fetch-chain.js';
+import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
 import { detachStale } from '../mounts/base-mount.js';
 import { detach } from '../mounts/detach.js';
@@ -145,13 +144,11 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
 
   /** Keeps and provides what the workspace lies over. */
   async function hold(record: WorkspaceRecord): Promise<() => Promise<void>> {
-    const provider = record.image === undefined ? undefined : await openImage(record.image);
-    const withdraw = provider && fetch.add(provider);
+    const withdraw = await provideImage(fetch, record.image);
     const lease: Lease = store.lease([record.base, record.saved]);
     return async () => {
       lease.release();
-      withdraw?.();
-      await provider?.close();
+      await withdraw();
     };
   }
 

@@ -289,7 +289,7 @@ function takeMessages(): void {
 }
 
 function report() {
-  return { uses: files.uses(), nodes: files.nodes(), requests: counts };
+  return { uses: files.takeUses(), nodes: files.nodes(), requests: counts };
 }
 
 function isGone(error: unknown): boolean {

@@ -25,6 +25,8 @@ export interface Part {
   entries: Entry[] | undefined;
   /** Node ids of its files and symlinks, by position in the part; 0 where there is none yet. */
   ids: Uint32Array;
+  /** Which of its files have been read, if any. */
+  read: Uint8Array | undefined;
   decode(read: ReadBlock): Entry[];
 }
 
@@ -112,6 +114,7 @@ function partOf(
     first,
     entries: undefined,
     ids: new Uint32Array(count),
+    read: undefined,
     decode: (read) => leafOf(read).entries,
   };
 }

@@ -13,6 +13,8 @@ export interface RootUse {
   fetched: number;
   /** Files put into the page cache before they were asked for. */
   pushed: number;
+  /** Files that were read for the first time since the last report, in that order. */
+  firstReads: Link[];
 }
 
 /** A directory at one place under one root. The kernel allows a directory one name, so these are never shared. */

@@ -65,7 +65,8 @@ export interface TreeFileSystem {
   totals(): { bytes: number; files: number };
   remember(node: number, lookups?: number): void;
   forget(node: number, lookups: number): void;
-  uses(): RootUse[];
+  /** What has been counted, with the first reads since this was last called. */
+  takeUses(): RootUse[];
   nodes(): number;
 }
 
@@ -213,6 +214,15 @@ export function createTreeFileSystem(blocks: Blocks, view: View): TreeFileSystem
     return added.id;
   }
 
+  function noteRead(of: Content, node: number, link: Link): void {
+    const { position } = nodes.file(node) as { position: number };
+    const part = partAt(of.listing, position);
+    part.read ??= new Uint8Array(part.count);
+    if (part.read[position - part.start] === 1) return;
+    part.read[position - part.start] = 1;
+    of.use.firstReads.push(link);
+  }
+
   return {
     use: (node) => nodes.directory(node)?.use ?? nodes.file(node)?.content.use ?? everything,
     describe(node) {
@@ -246,7 +256,9 @@ export function createTreeFileSystem(blocks: Blocks, view: View): TreeFileSystem
       const { entry, of } = entryOf(node);
       if (entry.kind === 'origin') throw unresolved(`${of.path}/${entry.name}`);
       if (!isFile(entry)) throw new LazytreeError('FAILED', `node ${node} is no file`);
-      return content.read(entry, offset, size);
+      const pieces = content.read(entry, offset, size);
+      noteRead(of, node, entry.link);
+      return pieces;
     },
     list(node, offset, add) {
       const from = directory(node);
@@ -312,7 +324,11 @@ export function createTreeFileSystem(blocks: Blocks, view: View): TreeFileSystem
     },
     remember: nodes.remember,
     forget: nodes.forget,
-    uses: () => [...uses.values()],
+    takeUses() {
+      const taken = [...uses.values()].map((use) => ({ ...use }));
+      for (const use of uses.values()) use.firstReads = [];
+      return taken;
+    },
     nodes: nodes.count,
   };
 }
@@ -322,7 +338,7 @@ function isPushable(entry: Entry, fileBytes: number): entry is FileEntry {
 }
 
 function newUse(root: Link): RootUse {
-  return { root, requests: 0, reads: 0, bytes: 0, fetched: 0, pushed: 0 };
+  return { root, requests: 0, reads: 0, bytes: 0, fetched: 0, pushed: 0, firstReads: [] };
 }
 
 function nameOfRoot({ root }: RootUse): string {
