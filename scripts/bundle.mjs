@@ -54,7 +54,8 @@ await build({
 });
 
 // Found by the code that loads it through import.meta.url, like the threads.
-copyFileSync(join(PACKAGES, 'core/dist/snappy/snappy.wasm'), join(OUT, 'snappy.wasm'));
+for (const name of ['snappy.wasm', 'unsnappy.wasm'])
+  copyFileSync(join(PACKAGES, 'core/dist/snappy', name), join(OUT, name));
 
 const old = `${PLACE}.old`;
 rmSync(old, { recursive: true, force: true });

@@ -193,6 +193,17 @@ export function recordContent(bytes: Buffer, at: number, header: RecordHeader): 
  * @throws CorruptBlockError
  */
 export function blockOfRecord(link: Link, record: Buffer, directory: string): Uint8Array {
+  const header = checkRecord(link, record, directory);
+  try {
+    return recordContent(record, 0, header);
+  } catch (error) {
+    if (!(error instanceof PayloadError)) throw error;
+    throw new CorruptBlockError(formatLink(link), directory, error.message);
+  }
+}
+
+/** The header of a record that an index says to be that of `link`. @throws CorruptBlockError */
+export function checkRecord(link: Link, record: Buffer, directory: string): RecordHeader {
   const header = readRecordHeader(record, 0);
   const problem = !header
     ? 'its record has no valid header'
@@ -200,10 +211,5 @@ export function blockOfRecord(link: Link, record: Buffer, directory: string): Ui
       ? 'its record is of another block'
       : recordProblem(record, 0, header);
   if (!header || problem) throw new CorruptBlockError(formatLink(link), directory, problem ?? '');
-  try {
-    return recordContent(record, 0, header);
-  } catch (error) {
-    if (!(error instanceof PayloadError)) throw error;
-    throw new CorruptBlockError(formatLink(link), directory, error.message);
-  }
+  return header;
 }

@@ -1,7 +1,7 @@
 import type { MessagePort } from 'node:worker_threads';
 import type { Link } from '@lazytree/core';
 import type { RootUse } from '../tree/nodes.js';
-import type { SmallFile, View } from '../tree/tree-file-system.js';
+import type { View } from '../tree/tree-file-system.js';
 
 /** What a serving thread begins with. */
 export interface ServeData {
@@ -16,8 +16,10 @@ export interface ServeData {
    */
   xattrs: boolean;
   owner: { uid: number; gid: number };
-  /** Gets what is pushed; see PushData. */
+  /** Gets PushLists, if anything is to be pushed. */
   push: MessagePort | undefined;
+  /** See givenIn. */
+  given: SharedArrayBuffer;
 }
 
 /** From a serving thread. */
@@ -48,8 +50,7 @@ export type ToServer =
 export interface PushData {
   device: number;
   storeDirectory: string;
-  files: MessagePort;
+  /** Brings PushLists. */
+  lists: MessagePort;
+  given: SharedArrayBuffer;
 }
-
-/** The small files of one directory, the most wanted first. */
-export type PushList = SmallFile[];

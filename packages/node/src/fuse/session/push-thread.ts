@@ -1,8 +1,10 @@
 import fs from 'node:fs';
 import { receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { CorruptBlockError, errnoOf, openSharedReader } from '@lazytree/core';
+import { errnoOf, openSharedReader } from '@lazytree/core';
 import { createReplyWriter } from '../protocol/reply.js';
-import type { PushData, PushList } from './messages.js';
+import type { PushList } from '../tree/push-planner.js';
+import { givenIn } from './given.js';
+import type { PushData } from './messages.js';
 
 /**
  * Puts small files into the kernel's page cache before they are asked for (FUSE_NOTIFY_STORE). A thread of its own:
@@ -11,37 +13,50 @@ import type { PushData, PushList } from './messages.js';
  */
 
 /** Files after which newer lists are looked for: what was read last says best what will be read next. */
-const SLICE = 16;
+const SLICE = 32;
 
-const { device, storeDirectory, files } = workerData as PushData;
+const { device, storeDirectory, lists: port, given: memory } = workerData as PushData;
 const store = await openSharedReader(storeDirectory);
+const given = givenIn(memory);
 const reply = createReplyWriter(64, { uid: 0, gid: 0 });
 
-/** The newest last. */
-const lists: PushList[] = [];
+/** What is left of each list, the newest last. */
+const lists: { list: PushList; from: number }[] = [];
 
-files.on('message', (list: PushList) => {
-  lists.push(list);
+port.on('message', (list: PushList) => {
+  lists.push({ list, from: 0 });
   while (lists.length > 0) {
-    for (let next = receiveMessageOnPort(files); next; next = receiveMessageOnPort(files)) {
-      lists.push(next.message as PushList);
+    for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
+      lists.push({ list: next.message as PushList, from: 0 });
     }
     const newest = lists[lists.length - 1];
-    for (const { node, link, size } of newest.splice(0, SLICE)) pushFile(node, link, size);
-    if (newest.length === 0) lists.pop();
+    pushSlice(newest.list, newest.from);
+    newest.from += SLICE;
+    if (newest.from >= newest.list.links.length) lists.splice(lists.indexOf(newest), 1);
   }
 });
-files.on('close', () => {
+port.on('close', () => {
   void store.close();
 });
 
-function pushFile(node: number, link: PushList[number]['link'], size: number): void {
+function pushSlice({ nodes, sizes, links }: PushList, from: number): void {
+  const wanted: number[] = [];
+  for (let i = from; i < Math.min(from + SLICE, links.length); i++) if (!given.has(nodes[i])) wanted.push(i);
+  store.getAll(
+    wanted.map((i) => links[i]),
+    (bytes, position) => {
+      const i = wanted[position];
+      if (bytes.length === sizes[i] && !given.has(nodes[i])) pushFile(nodes[i], bytes);
+    },
+  );
+}
+
+function pushFile(node: number, bytes: Uint8Array): void {
+  given.add(node);
   try {
-    const bytes = store.get(link);
-    if (bytes?.length === size) fs.writevSync(device, [reply.storeHeader(node, 0, size), bytes]);
+    fs.writevSync(device, [reply.storeHeader(node, 0, bytes.length), bytes]);
   } catch (error) {
-    // Nobody has asked for it yet: whoever does is told what is wrong with it, or that it is unmounted.
-    const gone = ['ENOENT', 'ENODEV', 'EBADF', 'EINTR', 'ENOMEM'].includes(errnoOf(error) ?? '');
-    if (!gone && !(error instanceof CorruptBlockError)) throw error;
+    // Forgotten by the kernel, unmounted, or no memory to spare: nobody has asked for it yet.
+    if (!['ENOENT', 'ENODEV', 'EBADF', 'EINTR', 'ENOMEM'].includes(errnoOf(error) ?? '')) throw error;
   }
 }

@@ -26,7 +26,8 @@ import {
 } from '../protocol/request.js';
 import { createBlocks, MissingBlocks } from '../tree/blocks.js';
 import { createTreeFileSystem } from '../tree/tree-file-system.js';
-import type { FromServer, PushList, ServeData, ToServer } from './messages.js';
+import { givenIn } from './given.js';
+import type { FromServer, ServeData, ToServer } from './messages.js';
 
 /**
  * Serves one FUSE connection: reads a request, answers it, reads the next. The thread blocks in the read, so that a
@@ -44,10 +45,6 @@ const MAX_PAGES = 256;
 const MAX_READAHEAD = 4 << 20;
 const MAX_BACKGROUND = 64;
 const CID_XATTR = 'user.lazytree.cid';
-const PUSHED_FILE_BYTES = 128 << 10;
-const PUSHED_BYTES = 16 << 20;
-/** A directory whose files are asked for although they were pushed is pushed again after this: they were evicted. */
-const PUSH_AGAIN_MS = 5000;
 const WANTED =
   InitFlag.ASYNC_READ |
   InitFlag.DO_READDIRPLUS |
@@ -57,11 +54,11 @@ const WANTED =
   InitFlag.EXPLICIT_INVAL_DATA;
 const NEEDED = InitFlag.DO_READDIRPLUS | InitFlag.NO_OPEN_SUPPORT | InitFlag.NO_OPENDIR_SUPPORT;
 
-const { device, storeDirectory, view, xattrs, owner, push } = workerData as ServeData;
+const { device, storeDirectory, view, xattrs, owner, push, given } = workerData as ServeData;
 const port = parentPort as MessagePort;
 const store = await openSharedReader(storeDirectory);
 const blocks = createBlocks(store);
-const files = createTreeFileSystem(blocks, view);
+const files = createTreeFileSystem(blocks, { view, given: givenIn(given) });
 const reply = createReplyWriter(MAX_PAGES * PAGE, owner);
 const allRoots = 'allRoots' in view;
 /** Requests whose content is being fetched, as they came. */
@@ -84,6 +81,7 @@ function write(...parts: Uint8Array[]): boolean {
 
 function handle(bytes: Buffer): void {
   const header = decodeHeader(bytes);
+  blocks.recycle();
   counts[header.opcode] = (counts[header.opcode] ?? 0) + 1;
   try {
     answer(header, bytes);
@@ -216,15 +214,15 @@ function read(unique: number, node: number, bytes: Buffer): void {
   use.reads += 1;
   use.bytes += length;
   write(reply.headerOf(unique, length), ...pieces);
-  if (push && length <= PUSHED_FILE_BYTES) pushNeighbours(node, push);
+  if (push) pushAfter(node, push);
 }
 
-function pushNeighbours(node: number, to: MessagePort): void {
-  const now = Date.now();
-  if (!files.isDueForPush(node, now - PUSH_AGAIN_MS, now)) return;
-  const list: PushList = files.neighbours(node, { fileBytes: PUSHED_FILE_BYTES, allBytes: PUSHED_BYTES });
-  files.use(node).pushed += list.length;
-  if (list.length > 0) to.postMessage(list);
+/** After the answer: nobody waits for this. */
+function pushAfter(node: number, to: MessagePort): void {
+  const list = files.toPush(node);
+  if (!list) return;
+  files.use(node).pushed += list.links.length;
+  to.postMessage(list);
 }
 
 function readdir({ unique, node, opcode }: RequestHeader, bytes: Buffer): void {

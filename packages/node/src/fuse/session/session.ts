@@ -4,6 +4,7 @@ import { MessageChannel, type Transferable, Worker } from 'node:worker_threads';
 import { errnoOf, LazytreeError, type Link } from '@lazytree/core';
 import { createReplyWriter } from '../protocol/reply.js';
 import type { View } from '../tree/tree-file-system.js';
+import { allocateGiven } from './given.js';
 import type { FromServer, PushData, ServeData, ServerReport, ToServer } from './messages.js';
 
 /** Content that a mount needs and the store does not have. */
@@ -50,14 +51,23 @@ export function startSession(options: SessionOptions): Session {
   const { device, target, storeDirectory, view, xattrs, push, fetch, onFailure } = options;
   const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
   const channel = push ? new MessageChannel() : undefined;
+  const given = allocateGiven();
   const server = startThread('serve-thread', {
-    workerData: { device, storeDirectory, view, xattrs, owner, push: channel?.port1 } satisfies ServeData,
+    workerData: {
+      device,
+      storeDirectory,
+      view,
+      xattrs,
+      owner,
+      push: channel?.port1,
+      given,
+    } satisfies ServeData,
     transferList: channel ? [channel.port1] : [],
   });
   const pusher =
     channel &&
     startThread('push-thread', {
-      workerData: { device, storeDirectory, files: channel.port2 } satisfies PushData,
+      workerData: { device, storeDirectory, lists: channel.port2, given } satisfies PushData,
       transferList: [channel.port2],
     });
   const writer = createReplyWriter(64, owner);

@@ -1,7 +1,7 @@
 import type { Link, SharedReader } from '@lazytree/core';
 import { CorruptBlockError } from '@lazytree/core';
 
-/** The bytes of a block. @throws MissingBlocks when it has to be fetched first */
+/** The bytes of a block, valid until `recycle`. @throws MissingBlocks when it has to be fetched first */
 export type ReadBlock = (link: Link) => Uint8Array;
 
 /** Thrown by what needs blocks that are not here. It is tried again once they are. */
@@ -21,8 +21,13 @@ const CACHE_BYTES = 8 << 20;
 
 export interface Blocks {
   read: ReadBlock;
-  /** Keeps a block for the next that ask for it: one that is used in parts, or has just been fetched. */
+  /**
+   * Keeps a block for the next that ask for it: one that is used in parts, or has just been fetched. Its bytes are to
+   * be the cache's own.
+   */
   keep(link: Link, bytes: Uint8Array): void;
+  /** Says that what was read so far is not needed any more. */
+  recycle(): void;
 }
 
 /** Blocks of the local store, with a small cache of those that are likely to be asked for again. */
@@ -54,5 +59,6 @@ export function createBlocks(store: SharedReader): Blocks {
         bytesKept -= length;
       }
     },
+    recycle: store.recycle,
   };
 }

@@ -45,7 +45,8 @@ export function createContent({ read, keep }: Blocks): Content {
       throw new InvalidNodeError(`${formatLink(part.link)}: ${bytes.length} bytes, not ${part.size}`);
     }
     if (from === 0 && to === bytes.length) return bytes;
-    keep(part.link, bytes);
+    // The rest is likely to be asked for next.
+    if (to < bytes.length) keep(part.link, Buffer.from(bytes));
     return bytes.subarray(from, to);
   }
 

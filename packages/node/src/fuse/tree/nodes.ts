@@ -44,6 +44,8 @@ export interface Content {
   use: RootUse;
   /** Directories that have it. */
   users: number;
+  /** One of them, the last that was opened. */
+  place: Directory;
   /** Files of it that the kernel knows. */
   known: number;
   /** When its small files were last pushed, in ms. */
@@ -167,7 +169,7 @@ export function createNodes(): Nodes {
       let content = here?.get(link);
       if (!content) {
         const { path, use } = directory;
-        content = { listing: open(), path, use, users: 0, known: 0, pushed: 0 };
+        content = { listing: open(), path, use, users: 0, place: directory, known: 0, pushed: 0 };
         if (!here) {
           here = new Map();
           contents.set(path, here);
@@ -175,6 +177,7 @@ export function createNodes(): Nodes {
         here.set(link, content);
       }
       content.users += 1;
+      content.place = directory;
       directory.content = content;
       return content;
     },

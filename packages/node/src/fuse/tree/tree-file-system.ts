@@ -1,6 +1,5 @@
 import {
   type Entry,
-  type FileEntry,
   formatLink,
   isFile,
   LazytreeError,
@@ -18,6 +17,7 @@ import { createContent } from './content.js';
 import { inodeOf, pathHash } from './inode.js';
 import { openListing, type Part, partAt, positionOf } from './listing.js';
 import { type Content, createNodes, type Directory, type RootUse } from './nodes.js';
+import { createPushPlanner, type Given, type PushList } from './push-planner.js';
 
 /** What is served: one tree, or the directory `/<CID>` of every root there is. */
 export type View = { root: Link } | { allRoots: true };
@@ -27,13 +27,6 @@ const MODE = { file: 0o644, executable: 0o755, symlink: 0o777, directory: 0o755 
 /** 1985-10-26T08:15:00Z, as in npm's packages: early enough to be no one's edit, late enough for zip. */
 const EPOCH_SECONDS = 499162500;
 const DOTS = [Buffer.from('.'), Buffer.from('..')];
-
-/** A file small enough to be pushed into the page cache. */
-export interface SmallFile {
-  node: number;
-  link: Link;
-  size: number;
-}
 
 export interface TreeFileSystem {
   use(node: number): RootUse;
@@ -58,10 +51,8 @@ export interface TreeFileSystem {
   ): number[];
   /** A file's or a directory's CID, or undefined for what has none. */
   cid(node: number): string | undefined;
-  /** Small files that the kernel knows in the directory of this one, those after it first. */
-  neighbours(node: number, limits: { fileBytes: number; allBytes: number }): SmallFile[];
-  /** Whether the small files around a file were last pushed before `since`; if so, they are pushed `now`. */
-  isDueForPush(node: number, since: number, now: number): boolean;
+  /** What to put into the page cache now that a file has been read, if anything. */
+  toPush(node: number): PushList | undefined;
   totals(): { bytes: number; files: number };
   remember(node: number, lookups?: number): void;
   forget(node: number, lookups: number): void;
@@ -70,8 +61,14 @@ export interface TreeFileSystem {
   nodes(): number;
 }
 
-export function createTreeFileSystem(blocks: Blocks, view: View): TreeFileSystem {
+export interface TreeFileSystemOptions {
+  view: View;
+  given: Given;
+}
+
+export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSystemOptions): TreeFileSystem {
   const nodes = createNodes();
+  const planner = createPushPlanner(nodes, given);
   const content = createContent(blocks);
   const uses = new Map<Link, RootUse>();
   const everything = newUse('' as Link);
@@ -293,30 +290,9 @@ export function createTreeFileSystem(blocks: Blocks, view: View): TreeFileSystem
       const { entry } = entryOf(node);
       return isFile(entry) ? formatLink(entry.link) : undefined;
     },
-    neighbours(node, { fileBytes, allBytes }) {
+    toPush(node) {
       const file = nodes.file(node);
-      if (!file) return [];
-      const part = partAt(file.content.listing, file.position);
-      const entries = load(file.content, part);
-      const found: SmallFile[] = [];
-      let bytes = 0;
-      const from = file.position - part.start;
-      for (let i = 1; i < entries.length; i++) {
-        const index = (from + i) % entries.length;
-        const entry = entries[index];
-        const id = part.ids[index];
-        if (id === 0 || !isPushable(entry, fileBytes)) continue;
-        if (bytes + entry.size > allBytes) break;
-        bytes += entry.size;
-        found.push({ node: id, link: entry.link, size: entry.size });
-      }
-      return found;
-    },
-    isDueForPush(node, since, now) {
-      const of = nodes.file(node)?.content;
-      if (!of || of.pushed > since) return false;
-      of.pushed = now;
-      return true;
+      return file && planner.afterRead(file.content, node);
     },
     totals() {
       const { listing } = top.content ?? {};
@@ -331,10 +307,6 @@ export function createTreeFileSystem(blocks: Blocks, view: View): TreeFileSystem
     },
     nodes: nodes.count,
   };
-}
-
-function isPushable(entry: Entry, fileBytes: number): entry is FileEntry {
-  return isFile(entry) && entry.size > 0 && entry.size <= fileBytes && linkCodec(entry.link) === RAW;
 }
 
 function newUse(root: Link): RootUse {
