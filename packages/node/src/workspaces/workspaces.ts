@@ -47,6 +47,8 @@ export interface CreateOptions {
 
 export interface SaveOptions {
   message?: string;
+  /** Nobody has asked for it: without a change there is no snapshot. */
+  automatic?: boolean;
   signal?: AbortSignal;
   onProgress?: (progress: ImportProgress) => void;
   onWarning?: (warning: ImportWarning) => void;
@@ -176,7 +178,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   async function autosave(workspace: LiveWorkspace): Promise<void> {
     const { name, autosave: plan } = workspace.record;
     try {
-      const { changed, root } = await saveNow(workspace, { message: AUTOSAVE });
+      const { changed, root } = await saveNow(workspace, { message: AUTOSAVE, automatic: true });
       if (!changed || !plan) return;
       log.info({ workspace: name, root: formatLink(root) }, 'saved by itself');
       await thin(name, plan.keep);
@@ -218,8 +220,8 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     const { record } = workspace;
     const before = getRef(store, record.name);
     const changed = root !== record.saved;
-    const { message = '' } = options;
-    const isNews = changed || before?.root !== root || (message !== '' && message !== AUTOSAVE);
+    const { message = '', automatic = false } = options;
+    const isNews = changed || before?.root !== root || (message !== '' && !automatic);
     const ref =
       before && !isNews
         ? before
@@ -321,7 +323,11 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
 
     restore: (name, { base, tree, image, signal }) =>
       inTurn(name, async (workspace) => {
-        await save(workspace, { message: `before restoring ${tree}`, ...(signal ? { signal } : {}) });
+        await save(workspace, {
+          message: `before restoring ${tree}`,
+          automatic: true,
+          ...(signal ? { signal } : {}),
+        });
         const { record: old } = workspace;
         const record = { ...old, base, image, saved: base, layer: old.layer + 1 };
         await detach(old.target, { lazy: false });
@@ -346,7 +352,11 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
         const { record } = workspace;
         const saved = discard
           ? undefined
-          : await save(workspace, { message: 'before removal', ...(signal ? { signal } : {}) });
+          : await save(workspace, {
+              message: 'before removal',
+              automatic: true,
+              ...(signal ? { signal } : {}),
+            });
         await detach(record.target, { lazy: false });
         clearTimeout(workspace.timer);
         live.delete(name);
