@@ -13,9 +13,10 @@ import {
   type MergedDirectory,
   openLayer,
   type Place,
+  type SeenDirectory,
 } from '../overlay/layer.js';
 import { isWhiteoutDevice } from '../overlay/marks.js';
-import { type Round, untilAtRest } from '../overlay/rounds.js';
+import { untilAtRest } from '../overlay/rounds.js';
 import type { BlockStore } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { createPendingWork } from '../threads/pending-work.js';
@@ -148,11 +149,11 @@ export async function importTree(
   const { over, signal, onWarning } = options;
   signal?.throwIfAborted();
   const sink = createBlockSink(store, signal);
-  if (!over) return (await importOnce(store, path, { sink, options })).result;
+  if (!over) return importOnce(store, path, { sink, options });
   const { onWarning: _, ...quietly } = options;
   const lease = 'lease' in store ? (store as LocalStore).lease([over.base]) : undefined;
   try {
-    return await untilAtRest(() => importOnce(store, path, { sink, options: quietly }), {
+    return await untilAtRest((seen) => importOnce(store, path, { sink, seen, options: quietly }), {
       root: openRoot(path),
       signal,
       onWarning,
@@ -162,11 +163,18 @@ export async function importTree(
   }
 }
 
+interface OnceOptions {
+  sink: BlockSink;
+  options: ImportOptions;
+  /** Gets the directories of a layer. */
+  seen?: SeenDirectory[];
+}
+
 async function importOnce(
   store: BlockStore,
   path: string,
-  { sink, options }: { sink: BlockSink; options: ImportOptions },
-): Promise<Round> {
+  { sink, seen = [], options }: OnceOptions,
+): Promise<ImportResult> {
   const { statCache, preserve = false } = options;
   const local = 'lease' in store ? (store as LocalStore) : undefined;
   const epoch = statCache === undefined ? '' : promiseOf(store, statCache) + baseOf(options);
@@ -174,9 +182,9 @@ async function importOnce(
   const lease = local?.lease(old ? [old.root] : []);
   try {
     const usable = old && (lease?.complete ?? true) && (await store.has(old.root)) ? old : undefined;
-    const layer = await layerOf(store, path, { sink, options });
+    const layer = await layerOf(store, path, { sink, seen, options });
     const about = { path, sink, old: usable, epoch, storeDirectory: local?.directory, layer, options };
-    return { result: await readTree(about), seen: layer?.seen ?? [] };
+    return await readTree(about);
   } finally {
     old?.close();
     lease?.release();
@@ -186,10 +194,10 @@ async function importOnce(
 async function layerOf(
   store: BlockStore,
   path: string,
-  { sink, options }: { sink: BlockSink; options: ImportOptions },
+  { sink, seen = [], options }: OnceOptions,
 ): Promise<Layer | undefined> {
   const { over, preserve = false, ignoreFiles = true, signal } = options;
-  return over && openLayer({ store, sink, root: openRoot(path), over, ignoreFiles, preserve, signal });
+  return over && openLayer({ store, sink, root: openRoot(path), over, ignoreFiles, preserve, signal, seen });
 }
 
 /** What is known of a layer over one tree says nothing of the same over another one. */

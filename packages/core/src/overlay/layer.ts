@@ -1,13 +1,20 @@
 import fs from 'node:fs';
 import { LazytreeError } from '../errors.js';
-import { type Entry, isFile } from '../format/entry.js';
+import { type Entry, type FileEntry, isFile } from '../format/entry.js';
 import { digestOf, type Link } from '../format/link.js';
 import { compareNames, nameToBytes, toFsPath } from '../format/name.js';
 import type { BlockSink } from '../import/block-sink.js';
 import type { IgnoreRules } from '../import/ignore.js';
 import { IGNORE_FILE } from '../import/ignore-file.js';
 import { readMetadata } from '../import/read-metadata.js';
-import { type CachedEntry, type FileStamp, NO_RECORD, RACY_MS, stampOf } from '../import/stat-cache.js';
+import {
+  type CachedEntry,
+  type FileStamp,
+  NO_RECORD,
+  RACY_MS,
+  sameStamp,
+  stampOf,
+} from '../import/stat-cache.js';
 import type { BlockSource } from '../store/block-store.js';
 import { type BaseDirectory, openBaseTree, unresolved } from './base-tree.js';
 import { applyRules } from './filter-base.js';
@@ -33,7 +40,7 @@ export interface Place {
   /** All that hides an entry of the base, once it has been listed. */
   names: Set<string> | undefined;
   /** Files whose content is in the base. */
-  metacopies: { slot: number; entry: CachedEntry }[];
+  metacopies: { slot: number; entry: CachedEntry; redirect: string }[];
 }
 
 /** What a directory is in the merged view. */
@@ -62,8 +69,13 @@ export interface Layer {
   takes(place: Place, slot: number, name: string): boolean;
   /** Lays a directory's entries over those of the base. */
   merge(place: Place, entries: (CachedEntry | undefined)[], rules: IgnoreRules): Promise<MergedDirectory>;
-  /** The directories that were entered, as they were then. */
-  readonly seen: readonly { path: string; at: number; stamp: FileStamp }[];
+}
+
+/** A directory of the upper layer, relative to its root, and when and how it was found. */
+export interface SeenDirectory {
+  path: string;
+  at: number;
+  stamp: FileStamp;
 }
 
 export interface LayerOptions {
@@ -75,6 +87,8 @@ export interface LayerOptions {
   ignoreFiles: boolean;
   preserve: boolean;
   signal: AbortSignal | undefined;
+  /** Gets each directory that is entered. */
+  seen: SeenDirectory[];
 }
 
 /** Stands in a stat cache for what is not on disk but in the base: no file has this inode. */
@@ -85,13 +99,12 @@ export function isInBase({ stamp }: CachedEntry): boolean {
 }
 
 export async function openLayer(options: LayerOptions): Promise<Layer> {
-  const { store, sink, root, over, ignoreFiles, preserve, signal } = options;
+  const { store, sink, root, over, ignoreFiles, preserve, signal, seen } = options;
   const tree = openBaseTree(store, over.base, { ignoreFiles, ...(signal ? { signal } : {}) });
   const base = await tree.root();
   const isEmpty = (await base.list()).length === 0;
   /** With nothing below, nothing can be merged, nor have its content elsewhere. */
   const marks: Marks | undefined = isEmpty ? undefined : openMarks(over.xattrs ?? 'trusted');
-  const seen: { path: string; at: number; stamp: FileStamp }[] = [];
 
   const absolute = (path: string) => (path === '' ? root : `${root}/${path}`);
   const join1 = (directory: string, name: string) => (directory === '' ? name : `${directory}/${name}`);
@@ -128,9 +141,8 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
   }
 
   /** As {@link below} for a file without content of its own: redirects are those of the file. */
-  async function contentOf(place: Place, name: string): Promise<Entry & { kind: 'file' | 'executable' }> {
+  async function contentOf(place: Place, name: string, redirect: string): Promise<FileEntry> {
     const path = join1(place.path, name);
-    const redirect = marks?.redirect(absolute(path)) ?? name;
     const parts = redirect.split('/');
     const last = parts.pop() as string;
     let directory = redirect.startsWith('/') ? base : place.base;
@@ -143,13 +155,13 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     });
   }
 
-  async function ignoreFileOf(place: Place, { isMetacopy }: Marks): Promise<string | boolean> {
+  async function ignoreFileOf(place: Place, { isMetacopy, redirect }: Marks): Promise<string | boolean> {
     const path = absolute(join1(place.path, IGNORE_FILE));
     const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
     if (!stat) return tree.rulesText(await place.base?.find(IGNORE_FILE));
     if (isWhiteout(place, IGNORE_FILE, stat)) return false;
     if (!stat.isFile() || !isMetacopy(path)) return true;
-    return tree.rulesText(await contentOf(place, IGNORE_FILE));
+    return tree.rulesText(await contentOf(place, IGNORE_FILE, redirect(path) ?? IGNORE_FILE));
   }
 
   function isWhiteout(place: Place, name: string, stat: fs.Stats): boolean {
@@ -175,12 +187,20 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     // Before the mark is looked at: a file that gets its content meanwhile shows.
     const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
     if (!stat?.isFile() || !marks.isMetacopy(path)) return false;
+    const redirect = marks.redirect(path) ?? name;
     const stamp = stampOf(stat);
+    const after = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
+    // Moved away meanwhile, and perhaps its redirect with it: its directory has changed, and is scanned again.
+    if (!after || !sameStamp(stamp, stampOf(after))) return true;
     if (!(stamp.ctime < at - RACY_MS)) stamp.mtime = Number.NaN;
     const kind = stat.mode & 0o100 ? 'executable' : 'file';
     const common = { link: '' as Link, size: 0, stamp, target: '', files: 0, record: NO_RECORD };
     const metadata = preserve ? readMetadata(path) : undefined;
-    place.metacopies.push({ slot, entry: { kind, name, ...common, ...(metadata ? { metadata } : {}) } });
+    place.metacopies.push({
+      slot,
+      redirect,
+      entry: { kind, name, ...common, ...(metadata ? { metadata } : {}) },
+    });
     return true;
   }
 
@@ -189,8 +209,8 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     entries: (CachedEntry | undefined)[],
     rules: IgnoreRules,
   ): Promise<MergedDirectory> {
-    for (const { slot, entry } of place.metacopies) {
-      const { link, size } = await contentOf(place, entry.name);
+    for (const { slot, entry, redirect } of place.metacopies) {
+      const { link, size } = await contentOf(place, entry.name, redirect);
       entries[slot] = { ...entry, link, size };
     }
     const upper = entries.filter((entry) => entry !== undefined);
@@ -242,7 +262,6 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     visible,
     takes,
     merge,
-    seen,
   };
 }
 
