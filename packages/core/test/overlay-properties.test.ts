@@ -2,6 +2,7 @@ import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { afterwards, FAST, temporaryDirectory } from './helpers.js';
@@ -37,7 +38,7 @@ const rulesArbitrary: fc.Arbitrary<Operation> = fc.record({
   path: directories,
   text: rules,
 });
-const pauseArbitrary: fc.Arbitrary<Step> = fc.record({ do: one('save', 'save', 'remount', 'restack') });
+const pauseArbitrary: fc.Arbitrary<Step> = fc.record({ pause: one('save', 'save', 'remount', 'restack') });
 
 /** Something at every depth, so that most operations are possible. */
 const FIRST: Operation[] = [
@@ -95,7 +96,7 @@ describe('after any operations, saving equals importing what the mount shows', (
     possibly(whyNoUserOverlay(), `in a user namespace${suffix}`, async () => {
       const parent = await temporaryDirectory();
       fs.chownSync(parent, NOBODY, NOBODY);
-      const script = join(import.meta.dirname, 'overlay-player.ts');
+      const script = fileURLToPath(new URL('./overlay-player.ts', import.meta.url));
       const [program, ...args] = [...IN_NAMESPACE, process.execPath, script, parent];
       const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'] });
       afterwards(() => child.kill());

@@ -133,7 +133,7 @@ export interface Operation {
   text?: string;
 }
 
-export type Step = Operation | { do: 'save' | 'remount' | 'restack' };
+export type Step = Operation | { pause: 'save' | 'remount' | 'restack' };
 
 let written = 0;
 const content = (path: string, size: number) => Buffer.alloc(size, `${path} ${written++} `);
@@ -160,7 +160,7 @@ const TWO_PATHS = new Set<Operation['do']>(['rename', 'link']);
 const POSSIBLE_ERROR =
   /^(ENOENT|ENOTDIR|EISDIR|EEXIST|ENOTEMPTY|EXDEV|EINVAL|EPERM|ELOOP|EBUSY|EACCES|ERR_FS_.*)$/;
 
-export function operate(root: string, { do: what, path, number = 0, text = '' }: Operation): void {
+function operate(root: string, { do: what, path, number = 0, text = '' }: Operation): void {
   try {
     operations[what](`${root}/${path}`, number, TWO_PATHS.has(what) ? `${root}/${text}` : text);
   } catch (error) {
@@ -222,10 +222,10 @@ async function differences(workspace: Workspace, steps: readonly Step[]): Promis
     if (saved !== plain) found.push(`${when}: ${formatLink(saved)} for ${formatLink(plain)}`);
   };
   for (const [i, step] of steps.entries()) {
-    if (step.do === 'save') await compare(`at step ${i}`);
-    else if (step.do === 'remount') workspace.remount();
-    else if (step.do === 'restack') await workspace.restack();
-    else operate(workspace.mount, step);
+    if ('do' in step) operate(workspace.mount, step);
+    else if (step.pause === 'save') await compare(`at step ${i}`);
+    else if (step.pause === 'remount') workspace.remount();
+    else await workspace.restack();
   }
   await compare('at the end');
   await compare('again');

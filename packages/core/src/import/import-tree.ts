@@ -146,18 +146,34 @@ export async function importTree(
   path: string,
   options: ImportOptions = {},
 ): Promise<ImportResult> {
-  const { over, signal, onWarning } = options;
+  const { over, signal } = options;
   signal?.throwIfAborted();
   const sink = createBlockSink(store, signal);
-  if (!over) return importOnce(store, path, { sink, options });
-  const { onWarning: _, ...quietly } = options;
+  return over ? importOver(store, path, { sink, over, options }) : importOnce(store, path, { sink, options });
+}
+
+async function importOver(
+  store: BlockStore,
+  path: string,
+  { sink, over, options }: OnceOptions & { over: ImportOver },
+): Promise<ImportResult> {
+  // Warnings of a round that is not the last are of no interest.
+  const { onWarning, ...quietly } = options;
   const lease = 'lease' in store ? (store as LocalStore).lease([over.base]) : undefined;
+  let read = 0;
+  const once = async (seen: SeenDirectory[]) => {
+    const result = await importOnce(store, path, { sink, seen, options: quietly });
+    read += result.read;
+    return result;
+  };
   try {
-    return await untilAtRest((seen) => importOnce(store, path, { sink, seen, options: quietly }), {
-      root: openRoot(path),
-      signal,
-      onWarning,
-    });
+    const { result, moving } = await untilAtRest(openRoot(path), once, options.signal);
+    if (moving !== undefined) {
+      const message = 'kept changing while it was read; what was moved may be missing';
+      result.warnings.push({ path: moving, kind: 'unstable', message });
+    }
+    for (const warning of result.warnings) onWarning?.(warning);
+    return { ...result, read };
   } finally {
     lease?.release();
   }
