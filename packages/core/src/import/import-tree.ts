@@ -9,6 +9,7 @@ import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
 import {
   type ImportOver,
   isInBase,
+  isUnchangedMetacopy,
   type Layer,
   type MergedDirectory,
   openLayer,
@@ -423,12 +424,19 @@ function createImporter(context: ImporterContext) {
     const stack = [top];
     for (let next = stack.pop(); next; next = stack.pop()) {
       if (performance.now() - sliceStart > SLICE_MS) await breathe();
-      if (layer) next.over = await layer.enter(next.path, next.name, next.parent?.over);
+      if (layer) await enterLayer(layer, next);
       const below = scan(next);
       for (let i = below.length - 1; i >= 0; i--) stack.push(below[i]);
       await settle(next);
       while (queue.length > FEW_FILES || (threads && queue.length >= LIST)) await sendList();
     }
+  }
+
+  async function enterLayer(into: Layer, directory: Pending): Promise<void> {
+    const { path, name, parent, cachedLink, sameRules } = directory;
+    directory.cached = cachedLink && old?.directory(cachedLink.record);
+    const cached = sameRules || !parent ? directory.cached : undefined;
+    directory.over = await into.enter({ path, name, parent: parent?.over, cached });
   }
 
   async function breathe(): Promise<void> {
@@ -573,7 +581,7 @@ function createImporter(context: ImporterContext) {
       progress.bytes += cachedLink.size;
       return [];
     }
-    directory.cached = cachedLink && old?.directory(cachedLink.record);
+    directory.cached ??= cachedLink && old?.directory(cachedLink.record);
     try {
       return scanNames(directory, path);
     } catch (error) {
@@ -586,14 +594,15 @@ function createImporter(context: ImporterContext) {
   }
 
   function scanNames(directory: Pending, path: string): Pending[] {
-    const stat = fs.lstatSync(toFsPath(path));
+    const stat = directory.over?.stat ?? fs.lstatSync(toFsPath(path));
     if (!stat.isDirectory())
       throw Object.assign(new Error(`'${path}' is no longer a directory`), { code: 'ENOTDIR' });
     // A directory that changed just now may change again without its time showing it.
     directory.stamp = stat.ctimeMs < began - RACY_MS ? stampOf(stat) : UNKNOWN;
     if (preserve && directory.parent) directory.metadata = readMetadata(path);
     const { cached } = directory;
-    const sameNames = cached !== undefined && sameStamp(cached.stamp, directory.stamp);
+    const isKnown = directory.over?.known !== undefined;
+    const sameNames = cached !== undefined && (isKnown || sameStamp(cached.stamp, directory.stamp));
     if (sameNames) {
       const rules = enterRules(directory, cached.entries);
       if (fingerprintOf(directory, rules) === cached.rules) {
@@ -634,11 +643,15 @@ function createImporter(context: ImporterContext) {
       }
       const path = prefix + entry.name;
       const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
-      if (stat && isUnchanged(entry, stat)) keep(directory, slot, entry);
+      if (stat && isAsBefore(entry, stat)) keep(directory, slot, entry);
       else if (stat) below.push(...classify(directory, slot, entry.name, stat));
       else directory.changed = true;
     }
     return below;
+  }
+
+  function isAsBefore(entry: CachedEntry, stat: fs.Stats): boolean {
+    return isUnchanged(entry, stat) || (layer !== undefined && isUnchangedMetacopy(entry, stat));
   }
 
   function scanListed(directory: Pending, path: string): Pending[] {
@@ -663,7 +676,7 @@ function createImporter(context: ImporterContext) {
       else if (dirent.isFile() && !entry) enqueue(directory, slot, name);
       else {
         const stat = fs.lstatSync(toFsPath(`${path}/${name}`), { throwIfNoEntry: false });
-        if (stat && entry && isUnchanged(entry, stat)) keep(directory, slot, entry);
+        if (stat && entry && isAsBefore(entry, stat)) keep(directory, slot, entry);
         else if (stat) below.push(...classify(directory, slot, name, stat));
       }
     }
@@ -746,7 +759,8 @@ function createImporter(context: ImporterContext) {
 
   function enqueue(directory: Pending, slot: number, name: string): void {
     directory.changed = true;
-    if (layer && directory.over && layer.takes(directory.over, slot, name)) return;
+    const before = directory.cached?.entries[slot];
+    if (layer && directory.over && layer.takes(directory.over, { slot, name, before })) return;
     directory.waiting += 1;
     progress.found += 1;
     queue.push({ directory, slot, name });

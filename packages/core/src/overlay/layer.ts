@@ -8,8 +8,11 @@ import type { IgnoreRules } from '../import/ignore.js';
 import { IGNORE_FILE } from '../import/ignore-file.js';
 import { readMetadata } from '../import/read-metadata.js';
 import {
+  type CachedDirectory,
   type CachedEntry,
   type FileStamp,
+  isSameDirectory,
+  isUnchanged,
   NO_RECORD,
   RACY_MS,
   sameStamp,
@@ -31,8 +34,13 @@ export interface ImportOver {
 export interface Place {
   /** Relative to the root of the upper layer. */
   path: string;
+  /** As it was when it was entered. */
+  stat: fs.Stats | undefined;
+  /** Of a directory that is as its cached record says, whose base is not looked for until somebody asks. */
+  known: string | undefined;
   /** The directory of the base whose entries show through. */
   base: BaseDirectory | undefined;
+  findBase(): Promise<BaseDirectory | undefined>;
   /** Whether it has an ignore file on disk, or what one says whose content is in the base; if not as listed. */
   ignoreFile: string | boolean | undefined;
   /** Among its files there are whiteouts. */
@@ -60,15 +68,27 @@ interface Listed {
 /** The part of an import that knows what lies below: asked before a directory is scanned, and when it is known. */
 export interface Layer {
   /** To be awaited before the directory is scanned. */
-  enter(path: string, name: string, parent: Place | undefined): Promise<Place>;
+  enter(directory: EnteredDirectory): Promise<Place>;
   /** What a cached record of the directory depends on, beyond its time stamps. */
   fingerprint(place: Place, rules: IgnoreRules): string;
   /** What is listed in a directory, less the whiteouts. */
   visible<T extends Listed>(place: Place, listed: T[]): T[];
-  /** Whether the regular file has its content in the base; `merge` then sees to its entry. */
-  takes(place: Place, slot: number, name: string): boolean;
+  /**
+   * Whether the regular file has its content in the base; `merge` then sees to its entry.
+   *
+   * @param before what a cache says of this name
+   */
+  takes(place: Place, file: { slot: number; name: string; before: CachedEntry | undefined }): boolean;
   /** Lays a directory's entries over those of the base. */
   merge(place: Place, entries: (CachedEntry | undefined)[], rules: IgnoreRules): Promise<MergedDirectory>;
+}
+
+export interface EnteredDirectory {
+  path: string;
+  name: string;
+  parent: Place | undefined;
+  /** A record that holds if the time stamps do. */
+  cached: CachedDirectory | undefined;
 }
 
 /** A directory of the upper layer, relative to its root, and when and how it was found. */
@@ -91,6 +111,15 @@ export interface LayerOptions {
   seen: SeenDirectory[];
 }
 
+/**
+ * Whether a file is the one whose content is in the base that a cache knows: those have their inode number negative
+ * there, so that nobody takes them for others.
+ */
+export function isUnchangedMetacopy(entry: CachedEntry, stat: fs.Stats): boolean {
+  const { stamp } = entry;
+  return stamp.inode === -stat.ino && isUnchanged({ ...entry, stamp: { ...stamp, inode: stat.ino } }, stat);
+}
+
 /** Stands in a stat cache for what is not on disk but in the base: no file has this inode. */
 const IN_BASE: FileStamp = { mtime: 0, ctime: 0, inode: 0 };
 
@@ -109,20 +138,27 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
   const absolute = (path: string) => (path === '' ? root : `${root}/${path}`);
   const join1 = (directory: string, name: string) => (directory === '' ? name : `${directory}/${name}`);
 
-  async function enter(path: string, name: string, parent: Place | undefined): Promise<Place> {
+  async function enter({ path, name, parent, cached }: EnteredDirectory): Promise<Place> {
     const at = Date.now();
     const stat = fs.lstatSync(toFsPath(absolute(path)), { throwIfNoEntry: false });
     if (stat) seen.push({ path, at, stamp: stampOf(stat) });
-    const cover = marks?.cover(absolute(path));
+    const isKnown = cached !== undefined && isSameDirectory(cached, stat) && !hasRules(cached);
+    let found: Promise<BaseDirectory | undefined> | undefined;
     const place: Place = {
       path,
-      base: cover === 'opaque' ? undefined : await below(path, name, parent),
-      ignoreFile: undefined,
-      whiteoutFiles: cover === 'whiteouts',
+      stat,
+      known: isKnown ? cached.rules : undefined,
+      base: undefined,
+      findBase: () => (found ??= below(path, name, parent)),
+      ignoreFile: isKnown ? false : undefined,
+      whiteoutFiles: false,
       names: undefined,
       metacopies: [],
     };
-    if (ignoreFiles && marks) place.ignoreFile = await ignoreFileOf(place, marks);
+    if (isKnown || !marks) return place;
+    place.whiteoutFiles = marks.cover(absolute(path)) === 'whiteouts';
+    place.base = await place.findBase();
+    if (ignoreFiles) place.ignoreFile = await ignoreFileOf(place, marks);
     return place;
   }
 
@@ -133,8 +169,9 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     parent: Place | undefined,
   ): Promise<BaseDirectory | undefined> {
     if (!parent) return base;
+    if (marks?.cover(absolute(path)) === 'opaque') return undefined;
     const redirect = marks?.redirect(absolute(path)) ?? name;
-    if (!redirect.startsWith('/')) return parent.base?.enter(redirect);
+    if (!redirect.startsWith('/')) return (await parent.findBase())?.enter(redirect);
     let found: BaseDirectory | undefined = base;
     for (const part of redirect.slice(1).split('/')) found = await found?.enter(part);
     return found;
@@ -145,7 +182,7 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     const path = join1(place.path, name);
     const parts = redirect.split('/');
     const last = parts.pop() as string;
-    let directory = redirect.startsWith('/') ? base : place.base;
+    let directory = redirect.startsWith('/') ? base : await place.findBase();
     for (const part of parts.slice(1)) directory = await directory?.enter(part);
     const entry = await directory?.find(last);
     if (entry?.kind === 'origin') throw unresolved(path);
@@ -180,19 +217,22 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     });
   }
 
-  function takes(place: Place, slot: number, name: string): boolean {
+  function takes(place: Place, { slot, name, before }: Parameters<Layer['takes']>[1]): boolean {
     if (!marks) return false;
     const path = absolute(join1(place.path, name));
     const at = Date.now();
     // Before the mark is looked at: a file that gets its content meanwhile shows.
     const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
-    if (!stat?.isFile() || !marks.isMetacopy(path)) return false;
+    // What has had content of its own keeps that. Where names have changed, another file may have got the number.
+    const isOwn = place.known !== undefined && before?.stamp.inode === stat?.ino;
+    if (!stat?.isFile() || isOwn || !marks.isMetacopy(path)) return false;
     const redirect = marks.redirect(path) ?? name;
     const stamp = stampOf(stat);
     const after = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
     // Moved away meanwhile, and perhaps its redirect with it: its directory has changed, and is scanned again.
     if (!after || !sameStamp(stamp, stampOf(after))) return true;
     if (!(stamp.ctime < at - RACY_MS)) stamp.mtime = Number.NaN;
+    stamp.inode *= -1;
     const kind = stat.mode & 0o100 ? 'executable' : 'file';
     const common = { link: '' as Link, size: 0, stamp, target: '', files: 0, record: NO_RECORD };
     const metadata = preserve ? readMetadata(path) : undefined;
@@ -253,16 +293,21 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
 
   return {
     enter,
-    fingerprint: ({ base: lower }, { fingerprint }) =>
-      lower
+    fingerprint: ({ known, base: lower }, { fingerprint }) =>
+      known ??
+      (lower
         ? digestOf(
             nameToBytes(`${fingerprint}\0${lower.entry.link}\0${lower.path}\0${lower.rules.fingerprint}`),
           )
-        : fingerprint,
+        : fingerprint),
     visible,
     takes,
     merge,
   };
+}
+
+function hasRules({ entries }: CachedDirectory): boolean {
+  return entries.some(({ name }) => name === IGNORE_FILE);
 }
 
 function asCached(entry: Entry): CachedEntry {
