@@ -7,12 +7,12 @@ import { MAX_TREE_DEPTH } from '../format/limits.js';
 import { LINK_LENGTH, type Link } from '../format/link.js';
 import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
 import {
+  createLayer,
   type ImportOver,
   isInBase,
   isUnchangedMetacopy,
   type Layer,
   type MergedDirectory,
-  openLayer,
   type Place,
   type SeenDirectory,
 } from '../overlay/layer.js';
@@ -199,7 +199,7 @@ async function importOnce(
   const lease = local?.lease(old ? [old.root] : []);
   try {
     const usable = old && (lease?.complete ?? true) && (await store.has(old.root)) ? old : undefined;
-    const layer = await layerOf(store, path, { sink, seen, options });
+    const layer = layerOf(store, path, { sink, seen, options });
     const about = { path, sink, old: usable, epoch, storeDirectory: local?.directory, layer, options };
     return await readTree(about);
   } finally {
@@ -208,13 +208,15 @@ async function importOnce(
   }
 }
 
-async function layerOf(
+function layerOf(
   store: BlockStore,
   path: string,
   { sink, seen = [], options }: OnceOptions,
-): Promise<Layer | undefined> {
+): Layer | undefined {
   const { over, preserve = false, ignoreFiles = true, signal } = options;
-  return over && openLayer({ store, sink, root: openRoot(path), over, ignoreFiles, preserve, signal, seen });
+  return (
+    over && createLayer({ store, sink, root: openRoot(path), over, ignoreFiles, preserve, signal, seen })
+  );
 }
 
 /** What is known of a layer over one tree says nothing of the same over another one. */

@@ -127,15 +127,18 @@ export function isInBase({ stamp }: CachedEntry): boolean {
   return stamp.inode === 0;
 }
 
-export async function openLayer(options: LayerOptions): Promise<Layer> {
-  const { store, sink, root, over, ignoreFiles, preserve, signal, seen } = options;
+export function createLayer(options: LayerOptions): Layer {
+  const { store, sink, root: upper, over, ignoreFiles, preserve, signal, seen } = options;
   const tree = openBaseTree(store, over.base, { ignoreFiles, ...(signal ? { signal } : {}) });
-  const base = await tree.root();
-  const isEmpty = (await base.list()).length === 0;
-  /** With nothing below, nothing can be merged, nor have its content elsewhere. */
-  const marks: Marks | undefined = isEmpty ? undefined : openMarks(over.xattrs ?? 'trusted');
+  let root: Promise<BaseDirectory> | undefined;
+  let opened: Marks | undefined;
+  /** With nothing below, nothing can be merged, nor have its content elsewhere: marks say nothing. */
+  let isBare = false;
+  // Neither is opened for a layer in which nothing has changed: that would take longer than all the rest.
+  const openBase = () => (root ??= tree.root());
+  const marks = () => (opened ??= openMarks(over.xattrs ?? 'trusted'));
 
-  const absolute = (path: string) => (path === '' ? root : `${root}/${path}`);
+  const absolute = (path: string) => (path === '' ? upper : `${upper}/${path}`);
   const join1 = (directory: string, name: string) => (directory === '' ? name : `${directory}/${name}`);
 
   async function enter({ path, name, parent, cached }: EnteredDirectory): Promise<Place> {
@@ -155,10 +158,12 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
       names: undefined,
       metacopies: [],
     };
-    if (isKnown || !marks) return place;
-    place.whiteoutFiles = marks.cover(absolute(path)) === 'whiteouts';
+    if (isKnown) return place;
+    isBare = (await openBase()).isEmpty;
+    if (isBare) return place;
+    place.whiteoutFiles = marks().cover(absolute(path)) === 'whiteouts';
     place.base = await place.findBase();
-    if (ignoreFiles) place.ignoreFile = await ignoreFileOf(place, marks);
+    if (ignoreFiles) place.ignoreFile = await ignoreFileOf(place);
     return place;
   }
 
@@ -168,11 +173,11 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     name: string,
     parent: Place | undefined,
   ): Promise<BaseDirectory | undefined> {
-    if (!parent) return base;
-    if (marks?.cover(absolute(path)) === 'opaque') return undefined;
-    const redirect = marks?.redirect(absolute(path)) ?? name;
+    if (!parent) return openBase();
+    if (marks().cover(absolute(path)) === 'opaque') return undefined;
+    const redirect = marks().redirect(absolute(path)) ?? name;
     if (!redirect.startsWith('/')) return (await parent.findBase())?.enter(redirect);
-    let found: BaseDirectory | undefined = base;
+    let found: BaseDirectory | undefined = await openBase();
     for (const part of redirect.slice(1).split('/')) found = await found?.enter(part);
     return found;
   }
@@ -182,7 +187,7 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     const path = join1(place.path, name);
     const parts = redirect.split('/');
     const last = parts.pop() as string;
-    let directory = redirect.startsWith('/') ? base : await place.findBase();
+    let directory = await (redirect.startsWith('/') ? openBase() : place.findBase());
     for (const part of parts.slice(1)) directory = await directory?.enter(part);
     const entry = await directory?.find(last);
     if (entry?.kind === 'origin') throw unresolved(path);
@@ -192,11 +197,12 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     });
   }
 
-  async function ignoreFileOf(place: Place, { isMetacopy, redirect }: Marks): Promise<string | boolean> {
+  async function ignoreFileOf(place: Place): Promise<string | boolean> {
     const path = absolute(join1(place.path, IGNORE_FILE));
     const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
     if (!stat) return tree.rulesText(await place.base?.find(IGNORE_FILE));
     if (isWhiteout(place, IGNORE_FILE, stat)) return false;
+    const { isMetacopy, redirect } = marks();
     if (!stat.isFile() || !isMetacopy(path)) return true;
     return tree.rulesText(await contentOf(place, IGNORE_FILE, redirect(path) ?? IGNORE_FILE));
   }
@@ -204,7 +210,7 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
   function isWhiteout(place: Place, name: string, stat: fs.Stats): boolean {
     if (isWhiteoutDevice(stat)) return true;
     if (!place.whiteoutFiles || !stat.isFile() || stat.size > 0) return false;
-    return marks?.isWhiteout(absolute(join1(place.path, name))) === true;
+    return marks().isWhiteout(absolute(join1(place.path, name)));
   }
 
   function visible<T extends Listed>(place: Place, listed: T[]): T[] {
@@ -218,15 +224,15 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
   }
 
   function takes(place: Place, { slot, name, before }: Parameters<Layer['takes']>[1]): boolean {
-    if (!marks) return false;
+    if (isBare) return false;
     const path = absolute(join1(place.path, name));
     const at = Date.now();
     // Before the mark is looked at: a file that gets its content meanwhile shows.
     const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
     // What has had content of its own keeps that. Where names have changed, another file may have got the number.
     const isOwn = place.known !== undefined && before?.stamp.inode === stat?.ino;
-    if (!stat?.isFile() || isOwn || !marks.isMetacopy(path)) return false;
-    const redirect = marks.redirect(path) ?? name;
+    if (!stat?.isFile() || isOwn || !marks().isMetacopy(path)) return false;
+    const redirect = marks().redirect(path) ?? name;
     const stamp = stampOf(stat);
     const after = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
     // Moved away meanwhile, and perhaps its redirect with it: its directory has changed, and is scanned again.
