@@ -10,10 +10,14 @@ import { IN_NAMESPACE, NOBODY, whyNoOverlay, whyNoUserOverlay } from './overlay-
 import { type Operation, play, type Scenario, type Step } from './overlay-workspace.js';
 
 /** As many scenarios of each sort; more with LAZYTREE_TEST_OVERLAY_RUNS. */
-const RUNS = Number(process.env.LAZYTREE_TEST_OVERLAY_RUNS ?? 20);
+const RUNS = Number(process.env.LAZYTREE_TEST_OVERLAY_RUNS ?? 25);
 
 const name = fc.constantFrom('a', 'b', 'c', 'd');
-const path = fc.array(name, { minLength: 1, maxLength: 3 }).map((names) => names.join('/'));
+const path = fc.oneof(
+  fc.array(name, { minLength: 1, maxLength: 3 }).map((names) => names.join('/')),
+  // There at the beginning, see FIRST.
+  fc.constantFrom('a', 'a/b', 'a/b/c', 'b', 'b/c', 'a/a', 'a/b/a', 'a/b/c/a', 'b/a', 'b/d', 'c', 'a/d'),
+);
 const size = fc.constantFrom(0, 1, 20, 5000, 70_000, 300_000);
 const mode = fc.constantFrom(0o755, 0o644, 0o700);
 const target = fc.constantFrom('a', '../b', '/c');
@@ -28,7 +32,7 @@ const one = <T extends string>(...kinds: T[]) => fc.constantFrom(...kinds);
 
 const operationArbitrary: fc.Arbitrary<Operation> = fc.oneof(
   some(7, fc.record({ do: one('write', 'append', 'truncate'), path, number: size })),
-  some(12, fc.record({ do: one('mkdir', 'unlink', 'rmdir', 'remove', 'touch', 'replace'), path })),
+  some(12, fc.record({ do: one('mkdir', 'unlink', 'rmdir', 'remove', 'touch', 'replace', 'remake'), path })),
   some(9, fc.record({ do: one('rename', 'rename', 'rename', 'link'), path, text: path })),
   some(2, fc.record({ do: one('symlink'), path, text: target })),
   some(4, fc.record({ do: one('chmod'), path, number: mode })),

@@ -112,7 +112,10 @@ export async function openWorkspace(
       base = (await workspace.save()).root;
       await stack();
     },
-    close: unmount,
+    close() {
+      if (isMounted && spawnSync('umount', [mount]).status !== 0) run('umount', '--lazy', mount);
+      isMounted = false;
+    },
   };
   await stack();
   return workspace;
@@ -153,6 +156,7 @@ const operations = {
   link: (path: string, _: number, to: string) => fs.linkSync(path, to),
   symlink: (path: string, _: number, target: string) => fs.symlinkSync(target, path),
   replace,
+  remake,
 };
 
 /** Operations whose text is a path, too. */
@@ -188,6 +192,13 @@ function replace(path: string): void {
     fs.mkdirSync(path);
     fs.writeFileSync(`${path}/a`, 'was no directory');
   }
+}
+
+/** What was there makes place for a directory with one file in it. */
+function remake(path: string): void {
+  fs.rmSync(path, { recursive: true });
+  fs.mkdirSync(path);
+  fs.writeFileSync(`${path}/b`, 'made anew');
 }
 
 /** A base, and what is done in a workspace over it. */
