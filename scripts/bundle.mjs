@@ -33,6 +33,8 @@ await build({
     'pack-thread': join(PACKAGES, 'core/dist/image/pack-thread.js'),
     'unpack-thread': join(PACKAGES, 'core/dist/image/unpack-thread.js'),
     'write-thread': join(PACKAGES, 'core/dist/export/write-thread.js'),
+    'serve-thread': join(PACKAGES, 'node/dist/fuse/session/serve-thread.js'),
+    'push-thread': join(PACKAGES, 'node/dist/fuse/session/push-thread.js'),
   },
   outdir: OUT,
   bundle: true,
@@ -52,7 +54,8 @@ await build({
 });
 
 // Found by the code that loads it through import.meta.url, like the threads.
-copyFileSync(join(PACKAGES, 'core/dist/snappy/snappy.wasm'), join(OUT, 'snappy.wasm'));
+for (const name of ['snappy.wasm', 'unsnappy.wasm'])
+  copyFileSync(join(PACKAGES, 'core/dist/snappy', name), join(OUT, name));
 
 const old = `${PLACE}.old`;
 rmSync(old, { recursive: true, force: true });

@@ -1,5 +1,6 @@
 // `npm run quickstart`: from a fresh clone to a real workspace that is imported, exported, compared and shared.
 // This file runs on whatever Node the system has (20 or newer), so: built-ins only.
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -27,6 +28,7 @@ try {
   console.log(`\nquickstart: all as expected, in ${formatSeconds((performance.now() - began) / 1000)}.`);
   console.log('Now yours: npx lazytree import DIRECTORY; npx lazytree --help');
 } catch (error) {
+  spawnSync('lazytree', ['daemon', 'stop'], { cwd: directory, env, stdio: 'ignore' });
   console.error(`\nerror: ${error instanceof StepFailed ? error.message : String(error)}`);
   process.exitCode = 1;
 }
@@ -91,6 +93,51 @@ function quickstart() {
     'it lists as the root does',
   );
 
+  mountAndGo({ root, edited });
+
   step('What the store holds now.');
   run(['lazytree', 'status']);
+}
+
+/**
+ * @param {{ root: string, edited: string }} tree
+ */
+function mountAndGo({ root, edited }) {
+  step('Mount it by its root: there at once, and read as it is used.');
+  const mounted = run(['lazytree', 'mount', root, 'mounted'], { mayFail: true });
+  if (!mounted.ok) {
+    note('There is no FUSE on this machine: no mount and no workspace, then.');
+    return;
+  }
+  note(`It took ${formatSeconds(mounted.seconds)}, the start of the daemon that serves it included.`);
+  run(['ls', 'mounted']);
+  const compared = run(['diff', '-r', '--no-dereference', 'workspace', 'mounted']);
+  check(compared.out === '', 'diff finds nothing');
+  note('Every file read through the mount: no difference.');
+
+  step('A writable fork of the same tree, in a directory of its own. Nothing is copied.');
+  const created = run(['lazytree', 'workspace', 'create', 'app', '--from', root]);
+  note(`It took ${formatSeconds(created.seconds)}.`);
+  run(['sh', '-c', `echo >> app/${edited} && mkdir app/notes && echo remember > app/notes/today`]);
+  const saved = run(['lazytree', 'workspace', 'save', 'app', '-m', 'notes']);
+  note(`Saved in ${formatSeconds(saved.seconds)}: only what has changed was looked at.`);
+  const changes = run(['lazytree', 'diff', root, 'app']).out.trim().split('\n').sort();
+  check(changes.join(' ') === `A\tnotes/ A\tnotes/today M\t${edited}`, 'just those changes differ');
+
+  step('A fork of the fork, and back to the beginning.');
+  run(['lazytree', 'workspace', 'fork', 'app', 'other']);
+  run(['cat', 'other/notes/today']);
+  run(['lazytree', 'workspace', 'restore', 'app', root]);
+  check(
+    run(['ls', 'app'], { lines: 0 }).out === run(['ls', 'mounted'], { lines: 0 }).out,
+    'app is the tree again',
+  );
+  run(['lazytree', 'workspace', 'log', 'app']);
+
+  step('All that is mounted, and what the kernel has asked for. Then it is taken away.');
+  run(['lazytree', 'mounts']);
+  run(['lazytree', 'workspace', 'remove', 'other']);
+  run(['lazytree', 'workspace', 'remove', 'app']);
+  run(['lazytree', 'unmount', 'mounted']);
+  run(['lazytree', 'daemon', 'stop']);
 }

@@ -84,7 +84,7 @@ describe('a real workspace', () => {
     expect(diskUsage(join(box.home, 'store', 'segments'))).toBeLessThan(first.added.bytes * 1.01 + 65536);
     expect(diskUsage(box.home) - before).toBeLessThan(before * 0.2);
     const lines = await box.ok('diff', 'work', second.root);
-    expect(lines).toBe(`A\ta-new-file.txt\nM\t${edited}`);
+    expect(lines.split('\n').sort()).toEqual(['A\ta-new-file.txt', `M\t${edited}`]);
 
     // And back.
     const back = await box.json('export', 'work', 'out', '--update');
@@ -100,7 +100,9 @@ describe('a real workspace', () => {
     await box.ok('save', 'work', file, ...options);
     const { size } = fs.statSync(box.path(file));
     if (kind !== 'CAR') {
-      expect(size).toBeLessThan(first.size * (kind === 'zstd' ? 0.25 : 0.27));
+      // The bounds are for the corpus; its substitute holds programs, which compress less.
+      const slack = hasCorpus() ? 1 : 1.5;
+      expect(size).toBeLessThan(first.size * (kind === 'zstd' ? 0.25 : 0.27) * slack);
       expect((await box.ok('ls', '-R', `image:${file}`)).split('\n').length).toBeGreaterThan(first.files);
     }
     const other = sandbox();

@@ -1,5 +1,8 @@
 import type { LazytreeError } from '@lazytree/core';
 import type { Home } from '@lazytree/node';
+import type { Host } from '@lazytree/node/daemon';
+import type { DaemonCommands } from './homes.js';
+import type { Progress } from './progress.js';
 
 /** What a command works with. Everything here is opened when it is first asked for. */
 export interface Context {
@@ -7,15 +10,19 @@ export interface Context {
   signal: AbortSignal;
   /** The home, made if need be; or, with `create: false`, NOT_FOUND when there is none. */
   home(options: { create: boolean }): Promise<Home>;
+  /** What the daemon owns; for actions that run in the daemon alone. */
+  host(): Host;
+  /** What a daemon carries commands out with; for the action that becomes one. */
+  commands(): Promise<DaemonCommands>;
+  /** A path argument, made absolute from the caller's directory, which need not be this process's. */
+  path(text: string): string;
+  /** Whether people read stdout: a terminal, and no pipe or file. */
+  isRead: boolean;
+  /** Runs when the command has ended, however it ends. */
+  afterwards(release: () => void): void;
   progress(label: string): Promise<Progress>;
   /** One line on stderr that is not an error. */
   warn(text: string): void;
-}
-
-/** A bar on the terminal, or nothing where stderr is not one. */
-export interface Progress {
-  update(state: { files: number; bytes: number; totalFiles?: number; totalBytes?: number }): void;
-  stop(): void;
 }
 
 /** What a command found out: as data for `--json`, and as text. */
@@ -37,6 +44,20 @@ export interface Action {
   summary: string;
   /** More help, after the options. */
   details?: string;
+  /**
+   * `anywhere` (the default): in the daemon when one runs, else in the caller's process. `here`: always in the
+   * caller's process. `daemon`: in the daemon, which is started when none runs.
+   */
+  where?: 'anywhere' | 'here' | 'daemon';
+  /** Whether it sees to SIGINT and SIGTERM itself, instead of to `Context.signal`. */
+  handlesSignals?: boolean;
+  /** Whether it makes files for the caller, who may have another umask than the daemon. */
+  makesFiles?: boolean;
+  /**
+   * In one process, actions that run a collection and those that exclude one follow one another: those that name a
+   * tree which nothing may have kept until then, and those that judge the whole store.
+   */
+  collection?: 'runs' | 'excludes';
   run(context: Context, args: string[], options: Options): Promise<Output>;
 }
 

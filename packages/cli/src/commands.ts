@@ -9,6 +9,11 @@ export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   stat: () => import('./commands/stat.js'),
   diff: () => import('./commands/diff.js'),
   log: () => import('./commands/log.js'),
+  mount: () => import('./commands/mount.js'),
+  unmount: () => import('./commands/unmount.js'),
+  mounts: () => import('./commands/mounts.js'),
+  workspace: () => import('./commands/workspace.js'),
+  prefetch: () => import('./commands/prefetch.js'),
   save: () => import('./commands/save.js'),
   load: () => import('./commands/load.js'),
   ref: () => import('./commands/ref.js'),
@@ -16,4 +21,8 @@ export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   gc: () => import('./commands/gc.js'),
   verify: () => import('./commands/verify.js'),
   status: () => import('./commands/status.js'),
+  daemon: () => import('./commands/daemon.js'),
 };
+
+/** Those whose actions all run in the caller's process, also when a daemon runs. */
+export const HERE: ReadonlySet<string> = new Set(['daemon']);

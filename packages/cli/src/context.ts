@@ -1,29 +1,62 @@
+import { LazytreeError } from '@lazytree/core';
 import type { Home } from '@lazytree/node';
+import type { Caller } from './caller.js';
 import type { Context } from './command.js';
-import { oneLine } from './errors.js';
-import { createProgress } from './progress.js';
+import type { Homes } from './homes.js';
+import { oneLine } from './one-line.js';
 
 export interface ContextOptions {
   json: boolean;
-  signal: AbortSignal;
+  caller: Caller;
+  homes: Homes;
 }
 
-export function createContext({ json, signal }: ContextOptions): Context & { close(): Promise<void> } {
+export function createContext({ json, caller, homes }: ContextOptions): Context & { close(): Promise<void> } {
+  const { terminal, signal } = caller;
+  const releases: (() => void)[] = [];
   let home: Promise<Home> | undefined;
   return {
     json,
     signal,
+    isRead: terminal.isRead,
     home({ create }) {
-      home ??= import('@lazytree/node').then(({ openHome }) => openHome({ create }));
+      home ??= homes.open({ create }).catch((error) => {
+        // What kept it from being opened may be repaired.
+        home = undefined;
+        throw error;
+      });
       return home;
     },
-    progress: (label) => createProgress(label),
-    warn(text) {
-      process.stderr.write(`lazytree: warning: ${oneLine(text)}\n`);
+    host() {
+      if (homes.host) return homes.host;
+      throw new Error('an action that needs the daemon runs outside of it');
     },
+    commands() {
+      if (homes.commands) return homes.commands();
+      throw new Error('a daemon does not become another');
+    },
+    path: (text) => absolutePath(text, caller),
+    progress: (label) => terminal.progress(label),
+    warn: (text) => terminal.writeError(`lazytree: warning: ${oneLine(text)}\n`),
+    afterwards: (release) => void releases.push(release),
     async close() {
+      for (const release of releases.splice(0)) release();
       const opened = await home?.catch(() => undefined);
-      await opened?.close();
+      if (homes.close) await opened?.close();
     },
   };
+}
+
+/** Dots in the middle stay: what `..` leads to is up to the file system where links are. */
+function absolutePath(text: string, { directory }: Caller): string {
+  if (text.startsWith('/')) return text;
+  if (text === '') throw new LazytreeError('NOT_FOUND', 'an empty path leads nowhere');
+  const base = directory();
+  if (base === undefined) {
+    throw new LazytreeError('NOT_FOUND', `'${text}': the current directory is gone`, {
+      hint: 'change to another, or give the whole path',
+    });
+  }
+  const below = text.replace(/^(?:\.\/+)+/, '').replace(/^\.$/, '');
+  return below === '' ? base : `${base === '/' ? '' : base}/${below}`;
 }

@@ -1,4 +1,7 @@
+import { inspect } from 'node:util';
+import type { Caller } from './caller.js';
 import { EXIT_CODES, ExitCode } from './command.js';
+import { oneLine } from './one-line.js';
 
 interface Reported {
   code?: unknown;
@@ -8,7 +11,7 @@ interface Reported {
 }
 
 /** By the error's own code, so that the engine need not be loaded to know. */
-export function exitCodeOf(error: unknown): number {
+function exitCodeOf(error: unknown): number {
   const { code, exitCode } = error as Reported;
   if (isCommanderError(error)) return exitCode === 0 ? ExitCode.done : ExitCode.usage;
   if (typeof code === 'string' && code in EXIT_CODES) return EXIT_CODES[code as keyof typeof EXIT_CODES];
@@ -17,13 +20,23 @@ export function exitCodeOf(error: unknown): number {
 
 const HELP = 'see `lazytree --help`';
 
-/** One line on stderr: what went wrong, where, and what to do about it. */
-export function reportError(error: unknown, json: boolean): void {
+/** Says what went wrong, and returns the exit code for it. */
+export function fail(error: unknown, { terminal, signal, debug }: Caller, json: boolean): number {
+  if (signal.aborted) {
+    terminal.writeError(errorLine({ message: 'interrupted', code: 'ABORTED' }, json));
+    return ExitCode.interrupted;
+  }
+  terminal.writeError(errorLine(error, json));
+  if (debug) terminal.writeError(`${inspect(error)}\n`);
+  return exitCodeOf(error);
+}
+
+/** One line: what went wrong, where, and what to do about it. Nothing for what is no error. */
+function errorLine(error: unknown, json: boolean): string {
   const { message, hint, code, exitCode } = error as Reported;
-  if (isCommanderError(error) && exitCode === 0) return;
+  if (isCommanderError(error) && exitCode === 0) return '';
   if (code === 'commander.help') {
-    reportError({ code: 'USAGE', message: 'no command given', hint: HELP }, json);
-    return;
+    return errorLine({ code: 'USAGE', message: 'no command given', hint: HELP }, json);
   }
   const text = oneLine(String(message ?? error).replace(/^error: /, ''));
   const advice = typeof hint === 'string' ? oneLine(hint) : undefined;
@@ -33,17 +46,12 @@ export function reportError(error: unknown, json: boolean): void {
       message: text,
       hint: advice,
     };
-    process.stderr.write(`${JSON.stringify({ error: report })}\n`);
-  } else process.stderr.write(`lazytree: ${text}${advice ? ` (${advice})` : ''}\n`);
-  if (process.env.LAZYTREE_DEBUG) console.error(error);
+    return `${JSON.stringify({ error: report })}\n`;
+  }
+  return `lazytree: ${text}${advice ? ` (${advice})` : ''}\n`;
 }
 
 function isCommanderError(error: unknown): boolean {
   const { code } = error as Reported;
   return typeof code === 'string' && code.startsWith('commander.');
-}
-
-/** Names come from anywhere: what would break the line or drive the terminal is escaped. */
-export function oneLine(text: string): string {
-  return text.replace(/[\p{Cc}\p{Cs}]/gu, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }

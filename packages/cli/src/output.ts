@@ -1,37 +1,4 @@
-import { once } from 'node:events';
-import { oneLine } from './errors.js';
-
-/** Writes to stdout at the pace of whoever reads it. A reader that has gone is no error: nobody is left to tell. */
-export async function writeOut(
-  text: string | Uint8Array | AsyncIterable<Uint8Array | string>,
-): Promise<void> {
-  const { stdout } = process;
-  let gone = false;
-  let failure: NodeJS.ErrnoException | undefined;
-  const onError = (error: NodeJS.ErrnoException) => {
-    gone = true;
-    if (error.code !== 'EPIPE') failure = error;
-  };
-  stdout.on('error', onError);
-  try {
-    if (typeof text === 'string' || text instanceof Uint8Array) await write(text);
-    else {
-      for await (const part of text) {
-        if (gone) break;
-        await write(part);
-      }
-    }
-    if (failure) throw failure;
-  } finally {
-    stdout.off('error', onError);
-    if (gone) stdout.on('error', () => undefined);
-  }
-
-  async function write(part: string | Uint8Array): Promise<void> {
-    if (stdout.write(part) || gone) return;
-    await Promise.race([once(stdout, 'drain'), once(stdout, 'close')]).catch(() => undefined);
-  }
-}
+import { oneLine } from './one-line.js';
 
 /** Joins small pieces so that a long listing is not a system call a line. */
 export async function* batched(
@@ -67,8 +34,8 @@ export function table(rows: readonly (readonly string[])[]): string {
 }
 
 /** A path for people to read: on a terminal, with what would drive it escaped; otherwise the very bytes. */
-export async function pathBytes(path: string): Promise<Uint8Array | string> {
-  if (process.stdout.isTTY) return oneLine(path);
+export async function pathBytes({ isRead }: { isRead: boolean }, path: string): Promise<Uint8Array | string> {
+  if (isRead) return oneLine(path);
   if (path.isWellFormed()) return path;
   return (await import('@lazytree/core')).nameToBytes(path);
 }

@@ -5,6 +5,13 @@ import { VERSION } from './version.js';
 type Loaders = Record<string, () => Promise<{ command: Command }>>;
 type Execute = (action: Action, values: string[], options: Options) => Promise<void>;
 
+interface ProgramOptions {
+  args: readonly string[];
+  execute: Execute;
+  /** Where help goes. */
+  write(text: string): Promise<unknown>;
+}
+
 const TREES = `
 TREE is a root CID, the name of a ref, or image:FILE, each with an optional /path below it.
 State is kept in $LAZYTREE_HOME (default: lazytree in the XDG data directory).
@@ -15,9 +22,9 @@ Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 not found, 5 corrupt, 6 
 /** The command line, with only the command that `args` name in it, or with all of them for help. */
 export async function buildProgram(
   loaders: Loaders,
-  args: readonly string[],
-  execute: Execute,
-): Promise<Program> {
+  { args, execute, write }: ProgramOptions,
+): Promise<{ parse(): Promise<void> }> {
+  const written: Promise<unknown>[] = [];
   const program = new Program('lazytree')
     .description('Content-addressed trees: import, compare, export and share directories by their root hash.')
     .version(VERSION, '-V, --version', 'print the version')
@@ -26,12 +33,16 @@ export async function buildProgram(
     .helpCommand('help [command]', 'print the help of a command')
     .addHelpText('after', TREES)
     .showSuggestionAfterError()
-    .configureOutput({ writeErr: () => undefined })
+    .configureOutput({ writeErr: () => undefined, writeOut: (text) => void written.push(write(text)) })
     .exitOverride();
   const named = args.find((arg) => !arg.startsWith('-'));
   const wanted = named !== undefined && named in loaders ? [named] : Object.keys(loaders);
   for (const name of wanted) addCommand(program, name, (await loaders[name]()).command, execute);
-  return program;
+  return {
+    async parse() {
+      await program.parseAsync(args, { from: 'user' }).finally(() => Promise.all(written));
+    },
+  };
 }
 
 function addCommand(program: Program, name: string, command: Command, execute: Execute): void {

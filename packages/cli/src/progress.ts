@@ -1,5 +1,11 @@
-import type { Progress } from './command.js';
+import type { ProgressState } from '@lazytree/node';
 import { formatBytes } from './output.js';
+
+/** A bar on the terminal, or nothing where stderr is not one. */
+export interface Progress {
+  update(state: ProgressState): void;
+  stop(): void;
+}
 
 const SILENT: Progress = { update: () => undefined, stop: () => undefined };
 const RATE_WINDOW_MS = 3000;

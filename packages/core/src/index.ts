@@ -29,6 +29,7 @@ export * from './store/local.js';
 export * from './store/memory.js';
 export * from './store/rebuild.js';
 export * from './store/router.js';
+export * from './store/shared-reader.js';
 export * from './store/verify.js';
 export * from './store/verifying.js';
 export * from './tree/diff.js';

@@ -1,2 +1,14 @@
+export * from './daemon/control-client.js';
+export type { ProgressEvent, ProgressState } from './daemon/frames.js';
+export * from './daemon/log-level.js';
+export * from './daemon/paths.js';
+export type { CommandOutput, CommandRequest, DaemonStatus, ExecuteCommand } from './daemon/protocol.js';
+export * from './daemon/start-daemon.js';
+export * from './held-roots.js';
 export * from './home.js';
+export * from './home-directory.js';
+export type { MountRecord, MountStatus, MountUse } from './mounts/mount-table.js';
 export * from './tree-spec.js';
+export * from './workspaces/thinning.js';
+export type { WorkspaceRecord } from './workspaces/workspace-record.js';
+export type { Saved, WorkspaceStatus } from './workspaces/workspaces.js';

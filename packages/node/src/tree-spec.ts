@@ -23,6 +23,8 @@ export interface ResolvedTree {
   path: string;
   entry: Entry;
   ref?: Ref;
+  /** The image's file, if it is in one. */
+  image?: string;
   /** Releases what was opened for this tree alone. */
   close(): Promise<void>;
 }
@@ -33,6 +35,11 @@ const NOT_HERE = 'import it, or load an image that has it';
 /** `ROOT[/path]`, `REF[/path]` or `image:FILE[/path]`. A path's leading and trailing slashes do not matter. */
 export function isImageSpec(text: string): boolean {
   return text.startsWith(IMAGE);
+}
+
+/** The same with its file's path as `absolute` makes it. */
+export function imageSpec(text: string, absolute: (path: string) => string): string {
+  return IMAGE + absolute(text.slice(IMAGE.length));
 }
 
 /**
@@ -83,7 +90,7 @@ async function resolveImage(text: string, options?: StoreOptions): Promise<Resol
       const [root] = image.roots;
       const path = trimSlashes(text.slice(end));
       const entry = await resolvePath(image, root, path, options);
-      return { store: image, root, path, entry, close: () => image.close() };
+      return { store: image, root, path, entry, image: file, close: () => image.close() };
     } catch (error) {
       await image.close();
       throw error;

@@ -13,7 +13,7 @@ export const command: Action = {
     const a = await openTree(context, from);
     const b = await openTree(context, to);
     const changes = compare(context, { a, b, from, to });
-    if (!context.json) return { data: undefined, text: batched(lines(changes)) };
+    if (!context.json) return { data: undefined, text: batched(lines(context, changes)) };
     const list: Record<string, unknown>[] = [];
     for await (const change of changes) list.push(changeJson(change));
     return { data: { from: formatLink(a.root), to: formatLink(b.root), changes: list } };
@@ -40,10 +40,10 @@ async function* compare({ signal }: Context, { a, b, from, to }: Compared): Asyn
 
 const LETTERS = { added: 'A', removed: 'D', modified: 'M', type: 'T' };
 
-async function* lines(changes: AsyncIterable<Change>): AsyncGenerator<Uint8Array | string> {
+async function* lines(context: Context, changes: AsyncIterable<Change>): AsyncGenerator<Uint8Array | string> {
   for await (const { path, change, to, from } of changes) {
     yield `${LETTERS[change]}\t`;
-    yield await pathBytes(path);
+    yield await pathBytes(context, path);
     if ((to ?? from)?.kind === 'directory') yield '/';
     yield '\n';
   }

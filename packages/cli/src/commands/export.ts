@@ -18,8 +18,10 @@ export const command: Action = {
     ['--update', 'make the directory equal to the tree, touching only what differs'],
     ['--force', 'write over what is there, leaving what the tree does not have'],
   ],
-  async run(context, [spec, target], { update, force }) {
+  makesFiles: true,
+  async run(context, [spec, dir], { update, force }) {
     if (update && force) throw new LazytreeError('USAGE', '--update and --force exclude each other');
+    const target = context.path(dir);
     const tree = await openTree(context, spec);
     const progress = await context.progress('export');
     try {

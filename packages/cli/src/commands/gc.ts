@@ -1,19 +1,22 @@
 import { gc, LazytreeError } from '@lazytree/core';
+import { heldRoots } from '@lazytree/node';
 import type { Action } from '../command.js';
 import { formatBytes } from '../output.js';
 
 export const command: Action = {
   arguments: '',
-  summary: 'remove what no ref, snapshot or pin keeps, and give its space back',
+  summary: 'remove what no ref, snapshot, pin, mount or workspace keeps, and give its space back',
   options: [
     ['--keep <snapshots>', 'of each ref, keep only this many of the newest snapshots'],
     ['--dry-run', 'only say what would be removed'],
   ],
+  collection: 'runs',
   async run(context, _, { keep, dryRun }) {
-    const { store } = await context.home({ create: false });
+    const { store, directory } = await context.home({ create: false });
     const progress = await context.progress('gc');
     try {
       const report = await gc(store, {
+        roots: await heldRoots(directory),
         ...(keep === undefined ? {} : { keep: wholeNumber(String(keep)) }),
         dryRun: dryRun === true,
         signal: context.signal,

@@ -26,13 +26,14 @@ export const command: Action = {
   details: 'Symlinks are stored, never followed. Sockets, pipes and devices are left out, with exit code 3.',
   async run(context, [path], { name, message, preserve, ignore, cache }) {
     if (typeof name === 'string') checkRefName(name);
-    const source = resolve(path);
+    const given = context.path(path);
+    const source = resolve(given);
     await assertDirectory(source);
     const { store } = await context.home({ create: true });
     const progress = await context.progress('import');
     const use = `import${preserve ? ' preserve' : ''}${ignore ? '' : ' all'}`;
     try {
-      const result = await importTree(store, path, {
+      const result = await importTree(store, given, {
         preserve: preserve === true,
         ignoreFiles: ignore === true,
         ...(cache ? { statCache: statCacheFile(store.directory, use, source) } : {}),

@@ -17,7 +17,8 @@ export const command: Action = {
   arguments: '<file>',
   summary: 'store what an image or a CAR holds, and print its root',
   options: [['--name <ref>', 'point a ref to the root, and record a snapshot']],
-  async run(context, [file], { name }) {
+  async run(context, [path], { name }) {
+    const file = context.path(path);
     if (typeof name === 'string') checkRefName(name);
     if (!existsSync(storeDirectory(homeDirectory()))) await assertReadable(file);
     const { store } = await context.home({ create: true });

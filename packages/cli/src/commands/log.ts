@@ -1,6 +1,6 @@
 import { formatLink, getRef, history, LazytreeError } from '@lazytree/core';
 import type { Action } from '../command.js';
-import { oneLine } from '../errors.js';
+import { oneLine } from '../one-line.js';
 
 interface LoggedSnapshot {
   snapshot: string;

@@ -49,11 +49,11 @@ async function* lines(
   try {
     for await (const { path, entry } of entriesOf(context, tree, recursive)) {
       if (long) yield longColumns(entry);
-      yield await pathBytes(path);
+      yield await pathBytes(context, path);
       if (entry.kind === 'directory') yield '/';
       if (long && entry.kind === 'symlink') {
         yield ' -> ';
-        yield await pathBytes(entry.target);
+        yield await pathBytes(context, entry.target);
       }
       yield '\n';
     }

@@ -6,6 +6,7 @@ import { table } from '../output.js';
 const add: Action = {
   arguments: '<tree>',
   summary: 'keep a tree, whatever gc removes',
+  collection: 'excludes',
   async run(context, [spec]) {
     const tree = await openTree(context, spec);
     const { entry } = tree;

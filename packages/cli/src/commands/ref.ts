@@ -16,6 +16,7 @@ const set: Action = {
   arguments: '<name> <tree>',
   summary: 'point a ref to a tree, and record a snapshot',
   options: [['-m, --message <text>', 'message of the snapshot']],
+  collection: 'excludes',
   async run(context, [name, spec], { message }) {
     const tree = await openTree(context, spec);
     const { store } = await context.home({ create: false });

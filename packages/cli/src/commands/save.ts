@@ -6,10 +6,12 @@ export const command: Action = {
   arguments: '<tree> <file>',
   summary: 'write a tree to one file: an image, or a CAR when the name ends in .car',
   options: [['--compression <kind>', 'of an image: snappy or zstd']],
+  makesFiles: true,
   async run(context, [spec, file], { compression = 'snappy' }) {
     if (compression !== 'snappy' && compression !== 'zstd') {
       throw new LazytreeError('USAGE', `--compression is snappy or zstd, not '${compression}'`);
     }
+    const target = context.path(file);
     const tree = await openTree(context, spec);
     const progress = await context.progress('save');
     try {
@@ -20,8 +22,8 @@ export const command: Action = {
           progress.update({ files: blocks, bytes }),
       };
       const result = file.endsWith('.car')
-        ? await saveCar(tree.store, link, file, options)
-        : await saveImage(tree.store, link, file, { ...options, compression });
+        ? await saveCar(tree.store, link, target, options)
+        : await saveImage(tree.store, link, target, { ...options, compression });
       return { data: { ...result, root: formatLink(link), file } };
     } finally {
       progress.stop();

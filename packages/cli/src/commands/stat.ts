@@ -1,5 +1,5 @@
 import { fileChunks, formatLink, isFile, type Metadata } from '@lazytree/core';
-import type { Action } from '../command.js';
+import type { Action, Context } from '../command.js';
 import { pathJson } from '../entry-json.js';
 import { openTree } from '../open-tree.js';
 import { batched, pathBytes } from '../output.js';
@@ -18,7 +18,7 @@ export const command: Action = {
         for await (const _ of fileChunks(store, entry, { signal: context.signal })) chunks += 1;
         data.chunks = chunks;
       }
-      return { data, text: batched(lines(rows(data))) };
+      return { data, text: batched(lines(context, rows(data))) };
     } finally {
       await tree.close();
     }
@@ -26,11 +26,11 @@ export const command: Action = {
 };
 
 /** Paths and targets are printed as the bytes that they are. */
-async function* lines(found: readonly string[][]): AsyncGenerator<string | Uint8Array> {
+async function* lines(context: Context, found: readonly string[][]): AsyncGenerator<string | Uint8Array> {
   const width = Math.max(...found.map(([key]) => key.length));
   for (const [key, value] of found) {
     yield `${key.padEnd(width)}  `;
-    yield await pathBytes(value);
+    yield await pathBytes(context, value);
     yield '\n';
   }
 }

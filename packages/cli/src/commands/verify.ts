@@ -1,7 +1,7 @@
 import { rebuildIndex, type VerifyOptions, type VerifyReport, verifyStore, verifyTree } from '@lazytree/core';
 import { homeDirectory, storeDirectory } from '@lazytree/node';
 import { type Action, type Context, ExitCode, type Output } from '../command.js';
-import { oneLine } from '../errors.js';
+import { oneLine } from '../one-line.js';
 import { openTree } from '../open-tree.js';
 import { formatBytes } from '../output.js';
 
@@ -12,6 +12,7 @@ export const command: Action = {
     ['--repair', 'drop corrupt blocks, so that the next import brings them again; rebuild a broken index'],
   ],
   details: 'Exit code 5 when anything is corrupt or missing, with the paths that need it.',
+  collection: 'excludes',
   async run(context, [spec], { repair }) {
     const recovered = repair ? await repairIndex(context) : 0;
     const progress = await context.progress('verify');
@@ -35,9 +36,8 @@ export const command: Action = {
 
 /** Opens the home; where its index cannot be used, makes it again from the segments first. */
 async function repairIndex(context: Context): Promise<number> {
-  const { openHome } = await import('@lazytree/node');
   try {
-    await (await openHome({ create: false })).close();
+    await context.home({ create: false });
     return 0;
   } catch (error) {
     if ((error as { code?: string }).code !== 'CORRUPT') throw error;

@@ -215,7 +215,17 @@ function layerOf(
 ): Layer | undefined {
   const { over, preserve = false, ignoreFiles = true, signal } = options;
   return (
-    over && createLayer({ store, sink, root: openRoot(path), over, ignoreFiles, preserve, signal, seen })
+    over &&
+    createLayer({
+      store: over.source ?? store,
+      sink,
+      root: openRoot(path),
+      over,
+      ignoreFiles,
+      preserve,
+      signal,
+      seen,
+    })
   );
 }
 

@@ -26,6 +26,8 @@ import { isWhiteoutDevice, type MarkNamespace, type Marks, openMarks } from './m
 /** The tree that the imported directory, an upper layer of overlayfs, lies over. */
 export interface ImportOver {
   base: Link;
+  /** Where the base is read from, if it is not all in the store that is imported to. */
+  source?: BlockSource;
   /** `user` if it was mounted with `userxattr`. Default `trusted`. */
   xattrs?: MarkNamespace;
 }

@@ -59,6 +59,7 @@ const SEGMENT = 0x73;
 const TABLE_PREFIX = { ref: 'r', pin: 'p', imported: 'i', meta: 'm' } as const;
 const LOCATION_BYTES = 17;
 const PAGE = 2000;
+const ENCODINGS = { keyEncoding: 'buffer', valueEncoding: 'buffer', multithreading: true } as const;
 
 /** @throws LazytreeError LOCKED when another process has the index open */
 export async function openBlockIndex(directory: string): Promise<BlockIndex> {
@@ -66,8 +67,7 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
   // LevelDB would begin anew, and remove what it then takes for leftovers.
   if (!fresh && !(await hasCurrent(directory))) throw corrupt(directory, 'its file CURRENT is gone');
   const db = new Level<Buffer, Buffer>(directory, {
-    keyEncoding: 'buffer',
-    valueEncoding: 'buffer',
+    ...ENCODINGS,
     compression: false,
     writeBufferSize: 8 << 20,
     cacheSize: 16 << 20,
@@ -78,15 +78,8 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
     throw explain(error, directory, fresh);
   }
 
-  const scratch = Buffer.allocUnsafeSlow(1 + DIGEST_BYTES);
-  scratch[0] = BLOCK;
-
   return {
-    find(digest) {
-      scratch.write(digest, 1, DIGEST_BYTES, 'latin1');
-      const value = db.getSync(scratch);
-      return value === undefined ? undefined : decodeLocation(value);
-    },
+    find: finder(db),
     async write({
       blocks = [],
       forget = [],
@@ -190,6 +183,31 @@ function decodeLocation(value: Buffer): Location {
     stored: value.readUInt32LE(8),
     raw: value.readUInt32LE(12),
     compression: value[16] as CompressionCode,
+  };
+}
+
+/**
+ * Looks blocks up in an index that another thread of this process has open.
+ *
+ * @throws LazytreeError when it cannot be opened
+ */
+export async function openIndexLookup(directory: string): Promise<Pick<BlockIndex, 'find' | 'close'>> {
+  const db = new Level<Buffer, Buffer>(directory, { ...ENCODINGS, createIfMissing: false });
+  try {
+    await db.open();
+  } catch (error) {
+    throw explain(error, directory, false);
+  }
+  return { find: finder(db), close: () => db.close() };
+}
+
+function finder(db: Level<Buffer, Buffer>): BlockIndex['find'] {
+  const key = Buffer.allocUnsafeSlow(1 + DIGEST_BYTES);
+  key[0] = BLOCK;
+  return (digest) => {
+    key.write(digest, 1, DIGEST_BYTES, 'latin1');
+    const value = db.getSync(key);
+    return value === undefined ? undefined : decodeLocation(value);
   };
 }
 

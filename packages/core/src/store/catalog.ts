@@ -1,5 +1,6 @@
 import { CID } from 'multiformats/cid';
 import { isMissing, LazytreeError } from '../errors.js';
+import type { EncodedNode } from '../format/file-node.js';
 import { formatLink, type Link, parseLink } from '../format/link.js';
 import { decodeSnapshot, encodeSnapshot, type Snapshot } from '../format/snapshot.js';
 import type { LocalStore } from './local.js';
@@ -103,15 +104,8 @@ async function replaceRef(
   const time = Date.now();
   const snapshot = encodeSnapshot({ root, time, source, message, parents: before ? [before.snapshot] : [] });
   await store.put(snapshot);
-  await store.flush();
   const ref = { name, root, snapshot: snapshot.link, sequence: (before?.sequence ?? 0) + 1, time };
-  const text = JSON.stringify({
-    root: formatLink(root),
-    snapshot: formatLink(snapshot.link),
-    sequence: ref.sequence,
-    time,
-  });
-  await store.index.write({ texts: [['ref', name, text]], durable: true });
+  await writeRef(store, ref);
   return ref;
 }
 
@@ -134,6 +128,44 @@ export async function* history(
     yield { link: next, snapshot };
     next = snapshot.parents[0];
   }
+}
+
+/**
+ * Drops snapshots from a ref's history. The newest stays whatever is said of it; each one kept follows the one kept
+ * before it.
+ *
+ * @param keep is given the snapshots, newest first, and says of each whether it is kept
+ */
+export async function thinHistory(
+  store: LocalStore,
+  name: string,
+  keep: (snapshots: readonly Snapshot[]) => readonly boolean[],
+): Promise<void> {
+  await inTurn(store)(async () => {
+    const ref = getRef(store, name);
+    if (!ref) return;
+    const snapshots: Snapshot[] = [];
+    for await (const { snapshot } of history(store, ref)) snapshots.push(snapshot);
+    const kept = keep(snapshots);
+    if (snapshots.every((_, i) => i === 0 || kept[i])) return;
+    // What is older than the oldest one here stays what it was.
+    let parents = snapshots[snapshots.length - 1].parents;
+    let newest: EncodedNode | undefined;
+    for (let i = snapshots.length - 1; i >= 0; i--) {
+      if (i > 0 && !kept[i]) continue;
+      newest = encodeSnapshot({ ...snapshots[i], parents });
+      await store.put(newest);
+      parents = [newest.link];
+    }
+    if (newest) await writeRef(store, { ...ref, snapshot: newest.link, sequence: ref.sequence + 1 });
+  });
+}
+
+/** The snapshot is durable before the ref that names it. */
+async function writeRef(store: LocalStore, { name, root, snapshot, sequence, time }: Ref): Promise<void> {
+  await store.flush();
+  const text = JSON.stringify({ root: formatLink(root), snapshot: formatLink(snapshot), sequence, time });
+  await store.index.write({ texts: [['ref', name, text]], durable: true });
 }
 
 async function bytesOf(store: LocalStore, link: Link): Promise<Uint8Array | undefined> {

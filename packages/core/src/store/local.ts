@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { BlockMissingError, CorruptBlockError, errnoOf, fromSystemError, LazytreeError } from '../errors.js';
+import { BlockMissingError, errnoOf, fromSystemError, LazytreeError } from '../errors.js';
 import { formatLink, type Link, linkDigest, makeLink } from '../format/link.js';
 import { adoptRecords } from './adopt.js';
 import {
@@ -17,13 +17,12 @@ import type { PrunableStore } from './block-store.js';
 import { createFingerprintSet, type FingerprintSet } from './fingerprint-set.js';
 import { createMutex } from './mutex.js';
 import {
+  blockOfRecord,
   encodeRecord,
-  PayloadError,
   RECORD_HEADER,
   type RecordHeader,
   readRecordHeader,
   recordContent,
-  recordProblem,
 } from './record.js';
 import { openSegments, type Segments, segmentNumber } from './segments.js';
 
@@ -392,20 +391,7 @@ function localStore(
   }
 
   function read(link: Link, location: Location): Uint8Array {
-    const bytes = segments.read(location, RECORD_HEADER + location.stored);
-    const header = readRecordHeader(bytes, 0);
-    const problem = !header
-      ? 'its record has no valid header'
-      : linkDigest(header.link) !== linkDigest(link)
-        ? 'its record is of another block'
-        : recordProblem(bytes, 0, header);
-    if (!header || problem) throw new CorruptBlockError(formatLink(link), directory, problem ?? '');
-    try {
-      return recordContent(bytes, 0, header);
-    } catch (error) {
-      if (!(error instanceof PayloadError)) throw error;
-      throw new CorruptBlockError(formatLink(link), directory, error.message);
-    }
+    return blockOfRecord(link, segments.read(location, RECORD_HEADER + location.stored), directory);
   }
 
   async function forget(digests: readonly string[]): Promise<void> {

@@ -1,8 +1,18 @@
 import { createRequire } from 'node:module';
 import { crc32, zstdDecompressSync } from 'node:zlib';
-import { LazytreeError } from '../errors.js';
+import { CorruptBlockError, LazytreeError } from '../errors.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
-import { type Codec, DAG_CBOR, DIGEST_BYTES, type Link, linkCodec, makeLink, RAW } from '../format/link.js';
+import {
+  type Codec,
+  DAG_CBOR,
+  DIGEST_BYTES,
+  formatLink,
+  type Link,
+  linkCodec,
+  linkDigest,
+  makeLink,
+  RAW,
+} from '../format/link.js';
 import { createSnappyEncoder, type SnappyEncoder } from '../snappy/encoder.js';
 import type { WasmModule } from '../snappy/wasm-types.js';
 
@@ -174,4 +184,32 @@ export function recordProblem(bytes: Buffer, at: number, header: RecordHeader): 
 export function recordContent(bytes: Buffer, at: number, header: RecordHeader): Uint8Array {
   const start = at + RECORD_HEADER;
   return decompress(header.compression, bytes.subarray(start, start + header.stored), header.raw);
+}
+
+/**
+ * The block in a record that an index says to be that of `link`.
+ *
+ * @param directory of the store, for the error
+ * @throws CorruptBlockError
+ */
+export function blockOfRecord(link: Link, record: Buffer, directory: string): Uint8Array {
+  const header = checkRecord(link, record, directory);
+  try {
+    return recordContent(record, 0, header);
+  } catch (error) {
+    if (!(error instanceof PayloadError)) throw error;
+    throw new CorruptBlockError(formatLink(link), directory, error.message);
+  }
+}
+
+/** The header of a record that an index says to be that of `link`. @throws CorruptBlockError */
+export function checkRecord(link: Link, record: Buffer, directory: string): RecordHeader {
+  const header = readRecordHeader(record, 0);
+  const problem = !header
+    ? 'its record has no valid header'
+    : linkDigest(header.link) !== linkDigest(link)
+      ? 'its record is of another block'
+      : recordProblem(record, 0, header);
+  if (!header || problem) throw new CorruptBlockError(formatLink(link), directory, problem ?? '');
+  return header;
 }

@@ -80,13 +80,21 @@ export function shardBound({ parent, shard, before }: ShardPlace): string | unde
   return parent.shards[parent.shards.indexOf(shard) + 1]?.first ?? before;
 }
 
-/**
- * Reads a shard and checks it against what the index above says of it: levels fall, so there is no cycle, and
- * names stay below those of the next shard, so none comes twice.
- */
+/** Reads a shard and checks it; see {@link checkShard}. */
 export async function readShardNode(store: BlockSource, place: ShardPlace, options?: StoreOptions) {
+  const node = await readNode(store, place.shard.link, options);
+  checkShard(place, node);
+  return node;
+}
+
+/**
+ * Checks a shard against what the index above says of it: levels fall, so there is no cycle, and names stay below
+ * those of the next shard, so none comes twice.
+ *
+ * @throws InvalidNodeError
+ */
+export function checkShard(place: ShardPlace, node: DirectoryNode): void {
   const { parent, shard } = place;
-  const node = await readNode(store, shard.link, options);
   const level = node.kind === 'leaf' ? 0 : node.level;
   const names =
     node.kind === 'leaf' ? node.entries.map(({ name }) => name) : node.shards.map(({ first }) => first);
@@ -104,7 +112,6 @@ export async function readShardNode(store: BlockSource, place: ShardPlace, optio
   if (bound !== undefined && compareNames(names[names.length - 1], bound) >= 0) {
     throw new InvalidNodeError(`${formatLink(shard.link)}: a shard that overlaps the next one`);
   }
-  return node;
 }
 
 async function* readShard(

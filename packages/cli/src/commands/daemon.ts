@@ -1,0 +1,119 @@
+import { LazytreeError } from '@lazytree/core';
+import {
+  type DaemonStatus,
+  daemonLog,
+  daemonStatus,
+  homeDirectory,
+  keepDaemon,
+  type Launched,
+  LOG_LEVELS,
+  type LogLevel,
+  launchedFor,
+  stopDaemon,
+} from '@lazytree/node';
+import { type Action, type Context, ExitCode } from '../command.js';
+import { table } from '../output.js';
+import { startForUser } from '../start-daemon.js';
+import { VERSION } from '../version.js';
+
+const run: Action = {
+  arguments: '',
+  summary: 'be the daemon, in the foreground, with the log on stderr',
+  details: 'Ends with SIGTERM, SIGINT or `lazytree daemon stop`, when the commands under way have ended.',
+  where: 'here',
+  handlesSignals: true,
+  async run(context) {
+    const launched = launchedFor();
+    try {
+      await become(context, launched);
+    } catch (error) {
+      const { code = 'FAILED', message, hint } = error as LazytreeError;
+      launched?.tell({ error: { code, message, ...(hint ? { hint } : {}) } });
+      throw error;
+    }
+    return { data: { ended: process.pid } };
+  },
+};
+
+async function become(context: Context, launched: Launched | undefined): Promise<void> {
+  const [{ createLog, openLogFile, runDaemon }, { commandsOf, loadCommands }] = await Promise.all([
+    import('@lazytree/node/daemon'),
+    context.commands(),
+  ]);
+  const home = homeDirectory();
+  // A caller's relative path is its own affair, and this home's must not depend on a directory.
+  process.env.LAZYTREE_HOME = home;
+  const log = createLog(launched ? openLogFile(daemonLog(home)) : process.stderr, logLevel());
+  await runDaemon({
+    home,
+    version: VERSION,
+    log,
+    execute: commandsOf,
+    stays: launched?.startedFor !== 'command',
+    onReady() {
+      launched?.tell({ ready: true });
+      loadCommands().catch((err) => log.error({ err }, 'a command cannot be loaded'));
+    },
+  });
+}
+
+function logLevel(): LogLevel {
+  const wanted = process.env.LAZYTREE_LOG_LEVEL ?? 'info';
+  const level = LOG_LEVELS.find((known) => known === wanted);
+  if (level) return level;
+  throw new LazytreeError('USAGE', `LAZYTREE_LOG_LEVEL is one of ${LOG_LEVELS.join(', ')}, not '${wanted}'`);
+}
+
+const start: Action = {
+  arguments: '',
+  summary: 'start the daemon in the background, unless it runs',
+  details: 'It stays until `lazytree daemon stop`. Its log is daemon.log in the home.',
+  where: 'here',
+  async run() {
+    const status = await startForUser();
+    if (!status.started) await keepDaemon(status.home);
+    const { pid, started, home } = status;
+    const what = started ? 'started' : 'is running already';
+    return { data: { pid, started, home }, text: `the daemon ${what}: process ${pid}\n` };
+  },
+};
+
+const stop: Action = {
+  arguments: '',
+  summary: 'end the daemon, when the commands under way have ended',
+  where: 'here',
+  async run() {
+    const home = homeDirectory();
+    const stopped = await stopDaemon(home);
+    const text = stopped ? `the daemon has ended: process ${stopped.pid}\n` : 'no daemon is running\n';
+    return { data: { stopped: stopped !== undefined, pid: stopped?.pid, home }, text };
+  },
+};
+
+const status: Action = {
+  arguments: '',
+  summary: 'say whether the daemon runs, and what it does; exit code 4 when it does not run',
+  where: 'here',
+  async run() {
+    const home = homeDirectory();
+    const found = await daemonStatus(home);
+    if (found) return { data: { running: true, ...found }, text: describe(found) };
+    return { data: { running: false, home }, text: 'no daemon is running\n', exitCode: ExitCode.notFound };
+  },
+};
+
+function describe({ pid, version, home, uptime, stays, busy, commands }: DaemonStatus): string {
+  return table([
+    ['process', String(pid)],
+    ['version', version],
+    ['home', home],
+    ['up', `${Math.round(uptime)} s`],
+    ['ends', stays || busy ? 'when it is stopped' : 'when it has nothing to do'],
+    ...commands.map(({ name, seconds }) => ['command', `${name}, for ${Math.round(seconds)} s`]),
+  ]);
+}
+
+export const command = {
+  summary: 'the process that keeps the home open',
+  actions: { start, stop, status, run },
+};

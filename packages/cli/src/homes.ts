@@ -1,0 +1,29 @@
+import type { ExecuteCommand, Home } from '@lazytree/node';
+import type { Host } from '@lazytree/node/daemon';
+
+/** Where commands get the home. */
+export interface Homes {
+  open(options: { create: boolean }): Promise<Home>;
+  /** Whether it is opened for one command, which closes it again. */
+  close: boolean;
+  /** What the daemon owns; in the daemon. */
+  host?: Host;
+  /** What a daemon carries commands out with; outside of one. */
+  commands?: () => Promise<DaemonCommands>;
+}
+
+export interface DaemonCommands {
+  /** Runs them on what a daemon owns. */
+  commandsOf(host: Host): ExecuteCommand;
+  /** Reads the code of all of them, so that they run also when other files have taken its place. */
+  loadCommands(): Promise<void>;
+}
+
+/** The home of a process that runs one command. */
+export const ownHome = {
+  async open({ create }) {
+    const { openHome } = await import('@lazytree/node');
+    return openHome({ create });
+  },
+  close: true,
+} satisfies Homes;

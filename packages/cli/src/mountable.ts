@@ -1,0 +1,22 @@
+import { asDirectory, type Link } from '@lazytree/core';
+import type { Context } from './command.js';
+import { openTree } from './open-tree.js';
+
+/** A directory that a mount or a workspace can show. */
+export interface Mountable {
+  root: Link;
+  /** As it was asked for. */
+  tree: string;
+  /** The image that has it, if it is not in the store. */
+  image?: string;
+}
+
+export async function openMountable(context: Context, spec: string): Promise<Mountable> {
+  const tree = await openTree(context, spec);
+  try {
+    const { link } = asDirectory(tree.entry, spec);
+    return { root: link, tree: spec, ...(tree.image === undefined ? {} : { image: tree.image }) };
+  } finally {
+    await tree.close();
+  }
+}

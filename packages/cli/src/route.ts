@@ -1,0 +1,68 @@
+import { existsSync } from 'node:fs';
+import { daemonSocket, homeDirectory } from '@lazytree/node';
+import type { Caller } from './caller.js';
+import type { Action } from './command.js';
+import { COMMANDS, HERE } from './commands.js';
+
+/** Looks for the socket of a daemon that has just taken the store. */
+const LOOKS = 10;
+const LOOK_MS = 25;
+
+/** Has the daemon, if one runs, carry a command line out; undefined when none does. */
+export async function askRunningDaemon(args: readonly string[], caller: Caller): Promise<number | undefined> {
+  // Most often there is none, and then nothing need be loaded to ask it.
+  if (!existsSync(daemonSocket(homeDirectory()))) return undefined;
+  const { throughDaemon } = await import('./through-daemon.js');
+  return throughDaemon(args, caller);
+}
+
+/** Whether a command line is for the daemon if one runs, as far as can be told without loading its command. */
+export function isForDaemon(args: readonly string[]): boolean {
+  const named = args.find((argument) => !argument.startsWith('-'));
+  if (named === undefined || !(named in COMMANDS) || HERE.has(named)) return false;
+  return !args.some((argument) => /^(?:--help|--version|-[A-Za-z]*[hV].*)$/.test(argument));
+}
+
+export interface PerformOptions {
+  args: readonly string[];
+  caller: Caller;
+  /** Runs the action in this process. */
+  run(): Promise<number>;
+}
+
+/** Runs an action where it belongs: here, or in the daemon, which is started when it has to be. */
+export async function performAnywhere(
+  action: Action,
+  { args, caller, run }: PerformOptions,
+): Promise<number> {
+  if (action.where === 'here') return run();
+  if (action.where === 'daemon') {
+    const { startForCommand } = await import('./start-daemon.js');
+    // One that has nothing to do any more may end before it is asked.
+    for (;;) {
+      await startForCommand();
+      const exitCode = await askRunningDaemon(args, caller);
+      if (exitCode !== undefined) return exitCode;
+    }
+  }
+  const exitCode = await askRunningDaemon(args, caller);
+  if (exitCode !== undefined) return exitCode;
+  try {
+    return await run();
+  } catch (error) {
+    if ((error as { code?: unknown }).code !== 'LOCKED') throw error;
+    const answer = await askNewDaemon();
+    if (answer === undefined) throw error;
+    return answer;
+  }
+
+  /** The store may have been taken by a daemon that was not there when this command looked. */
+  async function askNewDaemon(): Promise<number | undefined> {
+    for (let look = 0; look < LOOKS; look++) {
+      const answer = await askRunningDaemon(args, caller);
+      if (answer !== undefined) return answer;
+      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+    }
+    return undefined;
+  }
+}

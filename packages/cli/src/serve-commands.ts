@@ -1,0 +1,79 @@
+import type { CommandOutput, CommandRequest, ExecuteCommand } from '@lazytree/node';
+import { createGate, type Host } from '@lazytree/node/daemon';
+import type { Caller } from './caller.js';
+import type { Action } from './command.js';
+import { COMMANDS } from './commands.js';
+import { execute } from './execute.js';
+import type { Progress } from './progress.js';
+import type { Terminal } from './terminal.js';
+
+/** Bits of a caller's umask that are heeded. Without its owner's, the store could not read its own files. */
+const OTHERS = 0o077;
+
+/** Carries out, in the daemon, the command lines of its callers. */
+export function commandsOf(host: Host): ExecuteCommand {
+  const umasks = createGate();
+  const collections = createGate();
+
+  /** What must not happen at the same time in one process waits here for its turn. */
+  function inTurn(action: Action, { umask }: CommandRequest, run: () => Promise<number>): Promise<number> {
+    const { collection } = action;
+    const turn = collection ? () => collections(collection, run) : run;
+    if (!action.makesFiles || umask === undefined) return turn();
+    // The umask is the whole process's: those who want another wait.
+    return umasks(umask, async () => {
+      const own = process.umask(umask & OTHERS);
+      try {
+        return await turn();
+      } finally {
+        process.umask(own);
+      }
+    });
+  }
+
+  return (request, output) =>
+    execute(request.argv, {
+      caller: callerOf(request, output),
+      homes: { open: async () => host.home, close: false, host },
+      async perform(action, run) {
+        if (action.where === 'here')
+          throw new Error('this action concerns the daemon, and runs outside of it');
+        return inTurn(action, request, run);
+      },
+    });
+}
+
+/** So that they run also when other files have taken the place of their code. */
+export async function loadCommands(): Promise<void> {
+  for (const load of Object.values(COMMANDS)) await load();
+}
+
+function callerOf({ cwd, terminal, env }: CommandRequest, output: CommandOutput): Caller {
+  return {
+    terminal: remoteTerminal(terminal, output),
+    signal: output.signal,
+    directory: () => cwd,
+    debug: Boolean(env.LAZYTREE_DEBUG),
+  };
+}
+
+const SILENT: Progress = { update: () => undefined, stop: () => undefined };
+
+function remoteTerminal({ stdout, progress }: CommandRequest['terminal'], output: CommandOutput): Terminal {
+  let bars = 0;
+  return {
+    isRead: stdout,
+    write: (part) => output.stdout(typeof part === 'string' ? Buffer.from(part) : part),
+    writeError: (text) => output.stderr(String(text)),
+    async progress(label) {
+      if (!progress) return SILENT;
+      const bar = bars++;
+      output.progress({ bar, label });
+      return {
+        update: (state) => output.progress({ bar, state }),
+        stop: () => output.progress({ bar, stop: true }),
+      };
+    },
+    outcome: (exitCode) => output.outcome(exitCode),
+  };
+}

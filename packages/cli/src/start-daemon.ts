@@ -1,0 +1,22 @@
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { homeDirectory, startDaemon } from '@lazytree/node';
+
+/** Starts the home's daemon unless it runs. One that was started for a command ends when it has nothing to do. */
+export function startForCommand() {
+  return start('command');
+}
+
+export function startForUser() {
+  return start('user');
+}
+
+function start(startedFor: 'command' | 'user') {
+  const here = createRequire(import.meta.url).resolve('lazytree/package.json');
+  const bin = join(dirname(here), 'bin', 'lazytree.js');
+  return startDaemon({
+    home: homeDirectory(),
+    command: [process.execPath, bin, 'daemon', 'run'],
+    startedFor,
+  });
+}

@@ -1,0 +1,5 @@
+export { createGate, type Gate } from './gate.js';
+export type { Host } from './host.js';
+export { createLog } from './log.js';
+export { openLogFile } from './log-file.js';
+export * from './run-daemon.js';

@@ -1,0 +1,3 @@
+/** `info`: a line for each command and each change of the daemon itself. */
+export const LOG_LEVELS = ['error', 'warn', 'info', 'debug'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];

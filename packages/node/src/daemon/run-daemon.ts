@@ -1,0 +1,125 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { LazytreeError } from '@lazytree/core';
+import { daemonStatus } from './control-client.js';
+import { createControlServer } from './control-server.js';
+import { type Host, openHost } from './host.js';
+import { listenInHome } from './listen.js';
+import type { Log } from './log.js';
+import type { ExecuteCommand } from './protocol.js';
+
+/** Time that commands have to end by themselves, and then to end once they are cancelled. */
+const FINISH_MS = 30_000;
+const CANCEL_MS = 10_000;
+/** After so long without anything to do, a daemon that was started for a command ends. */
+const IDLE_MS = 2000;
+
+export interface RunDaemonOptions {
+  home: string;
+  version: string;
+  log: Log;
+  /** Runs commands on the host. */
+  execute(host: Host): ExecuteCommand;
+  /** Whether it stays when it has nothing to do. */
+  stays: boolean;
+  onReady(): void;
+}
+
+/**
+ * Is the home's daemon until it is told to end: by a signal, through its socket, or by having nothing to do.
+ * Resolves when the home is closed.
+ *
+ * @throws LazytreeError LOCKED (with the holder's pid) when another process has the store
+ */
+export async function runDaemon(options: RunDaemonOptions): Promise<void> {
+  const { home, version, log } = options;
+  let { stays } = options;
+  const host = await openHost({ home, log }).catch(async (error) => {
+    throw (await runningAlready(home, error)) ?? error;
+  });
+  const ending = Promise.withResolvers<string>();
+  let idle: NodeJS.Timeout | undefined;
+  let since = performance.now();
+  const server = createControlServer({
+    version,
+    execute: options.execute(host),
+    log,
+    status: () => ({
+      pid: process.pid,
+      version,
+      home,
+      uptime: (performance.now() - since) / 1000,
+      stays,
+      busy: host.busy(),
+    }),
+    onStop: () => ending.resolve('asked to'),
+    onStay() {
+      stays = true;
+    },
+    onIdle: watchIdleness,
+  });
+
+  function watchIdleness(): void {
+    clearTimeout(idle);
+    idle = setTimeout(() => {
+      if (stays || host.busy() || server.running() > 0) watchIdleness();
+      else ending.resolve('nothing to do');
+    }, IDLE_MS);
+  }
+
+  const signals = listenToSignals((signal) => {
+    ending.resolve(signal);
+    // Asked again, it does not wait.
+    if (closing) server.cancelAll();
+  });
+  let closing = false;
+  let removeSocket: () => void;
+  try {
+    removeSocket = await listenInHome(server.http, home);
+  } catch (error) {
+    signals.stop();
+    await host.close();
+    throw error;
+  }
+  since = performance.now();
+  watchIdleness();
+  log.info({ version, home, node: process.version, stays }, 'ready');
+  options.onReady();
+
+  const reason = await ending.promise;
+  closing = true;
+  clearTimeout(idle);
+  server.refuse();
+  log.info({ reason, commands: server.running() }, 'ending');
+  await Promise.race([server.settled(), sleep(FINISH_MS, undefined, { ref: false })]);
+  server.cancelAll();
+  await Promise.race([server.settled(), sleep(CANCEL_MS, undefined, { ref: false })]);
+  try {
+    await host.close();
+  } finally {
+    // Until here commands find the socket, learn that the daemon is ending, and wait. Then the store is free.
+    removeSocket();
+    server.http.close();
+    server.http.closeAllConnections();
+    signals.stop();
+    log.info('ended');
+  }
+}
+
+async function runningAlready(home: string, error: unknown): Promise<LazytreeError | undefined> {
+  if ((error as LazytreeError).code !== 'LOCKED') return undefined;
+  const status = await daemonStatus(home).catch(() => undefined);
+  if (!status) return undefined;
+  return new LazytreeError('LOCKED', `the daemon of ${home} is running already: process ${status.pid}`, {
+    hint: '`lazytree daemon stop` ends it',
+  });
+}
+
+function listenToSignals(onSignal: (name: string) => void): { stop(): void } {
+  const names = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const name of names) process.on(name, onSignal);
+  return {
+    stop() {
+      for (const name of names) process.off(name, onSignal);
+    },
+  };
+}

@@ -1,0 +1,114 @@
+import { spawn } from 'node:child_process';
+import fs from 'node:fs';
+import type { Readable } from 'node:stream';
+import { type ErrorCode, fromSystemError, LazytreeError } from '@lazytree/core';
+import { daemonStatus } from './control-client.js';
+import { daemonLog } from './paths.js';
+import type { DaemonStatus } from './protocol.js';
+
+/** The descriptor on which a new daemon says that it is ready, or why not. */
+const READY_FD = 3;
+/** Tells a new daemon that somebody listens on that descriptor, and what it was started for. */
+const STARTED_FOR = 'LAZYTREE_DAEMON_STARTED_FOR';
+const LOOK_MS = 25;
+/** For the socket of a daemon that another command is just starting. */
+const OTHER_MS = 3000;
+
+export interface StartDaemonOptions {
+  home: string;
+  /** Runs `lazytree daemon run`. */
+  command: readonly [program: string, ...args: string[]];
+  /** `command`: it ends by itself when it has nothing more to do. `user`: it stays. */
+  startedFor: 'command' | 'user';
+}
+
+type Readiness = { ready: true } | { error: { code: ErrorCode; message: string; hint?: string } };
+
+/**
+ * Starts the home's daemon in the background and waits till it is ready.
+ *
+ * @returns what it is, be it one that was there or that another command has started meanwhile
+ * @throws LazytreeError what the daemon says about why it cannot start
+ */
+export async function startDaemon(options: StartDaemonOptions): Promise<DaemonStatus & { started: boolean }> {
+  const { home } = options;
+  const running = await daemonStatus(home);
+  if (running) return { ...running, started: false };
+  const readiness = await launch(options);
+  const began = performance.now();
+  do {
+    const status = await daemonStatus(home);
+    if (status) return { ...status, started: 'ready' in readiness };
+    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  } while (isTaken(readiness) && performance.now() - began < OTHER_MS);
+  if ('ready' in readiness) throw new LazytreeError('FAILED', 'the daemon ended as soon as it was ready');
+  const { code, message, hint } = readiness.error;
+  throw new LazytreeError(code, message, hint ? { hint } : {});
+}
+
+function isTaken(readiness: Readiness): boolean {
+  return 'error' in readiness && readiness.error.code === 'LOCKED';
+}
+
+async function launch({ home, command, startedFor }: StartDaemonOptions): Promise<Readiness> {
+  const log = daemonLog(home);
+  let fd: number;
+  try {
+    fs.mkdirSync(home, { recursive: true });
+    fd = fs.openSync(log, 'a', 0o600);
+  } catch (error) {
+    throw fromSystemError(error, `starting the daemon of ${home}`);
+  }
+  const [program, ...args] = command;
+  // A new session, and a directory that no file system goes away with.
+  const child = spawn(program, args, {
+    cwd: '/',
+    detached: true,
+    env: { ...process.env, LAZYTREE_HOME: home, [STARTED_FOR]: startedFor },
+    stdio: ['ignore', fd, fd, 'pipe'],
+  });
+  fs.closeSync(fd);
+  const failed = new Promise<never>((_, reject) => {
+    child.once('error', (error) => reject(fromSystemError(error, `starting the daemon of ${home}`)));
+  });
+  const pipe = child.stdio[READY_FD] as Readable;
+  try {
+    return await Promise.race([readReadiness(pipe, log), failed]);
+  } finally {
+    pipe.destroy();
+    child.unref();
+  }
+}
+
+async function readReadiness(pipe: Readable, log: string): Promise<Readiness> {
+  let text = '';
+  for await (const part of pipe) {
+    text += part;
+    if (text.endsWith('\n')) return JSON.parse(text);
+  }
+  return { error: { code: 'FAILED', message: `the daemon ended before it was ready: see ${log}` } };
+}
+
+/** What this process, a new daemon, was started for; and where it says whether it is ready. */
+export interface Launched {
+  startedFor: 'command' | 'user';
+  tell(readiness: Readiness): void;
+}
+
+/** @returns undefined in a process that was not started by {@link startDaemon} */
+export function launchedFor(): Launched | undefined {
+  const startedFor = process.env[STARTED_FOR];
+  delete process.env[STARTED_FOR];
+  if (startedFor !== 'command' && startedFor !== 'user') return undefined;
+  return {
+    startedFor,
+    tell(readiness) {
+      try {
+        fs.writeSync(READY_FD, `${JSON.stringify(readiness)}\n`);
+        fs.closeSync(READY_FD);
+      } catch {
+        // Whoever started it has gone, which changes nothing.
+      }
+    },
+  };
+}

@@ -1,0 +1,56 @@
+import type { MessagePort } from 'node:worker_threads';
+import type { Link } from '@lazytree/core';
+import type { RootUse } from '../tree/nodes.js';
+import type { View } from '../tree/tree-file-system.js';
+
+/** What a serving thread begins with. */
+export interface ServeData {
+  /** The FUSE device, opened for a connection of its own and mounted, or about to be. */
+  device: number;
+  /** The store, open in the thread that started this one. */
+  storeDirectory: string;
+  view: View;
+  /**
+   * Whether extended attributes are answered. A connection below overlays answers none, once for all: overlayfs
+   * would ask for one with every file.
+   */
+  xattrs: boolean;
+  owner: { uid: number; gid: number };
+  /** Gets PushLists, if anything is to be pushed. */
+  push: MessagePort | undefined;
+  /** See givenIn. */
+  given: SharedArrayBuffer;
+}
+
+/** From a serving thread. */
+export type FromServer =
+  | { type: 'serving'; minor: number }
+  | { type: 'missing'; request: number; root: string; path: string; links: readonly Link[]; corrupt: boolean }
+  | { type: 'interrupted'; request: number }
+  | { type: 'failure'; root: string; path: string; error: unknown }
+  | { type: 'report'; id: number; report: ServerReport }
+  /** Unmounted, or failed. */
+  | { type: 'ended'; error?: unknown };
+
+export interface ServerReport {
+  uses: RootUse[];
+  /** Nodes that the kernel or this server remembers. */
+  nodes: number;
+  /** By opcode. */
+  requests: Record<number, number>;
+}
+
+/** To a serving thread, which sees it with the next request: see session.ts. */
+export type ToServer =
+  | { type: 'fetched'; request: number; blocks: { link: Link; bytes: Uint8Array }[] }
+  | { type: 'failed'; request: number }
+  | { type: 'report'; id: number };
+
+/** What a pushing thread begins with. */
+export interface PushData {
+  device: number;
+  storeDirectory: string;
+  /** Brings PushLists. */
+  lists: MessagePort;
+  given: SharedArrayBuffer;
+}

@@ -1,0 +1,323 @@
+import fs from 'node:fs';
+import { constants } from 'node:os';
+import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { errnoOf, openSharedReader } from '@lazytree/core';
+import {
+  FUSE_MAJOR,
+  InitFlag,
+  MODIFYING,
+  NEWEST_MINOR,
+  OLDEST_MINOR,
+  Opcode,
+  ROOT_NODE,
+} from '../protocol/kernel.js';
+import { createReplyWriter } from '../protocol/reply.js';
+import {
+  decodeForget,
+  decodeGetxattr,
+  decodeHeader,
+  decodeInit,
+  decodeInterrupt,
+  decodeListxattr,
+  decodeName,
+  decodeRead,
+  ProtocolError,
+  type RequestHeader,
+} from '../protocol/request.js';
+import { createBlocks, MissingBlocks } from '../tree/blocks.js';
+import { createTreeFileSystem } from '../tree/tree-file-system.js';
+import { givenIn } from './given.js';
+import type { FromServer, ServeData, ToServer } from './messages.js';
+
+/**
+ * Serves one FUSE connection: reads a request, answers it, reads the next. The thread blocks in the read, so that a
+ * request costs one wake-up; what it needs from elsewhere it asks of the thread that started it, and goes on. See
+ * docs/mounts.md.
+ */
+
+const { ENOSYS, EROFS, EIO, EINTR, ENODATA, ERANGE, ENOENT, EPROTO } = constants.errno;
+/** The kernel wants room for a request of `MAX_WRITE`; a batch of forgotten nodes fills what there is. */
+const REQUEST_BYTES = 128 << 10;
+const MAX_WRITE = 4096;
+const PAGE = 4096;
+/** 1 MiB, the most that Linux allows without its limit being raised. */
+const MAX_PAGES = 256;
+const MAX_READAHEAD = 4 << 20;
+const MAX_BACKGROUND = 64;
+const CID_XATTR = 'user.lazytree.cid';
+const WANTED =
+  InitFlag.ASYNC_READ |
+  InitFlag.DO_READDIRPLUS |
+  InitFlag.PARALLEL_DIROPS |
+  InitFlag.MAX_PAGES |
+  InitFlag.CACHE_SYMLINKS |
+  InitFlag.EXPLICIT_INVAL_DATA;
+const NEEDED = InitFlag.DO_READDIRPLUS | InitFlag.NO_OPEN_SUPPORT | InitFlag.NO_OPENDIR_SUPPORT;
+
+const { device, storeDirectory, view, xattrs, owner, push, given } = workerData as ServeData;
+const port = parentPort as MessagePort;
+const store = await openSharedReader(storeDirectory);
+const blocks = createBlocks(store);
+const files = createTreeFileSystem(blocks, { view, given: givenIn(given) });
+const reply = createReplyWriter(MAX_PAGES * PAGE, owner);
+const allRoots = 'allRoots' in view;
+/** Requests whose content is being fetched, as they came. */
+const waiting = new Map<number, Buffer>();
+const counts: Record<number, number> = {};
+
+const send = (message: FromServer) => port.postMessage(message);
+
+/** Whether the kernel took it: it has forgotten a request that was interrupted meanwhile. */
+function write(...parts: Uint8Array[]): boolean {
+  try {
+    if (parts.length === 1) fs.writeSync(device, parts[0]);
+    else fs.writevSync(device, parts);
+    return true;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return false;
+    throw error;
+  }
+}
+
+function handle(bytes: Buffer): void {
+  const header = decodeHeader(bytes);
+  blocks.recycle();
+  counts[header.opcode] = (counts[header.opcode] ?? 0) + 1;
+  try {
+    answer(header, bytes);
+  } catch (error) {
+    if (error instanceof ProtocolError || isGone(error)) throw error;
+    if (error instanceof MissingBlocks) fetchFirst(header, bytes, error);
+    else fail(header, error);
+  }
+}
+
+function fetchFirst({ unique, node }: RequestHeader, bytes: Buffer, { links, corrupt }: MissingBlocks): void {
+  waiting.set(unique, Buffer.from(bytes));
+  files.use(node).fetched += 1;
+  send({ type: 'missing', request: unique, ...whereabouts(node), links, corrupt });
+}
+
+function fail({ unique, node }: RequestHeader, error: unknown): void {
+  send({ type: 'failure', ...whereabouts(node), error });
+  write(reply.status(unique, EIO));
+}
+
+function whereabouts(node: number): { root: string; path: string } {
+  try {
+    return files.describe(node);
+  } catch {
+    // Its own directory is what is missing.
+    return { root: '', path: `node ${node}` };
+  }
+}
+
+function answer(header: RequestHeader, bytes: Buffer): void {
+  const { opcode, unique, node } = header;
+  switch (opcode) {
+    case Opcode.READ:
+      read(unique, node, bytes);
+      return;
+    case Opcode.READDIRPLUS:
+    case Opcode.READDIR:
+      readdir(header, bytes);
+      return;
+    case Opcode.LOOKUP:
+      lookup(unique, node, decodeName(bytes));
+      return;
+    case Opcode.GETATTR:
+      files.use(node).requests += 1;
+      write(reply.attributes(unique, files.attributes(node)));
+      return;
+    case Opcode.READLINK:
+      files.use(node).requests += 1;
+      write(reply.bytes(unique, files.target(node)));
+      return;
+    case Opcode.FORGET:
+    case Opcode.BATCH_FORGET:
+      for (const { node: forgotten, lookups } of decodeForget(header, bytes))
+        files.forget(forgotten, lookups);
+      return;
+    case Opcode.GETXATTR:
+      getxattr(unique, node, bytes);
+      return;
+    case Opcode.LISTXATTR:
+      listxattr(unique, node, bytes);
+      return;
+    case Opcode.STATFS:
+      write(reply.statfs(unique, files.totals()));
+      // This is also how the thread that started this one says that there is a message.
+      takeMessages();
+      return;
+    case Opcode.INTERRUPT:
+      interrupt(decodeInterrupt(bytes).unique);
+      return;
+    case Opcode.INIT:
+      init(unique, bytes);
+      return;
+    case Opcode.DESTROY:
+      write(reply.status(unique));
+      return;
+    default:
+      // OPEN and OPENDIR among them: the kernel does without from then on, and keeps its caches.
+      write(reply.status(unique, MODIFYING.has(opcode) ? EROFS : ENOSYS));
+  }
+}
+
+function init(unique: number, bytes: Buffer): void {
+  const { major, minor, maxReadahead, flags } = decodeInit(bytes);
+  if (major > FUSE_MAJOR) {
+    // The kernel asks again in the version that we tell it.
+    write(reply.init(unique, NEWEST_MINOR, NO_OPTIONS));
+    return;
+  }
+  if (major < FUSE_MAJOR || minor < OLDEST_MINOR || (flags & NEEDED) !== NEEDED) {
+    write(reply.status(unique, EPROTO));
+    throw new ProtocolError(`the kernel speaks ${major}.${minor}; 7.${OLDEST_MINOR} is needed (Linux 5.4)`);
+  }
+  const common = Math.min(minor, NEWEST_MINOR);
+  write(
+    reply.init(unique, common, {
+      maxReadahead: Math.max(maxReadahead, MAX_READAHEAD),
+      flags: flags & WANTED,
+      maxBackground: MAX_BACKGROUND,
+      maxWrite: MAX_WRITE,
+      maxPages: MAX_PAGES,
+    }),
+  );
+  send({ type: 'serving', minor: common });
+}
+
+const NO_OPTIONS = { maxReadahead: 0, flags: 0, maxBackground: 0, maxWrite: MAX_WRITE, maxPages: 0 };
+
+function lookup(unique: number, parent: number, name: Buffer): void {
+  const node = files.lookup(parent, name);
+  files.use(node === 0 ? parent : node).requests += 1;
+  if (node === 0) {
+    // A root that is not here may come; a name in a tree never does.
+    const mayCome = allRoots && parent === ROOT_NODE;
+    write(mayCome ? reply.status(unique, ENOENT) : reply.noEntry(unique));
+    return;
+  }
+  const encoded = reply.entry(unique, files.attributes(node));
+  files.remember(node);
+  if (!write(encoded)) files.forget(node, 1);
+}
+
+function read(unique: number, node: number, bytes: Buffer): void {
+  const { offset, size } = decodeRead(bytes);
+  const pieces = files.read(node, offset, size);
+  let length = 0;
+  for (const piece of pieces) length += piece.length;
+  const use = files.use(node);
+  use.requests += 1;
+  use.reads += 1;
+  use.bytes += length;
+  write(reply.headerOf(unique, length), ...pieces);
+  if (push) pushAfter(node, push);
+}
+
+/** After the answer: nobody waits for this. */
+function pushAfter(node: number, to: MessagePort): void {
+  const list = files.toPush(node);
+  if (!list) return;
+  files.use(node).pushed += list.links.length;
+  to.postMessage(list);
+}
+
+function readdir({ unique, node, opcode }: RequestHeader, bytes: Buffer): void {
+  const { offset, size } = decodeRead(bytes);
+  const plus = opcode === Opcode.READDIRPLUS;
+  const room = Math.min(size, MAX_PAGES * PAGE);
+  reply.beginDirectory();
+  const added = files.list(node, offset, (name, of, next) => reply.addDirent(name, of, { next, room, plus }));
+  files.use(node).requests += 1;
+  if (plus) for (const id of added) files.remember(id);
+  if (!write(reply.directory(unique)) && plus) for (const id of added) files.forget(id, 1);
+}
+
+function getxattr(unique: number, node: number, bytes: Buffer): void {
+  if (!xattrs) {
+    write(reply.status(unique, ENOSYS));
+    return;
+  }
+  const { size, name } = decodeGetxattr(bytes);
+  const cid = name === CID_XATTR ? files.cid(node) : undefined;
+  if (cid === undefined) write(reply.status(unique, ENODATA));
+  else writeXattr(unique, Buffer.from(cid), size);
+}
+
+function listxattr(unique: number, node: number, bytes: Buffer): void {
+  if (!xattrs) {
+    write(reply.status(unique, ENOSYS));
+    return;
+  }
+  const { size } = decodeListxattr(bytes);
+  writeXattr(unique, Buffer.from(files.cid(node) === undefined ? '' : `${CID_XATTR}\0`), size);
+}
+
+function writeXattr(unique: number, value: Buffer, size: number): void {
+  if (size === 0) write(reply.xattrSize(unique, value.length));
+  else if (size < value.length) write(reply.status(unique, ERANGE));
+  else write(reply.bytes(unique, value));
+}
+
+function interrupt(unique: number): void {
+  if (!waiting.delete(unique)) return;
+  send({ type: 'interrupted', request: unique });
+  write(reply.status(unique, EINTR));
+}
+
+function takeMessages(): void {
+  for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
+    const message = next.message as ToServer;
+    if (message.type === 'report') {
+      send({ type: 'report', id: message.id, report: report() });
+      continue;
+    }
+    const bytes = waiting.get(message.request);
+    if (!bytes) continue;
+    waiting.delete(message.request);
+    if (message.type === 'failed') write(reply.status(message.request, EIO));
+    else {
+      for (const { link, bytes: block } of message.blocks) blocks.keep(link, block);
+      handle(bytes);
+    }
+  }
+}
+
+function report() {
+  return { uses: files.takeUses(), nodes: files.nodes(), requests: counts };
+}
+
+function isGone(error: unknown): boolean {
+  return errnoOf(error) === 'ENODEV' || errnoOf(error) === 'EBADF';
+}
+
+function serve(): void {
+  const buffer = Buffer.allocUnsafeSlow(REQUEST_BYTES);
+  for (;;) {
+    let length: number;
+    try {
+      length = fs.readSync(device, buffer, 0, REQUEST_BYTES, null);
+    } catch (error) {
+      // Unmounted. The others mean that there is nothing to be read after all.
+      if (isGone(error)) return;
+      const code = errnoOf(error);
+      if (code === 'EINTR' || code === 'EAGAIN' || code === 'ENOENT') continue;
+      throw error;
+    }
+    if (length === 0) return;
+    handle(buffer.subarray(0, length));
+  }
+}
+
+let failure: unknown;
+try {
+  serve();
+} catch (error) {
+  if (!isGone(error)) failure = error;
+}
+await store.close();
+send({ type: 'ended', ...(failure === undefined ? {} : { error: failure }) });
+push?.close();

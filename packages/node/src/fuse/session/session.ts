@@ -1,0 +1,185 @@
+import fs from 'node:fs';
+import { constants } from 'node:os';
+import { MessageChannel, type Transferable, Worker } from 'node:worker_threads';
+import { errnoOf, LazytreeError, type Link } from '@lazytree/core';
+import { createReplyWriter } from '../protocol/reply.js';
+import type { View } from '../tree/tree-file-system.js';
+import { allocateGiven } from './given.js';
+import type { FromServer, PushData, ServeData, ServerReport, ToServer } from './messages.js';
+
+/** Content that a mount needs and the store does not have. */
+export interface FetchRequest {
+  /** Text forms, for people. The root is empty where it is not known. */
+  root: string;
+  path: string;
+  links: readonly Link[];
+  /** Whether the store has the blocks, damaged. */
+  corrupt: boolean;
+  /** Aborted when whoever reads gives up. */
+  signal: AbortSignal;
+}
+
+/** <linux/magic.h> */
+const FUSE_SUPER_MAGIC = 0x65735546;
+
+export interface SessionOptions {
+  /** The opened FUSE device. The session closes it. */
+  device: number;
+  /** Where it is mounted. */
+  target: string;
+  storeDirectory: string;
+  view: View;
+  xattrs: boolean;
+  /** Push small files into the page cache. */
+  push: boolean;
+  /** Brings blocks, verified. */
+  fetch(request: FetchRequest): Promise<{ link: Link; bytes: Uint8Array }[]>;
+  /** Told why a request was answered with EIO. */
+  onFailure(failure: { root: string; path: string; error: unknown }): void;
+}
+
+/** One FUSE connection and the threads that serve it. */
+export interface Session {
+  /** Resolves when the kernel has begun to talk; rejects when it cannot be talked to. */
+  serving: Promise<void>;
+  /** Resolves when it is unmounted; rejects when the server failed. */
+  ended: Promise<void>;
+  report(): Promise<ServerReport>;
+}
+
+export function startSession(options: SessionOptions): Session {
+  const { device, target, storeDirectory, view, xattrs, push, fetch, onFailure } = options;
+  const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  const channel = push ? new MessageChannel() : undefined;
+  const given = allocateGiven();
+  const server = startThread('serve-thread', {
+    workerData: {
+      device,
+      storeDirectory,
+      view,
+      xattrs,
+      owner,
+      push: channel?.port1,
+      given,
+    } satisfies ServeData,
+    transferList: channel ? [channel.port1] : [],
+  });
+  const pusher =
+    channel &&
+    startThread('push-thread', {
+      workerData: { device, storeDirectory, lists: channel.port2, given } satisfies PushData,
+      transferList: [channel.port2],
+    });
+  const writer = createReplyWriter(64, owner);
+  const serving = Promise.withResolvers<void>();
+  const ended = Promise.withResolvers<void>();
+  /** Whoever waits for neither learns of a failure from the other. */
+  serving.promise.catch(() => undefined);
+  ended.promise.catch(() => undefined);
+  const fetching = new Map<number, AbortController>();
+  const reports = new Map<number, PromiseWithResolvers<ServerReport>>();
+  let nextReport = 0;
+  let open = true;
+
+  server.on('message', (message: FromServer) => {
+    switch (message.type) {
+      case 'serving':
+        serving.resolve();
+        break;
+      case 'missing':
+        void bring(message);
+        break;
+      case 'interrupted':
+        fetching.get(message.request)?.abort();
+        break;
+      case 'failure':
+        onFailure(message);
+        break;
+      case 'report':
+        reports.get(message.id)?.resolve(message.report);
+        reports.delete(message.id);
+        break;
+      case 'ended':
+        end(message.error);
+    }
+  });
+  server.on('error', end);
+  server.on('exit', () => end(undefined));
+  pusher?.on('error', (error) => onFailure({ root: '', path: 'prefetch', error }));
+
+  function end(error: unknown): void {
+    if (!open) return;
+    open = false;
+    for (const controller of fetching.values()) controller.abort();
+    for (const report of reports.values()) report.reject(new LazytreeError('FAILED', 'the mount has ended'));
+    serving.reject(
+      error ?? new LazytreeError('FAILED', 'it was unmounted before the kernel had begun to use it'),
+    );
+    // The threads have ended, or hold no request: nobody uses the number any more.
+    void Promise.all([server.terminate(), pusher?.terminate()]).finally(() => {
+      fs.closeSync(device);
+      if (error === undefined) ended.resolve();
+      else ended.reject(error);
+    });
+  }
+
+  async function bring({
+    request,
+    root,
+    path,
+    links,
+    corrupt,
+  }: FromServer & { type: 'missing' }): Promise<void> {
+    const controller = new AbortController();
+    fetching.set(request, controller);
+    try {
+      const blocks = await fetch({ root, path, links, corrupt, signal: controller.signal });
+      tell({ type: 'fetched', request, blocks });
+    } catch (error) {
+      if (controller.signal.aborted) return;
+      onFailure({ root, path, error });
+      tell({ type: 'failed', request });
+    } finally {
+      fetching.delete(request);
+    }
+  }
+
+  /**
+   * Gives the serving thread a message, and wakes it up: it waits in a read of the device, so there has to be a
+   * request. STATFS is one that the kernel never answers by itself. It is asked for from a thread of libuv's, so
+   * that nothing but that thread waits if the server has died.
+   */
+  function tell(message: ToServer): void {
+    if (!open) return;
+    server.postMessage(message);
+    fs.statfs(target, (_, found) => {
+      // Unmounted lazily, or covered by another mount: the thread may never know, but whoever waits must.
+      if (found?.type !== FUSE_SUPER_MAGIC && 'request' in message) giveUp(message.request);
+    });
+  }
+
+  function giveUp(request: number): void {
+    try {
+      if (open) fs.writeSync(device, writer.status(request, constants.errno.EIO));
+    } catch (error) {
+      if (errnoOf(error) !== 'ENODEV' && errnoOf(error) !== 'ENOENT') throw error;
+    }
+  }
+
+  return {
+    serving: serving.promise,
+    ended: ended.promise,
+    async report() {
+      await serving.promise;
+      const id = nextReport++;
+      const wanted = Promise.withResolvers<ServerReport>();
+      reports.set(id, wanted);
+      tell({ type: 'report', id });
+      return wanted.promise;
+    },
+  };
+}
+
+function startThread(name: string, options: { workerData: unknown; transferList: Transferable[] }): Worker {
+  return new Worker(new URL(`./${name}.js`, import.meta.url), { ...options, stdin: false, execArgv: [] });
+}

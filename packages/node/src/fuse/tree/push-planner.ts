@@ -1,0 +1,124 @@
+import { type Entry, isFile, type Link, linkCodec, RAW } from '@lazytree/core';
+import type { Part } from './listing.js';
+import type { Content, Directory, Nodes } from './nodes.js';
+
+/** Small files that are likely to be read next, the most likely first. */
+export interface PushList {
+  nodes: Uint32Array;
+  sizes: Uint32Array;
+  links: Link[];
+}
+
+/** Nodes whose content the kernel has got, by a read or by a push; shared between the threads that do either. */
+export interface Given {
+  has(node: number): boolean;
+  add(node: number): void;
+  delete(node: number): void;
+}
+
+const FILE_BYTES = 128 << 10;
+/** Of one list. */
+const LIST_BYTES = 8 << 20;
+const LIST_FILES = 4096;
+const MOST_DIRECTORIES = 128;
+/** A directory whose files are asked for although they were pushed is pushed again after this: they were evicted. */
+const AGAIN_MS = 5000;
+
+/**
+ * Decides which files to push after one has been read: those in its directory; and when the directories are gone
+ * through one after another, those of the next ones, twice as many each time, as a kernel reads a file ahead. One
+ * file in the middle of such a list is left out: that it is read says that it is time for the next list.
+ */
+export function createPushPlanner(nodes: Nodes, given: Given) {
+  /** The directory after the last one that was planned. */
+  let next: Directory | undefined;
+  let directories = 1;
+  let marker = 0;
+
+  /** The directory that a walk through all that has been listed comes to after `directory`. */
+  function after(directory: Directory): Directory | undefined {
+    const below = firstFrom(directory, 0);
+    if (below) return below;
+    for (let at = directory; at.parent; at = at.parent) {
+      const beside = firstFrom(at.parent, at.position + 1);
+      if (beside) return beside;
+    }
+    return undefined;
+  }
+
+  /** Ids are handed out in order of position as a directory is listed. */
+  function firstFrom({ children }: Directory, position: number): Directory | undefined {
+    for (const [at, id] of children) if (at >= position) return nodes.directory(id);
+    return undefined;
+  }
+
+  function collect(from: Directory): PushList | undefined {
+    const list: { node: number; size: number; link: Link }[] = [];
+    const starts: number[] = [];
+    let bytes = 0;
+    let at: Directory | undefined = from;
+    const now = Date.now();
+    for (let count = 0; at && count < directories && bytes < LIST_BYTES; count++) {
+      const { content } = at;
+      if (content && now - content.pushed > AGAIN_MS) {
+        const again = content.pushed > 0;
+        content.pushed = now;
+        starts.push(list.length);
+        for (const part of content.listing.parts) {
+          bytes += addFiles(list, part, { again, room: LIST_BYTES - bytes });
+        }
+      }
+      at = after(at);
+    }
+    next = at;
+    if (list.length === 0) return undefined;
+    const middle = starts.length > 2 ? starts[starts.length >> 1] : -1;
+    if (middle >= 0 && middle < list.length) {
+      marker = list[middle].node;
+      list.splice(middle, 1);
+    }
+    return {
+      nodes: Uint32Array.from(list, ({ node }) => node),
+      sizes: Uint32Array.from(list, ({ size }) => size),
+      links: list.map(({ link }) => link),
+    };
+  }
+
+  /** Returns the bytes of the files that were added. */
+  function addFiles(
+    list: { node: number; size: number; link: Link }[],
+    part: Part,
+    { again, room }: { again: boolean; room: number },
+  ): number {
+    let bytes = 0;
+    part.entries?.forEach((entry, index) => {
+      const node = part.ids[index];
+      if (node === 0 || !isSmall(entry) || list.length >= LIST_FILES || bytes + entry.size > room) return;
+      if (again) given.delete(node);
+      else if (given.has(node)) return;
+      bytes += entry.size;
+      list.push({ node, size: entry.size, link: entry.link });
+    });
+    return bytes;
+  }
+
+  return {
+    /** What to push now that a file has been read, if anything. */
+    afterRead(content: Content, node: number): PushList | undefined {
+      given.add(node);
+      const { place } = content;
+      if (node === marker) {
+        marker = 0;
+        directories = Math.min(directories * 2, MOST_DIRECTORIES);
+        return next && collect(next);
+      }
+      if (Date.now() - content.pushed <= AGAIN_MS) return undefined;
+      directories = place === next ? Math.min(directories * 2, MOST_DIRECTORIES) : 1;
+      return collect(place);
+    },
+  };
+}
+
+function isSmall(entry: Entry): entry is Extract<Entry, { size: number; link: Link }> {
+  return isFile(entry) && entry.size > 0 && entry.size <= FILE_BYTES && linkCodec(entry.link) === RAW;
+}

@@ -1,0 +1,52 @@
+import { open, readFile, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core';
+
+/** JSON in a file: the old content or the new one, whatever happens. Paths and names are strings of the engine's. */
+
+/** @returns undefined when there is no file. @throws LazytreeError CORRUPT */
+export async function readState(file: string): Promise<unknown> {
+  let text: string;
+  try {
+    text = await readFile(file, 'utf8');
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw fromSystemError(error, `reading ${file}`);
+  }
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new LazytreeError('CORRUPT', `${file} is not what was written there: ${(cause as Error).message}`, {
+      cause,
+      hint: 'mend it, or move it away and mount again what it recorded',
+    });
+  }
+}
+
+/** Durable once it resolves. */
+export async function writeState(file: string, state: unknown): Promise<void> {
+  const draft = `${file}.${process.pid}.new`;
+  try {
+    const handle = await open(draft, 'w', 0o600);
+    try {
+      await handle.writeFile(`${JSON.stringify(state, undefined, 2)}\n`);
+      await handle.datasync();
+    } finally {
+      await handle.close();
+    }
+    await rename(draft, file);
+    await syncDirectory(dirname(file));
+  } catch (error) {
+    await rm(draft, { force: true });
+    throw fromSystemError(error, `writing ${file}`);
+  }
+}
+
+export async function syncDirectory(directory: string): Promise<void> {
+  const handle = await open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
