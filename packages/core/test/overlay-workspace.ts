@@ -26,7 +26,8 @@ export interface Workspace {
   save(options?: ImportOptions): Promise<ImportResult>;
   /** The root of what the mount shows, by a plain import. */
   plain(): Promise<Link>;
-  remount(): void;
+  /** Mounts it again, after something was done to its layers. */
+  remount(meanwhile?: (layers: { lower: string; upper: string }) => void): void;
   /** Makes what was saved the base, under an empty upper layer. */
   restack(): Promise<void>;
   close(): void;
@@ -97,20 +98,24 @@ export async function openWorkspace(
     save: (options = {}) =>
       importTree(store, workspace.upper, {
         statCache,
+        over: { base, xattrs },
         ...imports,
         ...options,
-        over: { base, xattrs },
       }),
     plain: async () => (await importTree(createMemoryStore(), mount, imports)).root,
-    remount() {
+    remount(meanwhile) {
       unmount();
+      meanwhile?.({ lower: join(layers, 'lower'), upper: join(layers, 'upper') });
       mountLayers();
     },
     async restack() {
       base = (await workspace.save()).root;
       await stack();
     },
-    close: unmount,
+    close() {
+      if (isMounted && spawnSync('umount', [mount]).status !== 0) run('umount', '--lazy', mount);
+      isMounted = false;
+    },
   };
   await stack();
   return workspace;
@@ -122,61 +127,61 @@ function run(program: string, ...args: string[]): void {
 }
 
 /** Something that is done to a directory; what is not possible there is not done. */
-export type Operation =
-  | { do: 'write' | 'append'; path: string; size: number }
-  | { do: 'truncate'; path: string; size: number }
-  | { do: 'rules'; path: string; text: string }
-  | { do: 'unlink' | 'mkdir' | 'rmdir' | 'remove' | 'touch' | 'replace'; path: string }
-  | { do: 'rename' | 'link'; path: string; to: string }
-  | { do: 'symlink'; path: string; to: string }
-  | { do: 'chmod'; path: string; mode: number };
+export interface Operation {
+  do: keyof typeof operations;
+  path: string;
+  /** A size, or permission bits. */
+  number?: number;
+  /** Another path, a target, or rules. */
+  text?: string;
+}
 
-export type Step = Operation | { do: 'save' | 'remount' | 'restack' };
+export type Step = Operation | { pause: 'save' | 'remount' | 'restack' };
 
 let written = 0;
+const content = (path: string, size: number) => Buffer.alloc(size, `${path} ${written++} `);
 
-export function operate(root: string, operation: Operation): void {
-  const path = `${root}/${operation.path}`;
-  const content = (size: number) => Buffer.alloc(size, `${operation.path} ${written++} `);
+const operations = {
+  write: (path: string, size: number) => fs.writeFileSync(path, content(path, size)),
+  append: (path: string, size: number) => fs.appendFileSync(path, content(path, size)),
+  truncate: (path: string, size: number) => fs.truncateSync(path, size),
+  rules: (path: string, _: number, text: string) => fs.writeFileSync(`${path}/.lazytreeignore`, text),
+  unlink: (path: string) => fs.unlinkSync(path),
+  mkdir: (path: string) => fs.mkdirSync(path),
+  rmdir: (path: string) => fs.rmdirSync(path),
+  remove: (path: string) => fs.rmSync(path, { recursive: true }),
+  touch: (path: string) => fs.lutimesSync(path, 1e9, 1e9 + written++),
+  chmod: (path: string, mode: number) => fs.chmodSync(path, mode),
+  rename,
+  link: (path: string, _: number, to: string) => fs.linkSync(path, to),
+  symlink: (path: string, _: number, target: string) => fs.symlinkSync(target, path),
+  replace,
+  remake,
+};
+
+/** Operations whose text is a path, too. */
+const TWO_PATHS = new Set<Operation['do']>(['rename', 'link']);
+const POSSIBLE_ERROR =
+  /^(ENOENT|ENOTDIR|EISDIR|EEXIST|ENOTEMPTY|EXDEV|EINVAL|EPERM|ELOOP|EBUSY|EACCES|ERR_FS_.*)$/;
+
+function operate(root: string, { do: what, path, number = 0, text = '' }: Operation): void {
   try {
-    switch (operation.do) {
-      case 'write':
-        return fs.writeFileSync(path, content(operation.size));
-      case 'append':
-        return fs.appendFileSync(path, content(operation.size));
-      case 'truncate':
-        return fs.truncateSync(path, operation.size);
-      case 'rules':
-        return fs.writeFileSync(`${path}/.lazytreeignore`, operation.text);
-      case 'unlink':
-        return fs.unlinkSync(path);
-      case 'mkdir':
-        return void fs.mkdirSync(path);
-      case 'rmdir':
-        return fs.rmdirSync(path);
-      case 'remove':
-        return fs.rmSync(path, { recursive: true });
-      case 'touch':
-        return fs.lutimesSync(path, 1e9, 1e9 + written++);
-      case 'replace':
-        return replace(path);
-      case 'rename':
-        return fs.renameSync(path, `${root}/${operation.to}`);
-      case 'link':
-        return fs.linkSync(path, `${root}/${operation.to}`);
-      case 'symlink':
-        return fs.symlinkSync(operation.to, path);
-      case 'chmod':
-        return fs.chmodSync(path, operation.mode);
-    }
+    operations[what](`${root}/${path}`, number, TWO_PATHS.has(what) ? `${root}/${text}` : text);
   } catch (error) {
-    if (!IMPOSSIBLE.has((error as NodeJS.ErrnoException).code ?? '')) throw error;
+    if (!POSSIBLE_ERROR.test((error as NodeJS.ErrnoException).code ?? '')) throw error;
   }
 }
 
-const IMPOSSIBLE = new Set(
-  'ENOENT ENOTDIR EISDIR EEXIST ENOTEMPTY EXDEV EINVAL EPERM ELOOP EBUSY EACCES ERR_FS_EISDIR'.split(' '),
-);
+/** As mv(1): overlayfs without redirect_dir does not rename the directories of the lower layer. */
+function rename(path: string, _: number, to: string): void {
+  try {
+    fs.renameSync(path, to);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error;
+    fs.cpSync(path, to, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
+    fs.rmSync(path, { recursive: true });
+  }
+}
 
 /** A directory becomes a file, and anything else a directory with something in it. */
 function replace(path: string): void {
@@ -189,8 +194,38 @@ function replace(path: string): void {
   }
 }
 
-/** Does all the steps, and says how the saves differ from plain imports, if they do. */
-export async function differences(workspace: Workspace, steps: readonly Step[]): Promise<string[]> {
+/** What was there makes place for a directory with one file in it. */
+function remake(path: string): void {
+  fs.rmSync(path, { recursive: true });
+  fs.mkdirSync(path);
+  fs.writeFileSync(`${path}/b`, 'made anew');
+}
+
+/** A base, and what is done in a workspace over it. */
+export interface Scenario {
+  base: Operation[];
+  steps: Step[];
+  preserve: boolean;
+}
+
+/** Plays a scenario in an empty directory, and says how the saves differ from plain imports, if they do. */
+export async function play(
+  { base, steps, preserve }: Scenario,
+  directory: string,
+  xattrs: 'trusted' | 'user',
+): Promise<string[]> {
+  const build = (source: string) => {
+    for (const operation of base) operate(source, operation);
+  };
+  const workspace = await openWorkspace(build, { directory, xattrs, imports: { preserve } });
+  try {
+    return await differences(workspace, steps);
+  } finally {
+    workspace.close();
+  }
+}
+
+async function differences(workspace: Workspace, steps: readonly Step[]): Promise<string[]> {
   const found: string[] = [];
   const compare = async (when: string) => {
     const saved = (await workspace.save()).root;
@@ -198,10 +233,10 @@ export async function differences(workspace: Workspace, steps: readonly Step[]):
     if (saved !== plain) found.push(`${when}: ${formatLink(saved)} for ${formatLink(plain)}`);
   };
   for (const [i, step] of steps.entries()) {
-    if (step.do === 'save') await compare(`at step ${i}`);
-    else if (step.do === 'remount') workspace.remount();
-    else if (step.do === 'restack') await workspace.restack();
-    else operate(workspace.mount, step);
+    if ('do' in step) operate(workspace.mount, step);
+    else if (step.pause === 'save') await compare(`at step ${i}`);
+    else if (step.pause === 'remount') workspace.remount();
+    else await workspace.restack();
   }
   await compare('at the end');
   await compare('again');

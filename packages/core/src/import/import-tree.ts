@@ -7,15 +7,17 @@ import { MAX_TREE_DEPTH } from '../format/limits.js';
 import { LINK_LENGTH, type Link } from '../format/link.js';
 import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
 import {
+  createLayer,
   type ImportOver,
   isInBase,
+  isUnchangedMetacopy,
   type Layer,
   type MergedDirectory,
-  openLayer,
   type Place,
+  type SeenDirectory,
 } from '../overlay/layer.js';
 import { isWhiteoutDevice } from '../overlay/marks.js';
-import { type Round, untilAtRest } from '../overlay/rounds.js';
+import { untilAtRest } from '../overlay/rounds.js';
 import type { BlockStore } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { createPendingWork } from '../threads/pending-work.js';
@@ -145,28 +147,51 @@ export async function importTree(
   path: string,
   options: ImportOptions = {},
 ): Promise<ImportResult> {
-  const { over, signal, onWarning } = options;
+  const { over, signal } = options;
   signal?.throwIfAborted();
   const sink = createBlockSink(store, signal);
-  if (!over) return (await importOnce(store, path, { sink, options })).result;
-  const { onWarning: _, ...quietly } = options;
+  return over ? importOver(store, path, { sink, over, options }) : importOnce(store, path, { sink, options });
+}
+
+async function importOver(
+  store: BlockStore,
+  path: string,
+  { sink, over, options }: OnceOptions & { over: ImportOver },
+): Promise<ImportResult> {
+  // Warnings of a round that is not the last are of no interest.
+  const { onWarning, ...quietly } = options;
   const lease = 'lease' in store ? (store as LocalStore).lease([over.base]) : undefined;
+  let read = 0;
+  const once = async (seen: SeenDirectory[]) => {
+    const result = await importOnce(store, path, { sink, seen, options: quietly });
+    read += result.read;
+    return result;
+  };
   try {
-    return await untilAtRest(() => importOnce(store, path, { sink, options: quietly }), {
-      root: openRoot(path),
-      signal,
-      onWarning,
-    });
+    const { result, moving } = await untilAtRest(openRoot(path), once, options.signal);
+    if (moving !== undefined) {
+      const message = 'kept changing while it was read; what was moved may be missing';
+      result.warnings.push({ path: moving, kind: 'unstable', message });
+    }
+    for (const warning of result.warnings) onWarning?.(warning);
+    return { ...result, read };
   } finally {
     lease?.release();
   }
 }
 
+interface OnceOptions {
+  sink: BlockSink;
+  options: ImportOptions;
+  /** Gets the directories of a layer. */
+  seen?: SeenDirectory[];
+}
+
 async function importOnce(
   store: BlockStore,
   path: string,
-  { sink, options }: { sink: BlockSink; options: ImportOptions },
-): Promise<Round> {
+  { sink, seen = [], options }: OnceOptions,
+): Promise<ImportResult> {
   const { statCache, preserve = false } = options;
   const local = 'lease' in store ? (store as LocalStore) : undefined;
   const epoch = statCache === undefined ? '' : promiseOf(store, statCache) + baseOf(options);
@@ -174,24 +199,24 @@ async function importOnce(
   const lease = local?.lease(old ? [old.root] : []);
   try {
     const usable = old && (lease?.complete ?? true) && (await store.has(old.root)) ? old : undefined;
-    const layer = await layerOf(store, path, { sink, options });
+    const layer = layerOf(store, path, { sink, seen, options });
     const about = { path, sink, old: usable, epoch, storeDirectory: local?.directory, layer, options };
-    return { result: await readTree(about), seen: layer?.seen ?? [] };
+    return await readTree(about);
   } finally {
     old?.close();
     lease?.release();
   }
 }
 
-async function layerOf(
+function layerOf(
   store: BlockStore,
   path: string,
-  { sink, options }: { sink: BlockSink; options: ImportOptions },
-): Promise<Layer | undefined> {
+  { sink, seen = [], options }: OnceOptions,
+): Layer | undefined {
   const { over, preserve = false, ignoreFiles = true, signal } = options;
   return (
     over &&
-    openLayer({
+    createLayer({
       store: over.source ?? store,
       sink,
       root: openRoot(path),
@@ -199,6 +224,7 @@ async function layerOf(
       ignoreFiles,
       preserve,
       signal,
+      seen,
     })
   );
 }
@@ -410,12 +436,19 @@ function createImporter(context: ImporterContext) {
     const stack = [top];
     for (let next = stack.pop(); next; next = stack.pop()) {
       if (performance.now() - sliceStart > SLICE_MS) await breathe();
-      if (layer) next.over = await layer.enter(next.path, next.name, next.parent?.over);
+      if (layer) await enterLayer(layer, next);
       const below = scan(next);
       for (let i = below.length - 1; i >= 0; i--) stack.push(below[i]);
       await settle(next);
       while (queue.length > FEW_FILES || (threads && queue.length >= LIST)) await sendList();
     }
+  }
+
+  async function enterLayer(into: Layer, directory: Pending): Promise<void> {
+    const { path, name, parent, cachedLink, sameRules } = directory;
+    directory.cached = cachedLink && old?.directory(cachedLink.record);
+    const cached = sameRules || !parent ? directory.cached : undefined;
+    directory.over = await into.enter({ path, name, parent: parent?.over, cached });
   }
 
   async function breathe(): Promise<void> {
@@ -560,7 +593,7 @@ function createImporter(context: ImporterContext) {
       progress.bytes += cachedLink.size;
       return [];
     }
-    directory.cached = cachedLink && old?.directory(cachedLink.record);
+    directory.cached ??= cachedLink && old?.directory(cachedLink.record);
     try {
       return scanNames(directory, path);
     } catch (error) {
@@ -573,14 +606,15 @@ function createImporter(context: ImporterContext) {
   }
 
   function scanNames(directory: Pending, path: string): Pending[] {
-    const stat = fs.lstatSync(toFsPath(path));
+    const stat = directory.over?.stat ?? fs.lstatSync(toFsPath(path));
     if (!stat.isDirectory())
       throw Object.assign(new Error(`'${path}' is no longer a directory`), { code: 'ENOTDIR' });
     // A directory that changed just now may change again without its time showing it.
     directory.stamp = stat.ctimeMs < began - RACY_MS ? stampOf(stat) : UNKNOWN;
     if (preserve && directory.parent) directory.metadata = readMetadata(path);
     const { cached } = directory;
-    const sameNames = cached !== undefined && sameStamp(cached.stamp, directory.stamp);
+    const isKnown = directory.over?.known !== undefined;
+    const sameNames = cached !== undefined && (isKnown || sameStamp(cached.stamp, directory.stamp));
     if (sameNames) {
       const rules = enterRules(directory, cached.entries);
       if (fingerprintOf(directory, rules) === cached.rules) {
@@ -621,11 +655,15 @@ function createImporter(context: ImporterContext) {
       }
       const path = prefix + entry.name;
       const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
-      if (stat && isUnchanged(entry, stat)) keep(directory, slot, entry);
+      if (stat && isAsBefore(entry, stat)) keep(directory, slot, entry);
       else if (stat) below.push(...classify(directory, slot, entry.name, stat));
       else directory.changed = true;
     }
     return below;
+  }
+
+  function isAsBefore(entry: CachedEntry, stat: fs.Stats): boolean {
+    return isUnchanged(entry, stat) || (layer !== undefined && isUnchangedMetacopy(entry, stat));
   }
 
   function scanListed(directory: Pending, path: string): Pending[] {
@@ -650,7 +688,7 @@ function createImporter(context: ImporterContext) {
       else if (dirent.isFile() && !entry) enqueue(directory, slot, name);
       else {
         const stat = fs.lstatSync(toFsPath(`${path}/${name}`), { throwIfNoEntry: false });
-        if (stat && entry && isUnchanged(entry, stat)) keep(directory, slot, entry);
+        if (stat && entry && isAsBefore(entry, stat)) keep(directory, slot, entry);
         else if (stat) below.push(...classify(directory, slot, name, stat));
       }
     }
@@ -733,7 +771,8 @@ function createImporter(context: ImporterContext) {
 
   function enqueue(directory: Pending, slot: number, name: string): void {
     directory.changed = true;
-    if (layer && directory.over && layer.takes(directory.over, slot, name)) return;
+    const before = directory.cached?.entries[slot];
+    if (layer && directory.over && layer.takes(directory.over, { slot, name, before })) return;
     directory.waiting += 1;
     progress.found += 1;
     queue.push({ directory, slot, name });

@@ -16,6 +16,7 @@ export interface BaseDirectory {
   readonly path: string;
   /** Those that were in force for it in the base. */
   readonly rules: IgnoreRules;
+  readonly isEmpty: boolean;
   find(name: string): Promise<Entry | undefined>;
   list(): Promise<readonly Entry[]>;
   /** The directory of that name, if it is one. */
@@ -54,6 +55,7 @@ export function openBaseTree(store: BlockSource, base: Link, options: BaseTreeOp
       entry,
       path,
       rules,
+      isEmpty: known?.size === 0,
       find,
       list: async () => (node.kind === 'leaf' ? node.entries : listDirectory(store, entry.link, options)),
       async enter(name) {

@@ -1,13 +1,23 @@
 import fs from 'node:fs';
 import { LazytreeError } from '../errors.js';
-import { type Entry, isFile } from '../format/entry.js';
+import { type Entry, type FileEntry, isFile } from '../format/entry.js';
 import { digestOf, type Link } from '../format/link.js';
 import { compareNames, nameToBytes, toFsPath } from '../format/name.js';
 import type { BlockSink } from '../import/block-sink.js';
 import type { IgnoreRules } from '../import/ignore.js';
 import { IGNORE_FILE } from '../import/ignore-file.js';
 import { readMetadata } from '../import/read-metadata.js';
-import { type CachedEntry, type FileStamp, NO_RECORD, RACY_MS, stampOf } from '../import/stat-cache.js';
+import {
+  type CachedDirectory,
+  type CachedEntry,
+  type FileStamp,
+  isSameDirectory,
+  isUnchanged,
+  NO_RECORD,
+  RACY_MS,
+  sameStamp,
+  stampOf,
+} from '../import/stat-cache.js';
 import type { BlockSource } from '../store/block-store.js';
 import { type BaseDirectory, openBaseTree, unresolved } from './base-tree.js';
 import { applyRules } from './filter-base.js';
@@ -26,8 +36,13 @@ export interface ImportOver {
 export interface Place {
   /** Relative to the root of the upper layer. */
   path: string;
+  /** As it was when it was entered. */
+  stat: fs.Stats | undefined;
+  /** Of a directory that is as its cached record says, whose base is not looked for until somebody asks. */
+  known: string | undefined;
   /** The directory of the base whose entries show through. */
   base: BaseDirectory | undefined;
+  findBase(): Promise<BaseDirectory | undefined>;
   /** Whether it has an ignore file on disk, or what one says whose content is in the base; if not as listed. */
   ignoreFile: string | boolean | undefined;
   /** Among its files there are whiteouts. */
@@ -35,7 +50,7 @@ export interface Place {
   /** All that hides an entry of the base, once it has been listed. */
   names: Set<string> | undefined;
   /** Files whose content is in the base. */
-  metacopies: { slot: number; entry: CachedEntry }[];
+  metacopies: { slot: number; entry: CachedEntry; redirect: string }[];
 }
 
 /** What a directory is in the merged view. */
@@ -55,17 +70,34 @@ interface Listed {
 /** The part of an import that knows what lies below: asked before a directory is scanned, and when it is known. */
 export interface Layer {
   /** To be awaited before the directory is scanned. */
-  enter(path: string, name: string, parent: Place | undefined): Promise<Place>;
+  enter(directory: EnteredDirectory): Promise<Place>;
   /** What a cached record of the directory depends on, beyond its time stamps. */
   fingerprint(place: Place, rules: IgnoreRules): string;
   /** What is listed in a directory, less the whiteouts. */
   visible<T extends Listed>(place: Place, listed: T[]): T[];
-  /** Whether the regular file has its content in the base; `merge` then sees to its entry. */
-  takes(place: Place, slot: number, name: string): boolean;
+  /**
+   * Whether the regular file has its content in the base; `merge` then sees to its entry.
+   *
+   * @param before what a cache says of this name
+   */
+  takes(place: Place, file: { slot: number; name: string; before: CachedEntry | undefined }): boolean;
   /** Lays a directory's entries over those of the base. */
   merge(place: Place, entries: (CachedEntry | undefined)[], rules: IgnoreRules): Promise<MergedDirectory>;
-  /** The directories that were entered, as they were then. */
-  readonly seen: readonly { path: string; at: number; stamp: FileStamp }[];
+}
+
+export interface EnteredDirectory {
+  path: string;
+  name: string;
+  parent: Place | undefined;
+  /** A record that holds if the time stamps do. */
+  cached: CachedDirectory | undefined;
+}
+
+/** A directory of the upper layer, relative to its root, and when and how it was found. */
+export interface SeenDirectory {
+  path: string;
+  at: number;
+  stamp: FileStamp;
 }
 
 export interface LayerOptions {
@@ -77,6 +109,17 @@ export interface LayerOptions {
   ignoreFiles: boolean;
   preserve: boolean;
   signal: AbortSignal | undefined;
+  /** Gets each directory that is entered. */
+  seen: SeenDirectory[];
+}
+
+/**
+ * Whether a file is the one whose content is in the base that a cache knows: those have their inode number negative
+ * there, so that nobody takes them for others.
+ */
+export function isUnchangedMetacopy(entry: CachedEntry, stat: fs.Stats): boolean {
+  const { stamp } = entry;
+  return stamp.inode === -stat.ino && isUnchanged({ ...entry, stamp: { ...stamp, inode: stat.ino } }, stat);
 }
 
 /** Stands in a stat cache for what is not on disk but in the base: no file has this inode. */
@@ -86,32 +129,43 @@ export function isInBase({ stamp }: CachedEntry): boolean {
   return stamp.inode === 0;
 }
 
-export async function openLayer(options: LayerOptions): Promise<Layer> {
-  const { store, sink, root, over, ignoreFiles, preserve, signal } = options;
+export function createLayer(options: LayerOptions): Layer {
+  const { store, sink, root: upper, over, ignoreFiles, preserve, signal, seen } = options;
   const tree = openBaseTree(store, over.base, { ignoreFiles, ...(signal ? { signal } : {}) });
-  const base = await tree.root();
-  const isEmpty = (await base.list()).length === 0;
-  /** With nothing below, nothing can be merged, nor have its content elsewhere. */
-  const marks: Marks | undefined = isEmpty ? undefined : openMarks(over.xattrs ?? 'trusted');
-  const seen: { path: string; at: number; stamp: FileStamp }[] = [];
+  let root: Promise<BaseDirectory> | undefined;
+  let opened: Marks | undefined;
+  /** With nothing below, nothing can be merged, nor have its content elsewhere: marks say nothing. */
+  let isBare = false;
+  // Neither is opened for a layer in which nothing has changed: that would take longer than all the rest.
+  const openBase = () => (root ??= tree.root());
+  const marks = () => (opened ??= openMarks(over.xattrs ?? 'trusted'));
 
-  const absolute = (path: string) => (path === '' ? root : `${root}/${path}`);
+  const absolute = (path: string) => (path === '' ? upper : `${upper}/${path}`);
   const join1 = (directory: string, name: string) => (directory === '' ? name : `${directory}/${name}`);
 
-  async function enter(path: string, name: string, parent: Place | undefined): Promise<Place> {
+  async function enter({ path, name, parent, cached }: EnteredDirectory): Promise<Place> {
     const at = Date.now();
     const stat = fs.lstatSync(toFsPath(absolute(path)), { throwIfNoEntry: false });
     if (stat) seen.push({ path, at, stamp: stampOf(stat) });
-    const cover = marks?.cover(absolute(path));
+    const isKnown = cached !== undefined && isSameDirectory(cached, stat) && !hasRules(cached);
+    let found: Promise<BaseDirectory | undefined> | undefined;
     const place: Place = {
       path,
-      base: cover === 'opaque' ? undefined : await below(path, name, parent),
-      ignoreFile: undefined,
-      whiteoutFiles: cover === 'whiteouts',
+      stat,
+      known: isKnown ? cached.rules : undefined,
+      base: undefined,
+      findBase: () => (found ??= below(path, name, parent)),
+      ignoreFile: isKnown ? false : undefined,
+      whiteoutFiles: false,
       names: undefined,
       metacopies: [],
     };
-    if (ignoreFiles && marks) place.ignoreFile = await ignoreFileOf(place, marks);
+    if (isKnown) return place;
+    isBare = (await openBase()).isEmpty;
+    if (isBare) return place;
+    place.whiteoutFiles = marks().cover(absolute(path)) === 'whiteouts';
+    place.base = await place.findBase();
+    if (ignoreFiles) place.ignoreFile = await ignoreFileOf(place);
     return place;
   }
 
@@ -121,21 +175,21 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     name: string,
     parent: Place | undefined,
   ): Promise<BaseDirectory | undefined> {
-    if (!parent) return base;
-    const redirect = marks?.redirect(absolute(path)) ?? name;
-    if (!redirect.startsWith('/')) return parent.base?.enter(redirect);
-    let found: BaseDirectory | undefined = base;
+    if (!parent) return openBase();
+    if (marks().cover(absolute(path)) === 'opaque') return undefined;
+    const redirect = marks().redirect(absolute(path)) ?? name;
+    if (!redirect.startsWith('/')) return (await parent.findBase())?.enter(redirect);
+    let found: BaseDirectory | undefined = await openBase();
     for (const part of redirect.slice(1).split('/')) found = await found?.enter(part);
     return found;
   }
 
   /** As {@link below} for a file without content of its own: redirects are those of the file. */
-  async function contentOf(place: Place, name: string): Promise<Entry & { kind: 'file' | 'executable' }> {
+  async function contentOf(place: Place, name: string, redirect: string): Promise<FileEntry> {
     const path = join1(place.path, name);
-    const redirect = marks?.redirect(absolute(path)) ?? name;
     const parts = redirect.split('/');
     const last = parts.pop() as string;
-    let directory = redirect.startsWith('/') ? base : place.base;
+    let directory = await (redirect.startsWith('/') ? openBase() : place.findBase());
     for (const part of parts.slice(1)) directory = await directory?.enter(part);
     const entry = await directory?.find(last);
     if (entry?.kind === 'origin') throw unresolved(path);
@@ -145,19 +199,20 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     });
   }
 
-  async function ignoreFileOf(place: Place, { isMetacopy }: Marks): Promise<string | boolean> {
+  async function ignoreFileOf(place: Place): Promise<string | boolean> {
     const path = absolute(join1(place.path, IGNORE_FILE));
     const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
     if (!stat) return tree.rulesText(await place.base?.find(IGNORE_FILE));
     if (isWhiteout(place, IGNORE_FILE, stat)) return false;
+    const { isMetacopy, redirect } = marks();
     if (!stat.isFile() || !isMetacopy(path)) return true;
-    return tree.rulesText(await contentOf(place, IGNORE_FILE));
+    return tree.rulesText(await contentOf(place, IGNORE_FILE, redirect(path) ?? IGNORE_FILE));
   }
 
   function isWhiteout(place: Place, name: string, stat: fs.Stats): boolean {
     if (isWhiteoutDevice(stat)) return true;
     if (!place.whiteoutFiles || !stat.isFile() || stat.size > 0) return false;
-    return marks?.isWhiteout(absolute(join1(place.path, name))) === true;
+    return marks().isWhiteout(absolute(join1(place.path, name)));
   }
 
   function visible<T extends Listed>(place: Place, listed: T[]): T[] {
@@ -170,19 +225,30 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     });
   }
 
-  function takes(place: Place, slot: number, name: string): boolean {
-    if (!marks) return false;
+  function takes(place: Place, { slot, name, before }: Parameters<Layer['takes']>[1]): boolean {
+    if (isBare) return false;
     const path = absolute(join1(place.path, name));
     const at = Date.now();
     // Before the mark is looked at: a file that gets its content meanwhile shows.
     const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
-    if (!stat?.isFile() || !marks.isMetacopy(path)) return false;
+    // What has had content of its own keeps that. Where names have changed, another file may have got the number.
+    const isOwn = place.known !== undefined && before?.stamp.inode === stat?.ino;
+    if (!stat?.isFile() || isOwn || !marks().isMetacopy(path)) return false;
+    const redirect = marks().redirect(path) ?? name;
     const stamp = stampOf(stat);
+    const after = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
+    // Moved away meanwhile, and perhaps its redirect with it: its directory has changed, and is scanned again.
+    if (!after || !sameStamp(stamp, stampOf(after))) return true;
     if (!(stamp.ctime < at - RACY_MS)) stamp.mtime = Number.NaN;
+    stamp.inode *= -1;
     const kind = stat.mode & 0o100 ? 'executable' : 'file';
     const common = { link: '' as Link, size: 0, stamp, target: '', files: 0, record: NO_RECORD };
     const metadata = preserve ? readMetadata(path) : undefined;
-    place.metacopies.push({ slot, entry: { kind, name, ...common, ...(metadata ? { metadata } : {}) } });
+    place.metacopies.push({
+      slot,
+      redirect,
+      entry: { kind, name, ...common, ...(metadata ? { metadata } : {}) },
+    });
     return true;
   }
 
@@ -191,8 +257,8 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
     entries: (CachedEntry | undefined)[],
     rules: IgnoreRules,
   ): Promise<MergedDirectory> {
-    for (const { slot, entry } of place.metacopies) {
-      const { link, size } = await contentOf(place, entry.name);
+    for (const { slot, entry, redirect } of place.metacopies) {
+      const { link, size } = await contentOf(place, entry.name, redirect);
       entries[slot] = { ...entry, link, size };
     }
     const upper = entries.filter((entry) => entry !== undefined);
@@ -235,17 +301,21 @@ export async function openLayer(options: LayerOptions): Promise<Layer> {
 
   return {
     enter,
-    fingerprint: ({ base: lower }, { fingerprint }) =>
-      lower
+    fingerprint: ({ known, base: lower }, { fingerprint }) =>
+      known ??
+      (lower
         ? digestOf(
             nameToBytes(`${fingerprint}\0${lower.entry.link}\0${lower.path}\0${lower.rules.fingerprint}`),
           )
-        : fingerprint,
+        : fingerprint),
     visible,
     takes,
     merge,
-    seen,
   };
+}
+
+function hasRules({ entries }: CachedDirectory): boolean {
+  return entries.some(({ name }) => name === IGNORE_FILE);
 }
 
 function asCached(entry: Entry): CachedEntry {

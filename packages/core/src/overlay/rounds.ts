@@ -1,51 +1,39 @@
 import fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toFsPath } from '../format/name.js';
-import type { ImportResult, ImportWarning } from '../import/import-tree.js';
 import { RACY_MS, sameStamp, stampOf } from '../import/stat-cache.js';
-import type { Layer } from './layer.js';
+import type { SeenDirectory } from './layer.js';
 
 const ROUNDS = 6;
 /** A change time further ahead than this is from another clock; waiting for it is no use. */
 const CLOCK_SKEW_MS = 2000;
 
-export interface RoundsOptions {
-  /** Of the upper layer. */
-  root: string;
-  signal: AbortSignal | undefined;
-  onWarning: ((warning: ImportWarning) => void) | undefined;
-}
-
-export interface Round {
-  result: ImportResult;
-  seen: Layer['seen'];
+export interface AtRest<R> {
+  result: R;
+  /** A directory that kept changing, so that what was moved there or from there may be missing. */
+  moving: string | undefined;
 }
 
 /**
- * Imports a directory that is being written to, until it rested for one whole round: what is renamed from a
- * directory that is not scanned yet to one that has been would otherwise be in neither. A round after the first
- * lists what has changed, and reads what is new.
+ * Imports the upper layer `root`, which is being written to, until it rested for one whole round: what is renamed
+ * from a directory that is not scanned yet to one that has been would otherwise be in neither. A round after the
+ * first lists what has changed, and reads what is new. What fails in a round without rest may only look wrong.
+ *
+ * @param importOnce is to add the directories that it enters to `seen`
  */
-export async function untilAtRest(
-  importOnce: () => Promise<Round>,
-  { root, signal, onWarning }: RoundsOptions,
-): Promise<ImportResult> {
-  let read = 0;
+export async function untilAtRest<R>(
+  root: string,
+  importOnce: (seen: SeenDirectory[]) => Promise<R>,
+  signal?: AbortSignal,
+): Promise<AtRest<R>> {
   for (let round = 1; ; round++) {
-    const { result, seen } = await importOnce();
-    read += result.read;
+    const seen: SeenDirectory[] = [];
+    const [outcome] = await Promise.allSettled([importOnce(seen)]);
+    signal?.throwIfAborted();
     const moving = findMoving(root, seen);
-    if (moving && round < ROUNDS) {
-      await sleep(moving.wait, undefined, signal ? { signal } : {});
-      continue;
-    }
-    const { warnings } = result;
-    if (moving) {
-      const message = 'directories kept changing while they were read; a file that was moved may be missing';
-      warnings.push({ path: moving.path, kind: 'unstable', message });
-    }
-    for (const warning of warnings) onWarning?.(warning);
-    return { ...result, read };
+    if (moving && round < ROUNDS) await sleep(moving.wait, undefined, signal ? { signal } : {});
+    else if (outcome.status === 'rejected') throw outcome.reason;
+    else return { result: outcome.value, moving: moving?.path };
   }
 }
 
@@ -53,7 +41,10 @@ export async function untilAtRest(
  * A directory that has changed since it was looked at, or may have: a stamp hides what happens at the same tick.
  * `wait` is the time until every change so far has an older stamp than whatever comes then.
  */
-function findMoving(root: string, seen: Layer['seen']): { path: string; wait: number } | undefined {
+function findMoving(
+  root: string,
+  seen: readonly SeenDirectory[],
+): { path: string; wait: number } | undefined {
   let moving: string | undefined;
   let newest = 0;
   const now = Date.now();
