@@ -1,5 +1,6 @@
-import type { ExecuteCommand, Home } from '@lazytree/node';
+import type { Home } from '@lazytree/node';
 import type { Host } from '@lazytree/node/daemon';
+import type { ExecuteCommand } from '@lazytree/node/daemon-client';
 
 /** Where commands get the home. */
 export interface Homes {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { daemonSocket, homeDirectory } from '@lazytree/node';
+import { daemonSocket, homeDirectory } from '@lazytree/node/home-directory';
 import type { Caller } from './caller.js';
 import type { Action } from './command.js';
 import { COMMANDS, HERE } from './commands.js';

@@ -1,5 +1,5 @@
-import type { CommandOutput, CommandRequest, ExecuteCommand } from '@lazytree/node';
 import { createGate, type Host } from '@lazytree/node/daemon';
+import type { CommandOutput, CommandRequest, ExecuteCommand } from '@lazytree/node/daemon-client';
 import type { Caller } from './caller.js';
 import type { Action } from './command.js';
 import { COMMANDS } from './commands.js';
@@ -52,7 +52,7 @@ function callerOf({ cwd, terminal, env }: CommandRequest, output: CommandOutput)
   return {
     terminal: remoteTerminal(terminal, output),
     signal: output.signal,
-    directory: () => cwd,
+    directory: cwd,
     debug: Boolean(env.LAZYTREE_DEBUG),
   };
 }

@@ -1,16 +1,15 @@
-import { LazytreeError } from '@lazytree/core';
+import { LazytreeError } from '@lazytree/core/errors';
 import {
   type DaemonStatus,
-  daemonLog,
   daemonStatus,
-  homeDirectory,
   keepDaemon,
   type Launched,
   LOG_LEVELS,
   type LogLevel,
   launchedFor,
   stopDaemon,
-} from '@lazytree/node';
+} from '@lazytree/node/daemon-client';
+import { daemonLog, homeDirectory } from '@lazytree/node/home-directory';
 import { type Action, type Context, ExitCode } from '../command.js';
 import { table } from '../output.js';
 import { startForUser } from '../start-daemon.js';

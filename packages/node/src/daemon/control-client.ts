@@ -1,4 +1,4 @@
-import { LazytreeError } from '@lazytree/core';
+import { LazytreeError } from '@lazytree/core/errors';
 import { createFrameReader, Frame, type ProgressEvent } from './frames.js';
 import { type Answer, askDaemon } from './http-request.js';
 import {

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { errnoOf, LazytreeError } from '@lazytree/core';
-import { SOCKET_NAME } from './paths.js';
+import { errnoOf, LazytreeError } from '@lazytree/core/errors';
+import { SOCKET_NAME } from '../home-directory.js';
 import { socketAddress } from './socket-address.js';
 
 /** Within this a daemon that is well begins its answer. */

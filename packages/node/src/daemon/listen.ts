@@ -3,8 +3,8 @@ import { mkdtemp, rename, rm } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { fromSystemError } from '@lazytree/core';
+import { daemonSocket, SOCKET_NAME } from '../home-directory.js';
 import { daemonStatus } from './control-client.js';
-import { daemonSocket, SOCKET_NAME } from './paths.js';
 import { socketAddress } from './socket-address.js';
 
 const LOOK_MS = 25;
