@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import {
   BIN,
+  beAlone,
   diskUsage,
   expectSameTree,
   type Files,
@@ -872,6 +873,7 @@ describe('ended from outside', () => {
     expect(await box.ok('cat', 'before/file')).toBe('before');
     expect(await box.json('verify')).toMatchObject({ sound: true });
     expect(await box.json('ref', 'list')).toMatchObject({ refs: [{ name: 'before' }] });
+    await beAlone(box.home);
     expect(fs.readdirSync(join(box.home, 'store'))).not.toContain('lock');
     expect(fs.readdirSync(join(box.home, 'store', 'stat'))).toHaveLength(1);
     fs.truncateSync(box.path('large/file'), 1000);

@@ -12,8 +12,12 @@ const OTHERS = 0o077;
 
 /** Carries out, in the daemon, the command lines of its callers. */
 export function commandsOf(host: Host): ExecuteCommand {
-  const umasks = createGate();
-  const collections = createGate();
+  const own = process.umask();
+  const umasks = createGate<number>({
+    enter: (umask) => process.umask(umask),
+    leave: () => process.umask(own),
+  });
+  const collections = createGate<string>();
 
   /** What must not happen at the same time in one process waits here for its turn. */
   function inTurn(action: Action, { umask }: CommandRequest, run: () => Promise<number>): Promise<number> {
@@ -21,14 +25,7 @@ export function commandsOf(host: Host): ExecuteCommand {
     const turn = collection ? () => collections(collection, run) : run;
     if (!action.makesFiles || umask === undefined) return turn();
     // The umask is the whole process's: those who want another wait.
-    return umasks(umask, async () => {
-      const own = process.umask(umask & OTHERS);
-      try {
-        return await turn();
-      } finally {
-        process.umask(own);
-      }
-    });
+    return umasks(umask & OTHERS, turn);
   }
 
   return (request, output) =>
@@ -38,7 +35,13 @@ export function commandsOf(host: Host): ExecuteCommand {
       async perform(action, run) {
         if (action.where === 'here')
           throw new Error('this action concerns the daemon, and runs outside of it');
-        return inTurn(action, request, run);
+        try {
+          return await inTurn(action, request, run);
+        } catch (error) {
+          // Be it of another disk: then to open the store again is for nothing, and costs little.
+          if ((error as { code?: unknown }).code === 'NO_SPACE') host.distrust();
+          throw error;
+        }
       },
     });
 }

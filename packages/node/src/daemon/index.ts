@@ -1,4 +1,4 @@
-export { createGate, type Gate } from './gate.js';
+export { createGate } from './gate.js';
 export type { Host } from './host.js';
 export { createLog } from './log.js';
 export { openLogFile } from './log-file.js';

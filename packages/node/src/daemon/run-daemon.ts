@@ -36,12 +36,18 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
   const host = await openHost({ home, log }).catch(async (error) => {
     throw (await runningAlready(home, error)) ?? error;
   });
+  const execute = options.execute(host);
   const ending = Promise.withResolvers<string>();
+  let crash: unknown;
+  let refreshed: Promise<void> = Promise.resolve();
   let idle: NodeJS.Timeout | undefined;
   let since = performance.now();
   const server = createControlServer({
     version,
-    execute: options.execute(host),
+    async execute(request, output) {
+      await refreshed;
+      return execute(request, output);
+    },
     log,
     status: () => ({
       pid: process.pid,
@@ -55,7 +61,13 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
     onStay() {
       stays = true;
     },
-    onIdle: watchIdleness,
+    onIdle() {
+      watchIdleness();
+      refreshed = refreshed.then(host.refresh).catch((err) => {
+        log.error({ err }, 'the store cannot be opened again');
+        ending.resolve('the store cannot be opened');
+      });
+    },
   });
 
   function watchIdleness(): void {
@@ -72,11 +84,20 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
     if (closing) server.cancelAll();
   });
   let closing = false;
+  const guards = guard({
+    onRejection: (err) => log.error({ err }, 'a promise failed that nobody waited for'),
+    onException(err) {
+      log.error({ err }, 'an exception that nobody caught');
+      crash = err;
+      ending.resolve('a failure');
+    },
+  });
   let removeSocket: () => void;
   try {
     removeSocket = await listenInHome(server.http, home);
   } catch (error) {
     signals.stop();
+    guards.stop();
     await host.close();
     throw error;
   }
@@ -90,10 +111,13 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
   clearTimeout(idle);
   server.refuse();
   log.info({ reason, commands: server.running() }, 'ending');
-  await Promise.race([server.settled(), sleep(FINISH_MS, undefined, { ref: false })]);
+  if (crash === undefined) await within(FINISH_MS, server.settled());
   server.cancelAll();
-  await Promise.race([server.settled(), sleep(CANCEL_MS, undefined, { ref: false })]);
+  await within(CANCEL_MS, server.settled());
+  // Whatever may still be under way: nothing is left that it could do.
+  setTimeout(() => process.exit(crash === undefined ? 0 : 1), CANCEL_MS).unref();
   try {
+    await refreshed;
     await host.close();
   } finally {
     // Until here commands find the socket, learn that the daemon is ending, and wait. Then the store is free.
@@ -101,8 +125,34 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
     server.http.close();
     server.http.closeAllConnections();
     signals.stop();
+    guards.stop();
     log.info('ended');
   }
+  if (crash !== undefined) throw crash;
+}
+
+function within(ms: number, event: Promise<void>): Promise<void> {
+  return Promise.race([event, sleep(ms, undefined, { ref: false })]);
+}
+
+interface Guards {
+  onRejection(error: unknown): void;
+  onException(error: unknown): void;
+}
+
+/**
+ * A promise that fails unseen costs what waited for it, and no more: what is on disk is sound at any moment. After an
+ * exception out of nowhere nobody knows what was left half done in memory: the process ends, in order.
+ */
+function guard({ onRejection, onException }: Guards): { stop(): void } {
+  process.on('unhandledRejection', onRejection);
+  process.on('uncaughtException', onException);
+  return {
+    stop() {
+      process.off('unhandledRejection', onRejection);
+      process.off('uncaughtException', onException);
+    },
+  };
 }
 
 async function runningAlready(home: string, error: unknown): Promise<LazytreeError | undefined> {
