@@ -58,7 +58,10 @@ async function expectRefused(
     const result = await box.run(form === 'json' ? [...args, '--json'] : args, options);
     expectOneLine(result, code, names, form);
   }
-  if (leaves === 'garbage') await box.ok('gc');
+  if (leaves === 'garbage') {
+    await beAlone(box.home);
+    await box.ok('gc');
+  }
   expect(await state()).toEqual(before);
 }
 
