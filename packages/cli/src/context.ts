@@ -35,6 +35,7 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
       if (homes.commands) return homes.commands();
       throw new Error('a daemon does not become another');
     },
+    inTurn: (key, run) => (homes.turns ? homes.turns({ key, run, signal }) : run()),
     path: (text) => absolutePath(text, caller),
     progress: (label) => terminal.progress(label),
     warn: (text) => terminal.writeError(`lazytree: warning: ${oneLine(text)}\n`),

@@ -1,8 +1,15 @@
+export interface GateTask<Key, T> {
+  key: Key;
+  run(): Promise<T>;
+  /** Gives up waiting. */
+  signal: AbortSignal;
+}
+
 /**
  * Runs tasks of one key at the same time, and tasks of different keys one kind after another, in the order in
  * which they came.
  */
-export type Gate<Key> = <T>(key: Key, task: () => Promise<T>) => Promise<T>;
+export type Gate<Key> = <T>(task: GateTask<Key, T>) => Promise<T>;
 
 export interface GateOptions<Key> {
   /** Before the first task of a key, when no other runs. */
@@ -11,10 +18,10 @@ export interface GateOptions<Key> {
   leave?(): void;
 }
 
-export function createGate<Key extends string | number>({ enter, leave }: GateOptions<Key> = {}): Gate<Key> {
+export function createGate<Key>({ enter, leave }: GateOptions<Key> = {}): Gate<Key> {
   let current: Key;
   let inside = 0;
-  const waiting: { key: Key; go: () => void }[] = [];
+  let waiting: { key: Key; go: () => void }[] = [];
 
   function admit(): void {
     while (waiting.length > 0 && (inside === 0 || waiting[0].key === current)) {
@@ -26,13 +33,29 @@ export function createGate<Key extends string | number>({ enter, leave }: GateOp
     }
   }
 
-  return async (key, task) => {
-    const { promise, resolve } = Promise.withResolvers<void>();
-    waiting.push({ key, go: resolve });
+  /** Resolves when it is the task's turn. */
+  function turn(key: Key, signal: AbortSignal): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const giveUp = () => {
+      waiting = waiting.filter(({ go }) => go !== start);
+      reject(signal.reason);
+      admit();
+    };
+    const start = () => {
+      signal.removeEventListener('abort', giveUp);
+      resolve();
+    };
+    signal.throwIfAborted();
+    signal.addEventListener('abort', giveUp, { once: true });
+    waiting.push({ key, go: start });
     admit();
-    await promise;
+    return promise;
+  }
+
+  return async ({ key, run, signal }) => {
+    await turn(key, signal);
     try {
-      return await task();
+      return await run();
     } finally {
       inside -= 1;
       if (inside === 0) leave?.();

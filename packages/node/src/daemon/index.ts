@@ -3,3 +3,4 @@ export type { Host } from './host.js';
 export { createLog } from './log.js';
 export { openLogFile } from './log-file.js';
 export * from './run-daemon.js';
+export { createTurns, type Turns } from './turns.js';

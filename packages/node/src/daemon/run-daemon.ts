@@ -3,7 +3,7 @@ import { LazytreeError } from '@lazytree/core';
 import { daemonStatus } from './control-client.js';
 import { createControlServer } from './control-server.js';
 import { type Host, openHost } from './host.js';
-import { listenInHome } from './listen.js';
+import { type HomeSocket, listenInHome } from './listen.js';
 import type { Log } from './log.js';
 import type { ExecuteCommand } from './protocol.js';
 
@@ -12,6 +12,8 @@ const FINISH_MS = 30_000;
 const CANCEL_MS = 10_000;
 /** After so long without anything to do, a daemon that was started for a command ends. */
 const IDLE_MS = 2000;
+/** How often it looks whether its home is still there. */
+const LOOK_MS = 10_000;
 
 export interface RunDaemonOptions {
   home: string;
@@ -92,15 +94,18 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
       ending.resolve('a failure');
     },
   });
-  let removeSocket: () => void;
+  let socket: HomeSocket;
   try {
-    removeSocket = await listenInHome(server.http, home);
+    socket = await listenInHome(server.http, home);
   } catch (error) {
     signals.stop();
     guards.stop();
     await host.close();
     throw error;
   }
+  const look = setInterval(() => {
+    if (!socket.isThere()) ending.resolve('its socket is gone, and so nobody can ask it');
+  }, LOOK_MS);
   since = performance.now();
   watchIdleness();
   log.info({ version, home, node: process.version, stays }, 'ready');
@@ -121,7 +126,8 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
     await host.close();
   } finally {
     // Until here commands find the socket, learn that the daemon is ending, and wait. Then the store is free.
-    removeSocket();
+    clearInterval(look);
+    socket.remove();
     server.http.close();
     server.http.closeAllConnections();
     signals.stop();
