@@ -18,6 +18,7 @@ test('what starts a command holds neither the engine nor the daemon', () => {
   visit('main.js');
   expect(sources.filter((source) => /packages\/(?:core|node)\//.test(source))).toEqual([
     'packages/node/dist/home-directory.js',
+    'packages/core/dist/errors.js',
   ]);
   expect(sources.filter((source) => source.startsWith('node_modules/'))).toEqual([]);
 

@@ -42,6 +42,8 @@ async function become(context: Context, launched: Launched | undefined): Promise
   const home = homeDirectory();
   // A caller's relative path is its own affair, and this home's must not depend on a directory.
   process.env.LAZYTREE_HOME = home;
+  // A log that nobody reads any more ends nothing.
+  process.stderr.on('error', () => undefined);
   const log = createLog(launched ? openLogFile(daemonLog(home)) : process.stderr, logLevel());
   await runDaemon({
     home,
