@@ -61,7 +61,9 @@ describe.skipIf(unlessMountable('tools in workspaces'))('tools in a workspace', 
     const saved = await box.ok('workspace', 'save', 'clone');
     expect(await box.ok('import', 'clone', '--no-cache')).toBe(saved);
     await box.ok('workspace', 'fork', 'clone', 'fork');
-    expect(await sh(box.path('fork/repo'), 'git fsck --strict --no-dangling && git status --porcelain')).toBe('');
+    expect(await sh(box.path('fork/repo'), 'git fsck --strict --no-dangling && git status --porcelain')).toBe(
+      '',
+    );
   });
 
   describe.skipIf(!hasCorpus())('the corpus', () => {
@@ -99,7 +101,10 @@ describe.skipIf(unlessMountable('tools in workspaces'))('tools in a workspace', 
         await sh(place, 'node_modules/.bin/webpack --silent');
         expect(await sh(place, 'node dist/main.js')).toContain('<p data-reactroot="">Hello');
         await sh(place, 'node_modules/.bin/jest --testEnvironment node');
-        await sh(place, 'node_modules/.bin/eslint --no-eslintrc --parser-options=ecmaVersion:2018 src/sum.js');
+        await sh(
+          place,
+          'node_modules/.bin/eslint --no-eslintrc --parser-options=ecmaVersion:2018 src/sum.js',
+        );
       }
       expectSameTree(join(disk, 'dist'), box.path('app/dist'));
       const changed = (await box.ok('diff', 'installed', await box.ok('workspace', 'save', 'app'))).split(
