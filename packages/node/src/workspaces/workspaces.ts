@@ -12,6 +12,7 @@ import {
   type Link,
   type LocalStore,
   type Ref,
+  readDirectory,
   readNode,
   setRef,
   statCacheFile,
@@ -42,6 +43,8 @@ export interface CreateOptions {
   /** As the tree was asked for. */
   tree: string;
   image?: string | undefined;
+  /** Whether saving follows `.lazytreeignore` files, as the import of the tree did. */
+  ignoreFiles: boolean;
   autosave?: { interval: number; keep: KeepPolicy } | undefined;
 }
 
@@ -208,11 +211,19 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     const { upper } = layerOf(home, record);
     return importTree(store, upper, {
       over: { base: record.base, source: fetch, xattrs: 'trusted' },
+      preserve: await hasMetadata(record.base),
+      ignoreFiles: record.ignoreFiles,
       statCache: statCacheFile(store.directory, 'workspace', upper),
       ...(signal ? { signal } : {}),
       ...(onProgress ? { onProgress } : {}),
       ...(onWarning ? { onWarning } : {}),
     });
+  }
+
+  /** What is saved over a tree has metadata if the tree has. */
+  async function hasMetadata(base: Link): Promise<boolean> {
+    for await (const { metadata } of readDirectory(fetch, base)) return metadata !== undefined;
+    return false;
   }
 
   async function save(workspace: LiveWorkspace, options: SaveOptions): Promise<Saved> {
@@ -254,7 +265,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   let emptying: Promise<void> = Promise.resolve();
 
   const workspaces: Workspaces = {
-    async create({ name, base, target: path, tree, image, autosave: plan }) {
+    async create({ name, base, target: path, tree, image, ignoreFiles, autosave: plan }) {
       checkRefName(name);
       const ref = getRef(store, name);
       if (live.has(name) || creating.has(name)) {
@@ -281,6 +292,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
           layer: 1,
           saved: base,
           image,
+          ignoreFiles,
           autosave: plan,
           created: Date.now(),
         };
@@ -317,8 +329,9 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
 
     async fork(name, { name: newName, target, signal }) {
       const { root } = await inTurn(name, (workspace) => capture(workspace, signal ? { signal } : {}));
-      const { image, autosave: plan } = get(name).record;
-      return workspaces.create({ name: newName, base: root, target, tree: name, image, autosave: plan });
+      const { image, ignoreFiles, autosave: plan } = get(name).record;
+      const like = { image, ignoreFiles, autosave: plan };
+      return workspaces.create({ name: newName, base: root, target, tree: name, ...like });
     },
 
     restore: (name, { base, tree, image, signal }) =>
