@@ -8,7 +8,6 @@ import {
   type ImportWarning,
   importTree,
   LazytreeError,
-  type Lease,
   type Link,
   type LocalStore,
   type Ref,
@@ -147,18 +146,8 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     return result;
   }
 
-  /** Keeps and provides what the workspace lies over. */
-  async function hold(record: WorkspaceRecord): Promise<() => Promise<void>> {
-    const withdraw = await provideImage(fetch, record.image);
-    const lease: Lease = store.lease([record.base, record.saved]);
-    return async () => {
-      lease.release();
-      await withdraw();
-    };
-  }
-
   async function attach(record: WorkspaceRecord): Promise<LiveWorkspace> {
-    const release = await hold(record);
+    const release = await provideImage(fetch, record.image);
     try {
       const lower = await mounts.lowerDirectory(record.base);
       await mountOverlay({ lower, layer: layerOf(home, record), target: record.target });
