@@ -43,9 +43,12 @@ function serve(specs: DirectorySpec[], missing: (link: Link) => boolean = () => 
   const roots = specs.map((spec) => encodeSpec(spec, blocks).link);
   const store = createBlocks({
     get: (link) => (missing(link) ? undefined : blocks.get(link)),
+    getAll() {},
+    recycle() {},
     async close() {},
   });
-  const files = createTreeFileSystem(store, { allRoots: true });
+  const given = new Set<number>();
+  const files = createTreeFileSystem(store, { view: { allRoots: true }, given });
   function retried<T>(operation: () => T): T {
     for (let attempt = 0; attempt < 100; attempt++) {
       try {

@@ -79,28 +79,38 @@ function write(...parts: Uint8Array[]): boolean {
   }
 }
 
-function handle(bytes: Buffer): void {
+/** @param again what it lacked has been fetched */
+function handle(bytes: Buffer, again = false): void {
   const header = decodeHeader(bytes);
   blocks.recycle();
-  counts[header.opcode] = (counts[header.opcode] ?? 0) + 1;
+  if (!again) counts[header.opcode] = (counts[header.opcode] ?? 0) + 1;
   try {
     answer(header, bytes);
   } catch (error) {
     if (error instanceof ProtocolError || isGone(error)) throw error;
-    if (error instanceof MissingBlocks) fetchFirst(header, bytes, error);
-    else fail(header, error);
+    if (!(error instanceof MissingBlocks)) {
+      fail(header, error);
+      return;
+    }
+    if (!again) files.use(header.node).fetched += 1;
+    fetchFirst(header, bytes, error);
   }
 }
 
 function fetchFirst({ unique, node }: RequestHeader, bytes: Buffer, { links, corrupt }: MissingBlocks): void {
   waiting.set(unique, Buffer.from(bytes));
-  files.use(node).fetched += 1;
   send({ type: 'missing', request: unique, ...whereabouts(node), links, corrupt });
 }
 
 function fail({ unique, node }: RequestHeader, error: unknown): void {
   send({ type: 'failure', ...whereabouts(node), error });
-  write(reply.status(unique, EIO));
+  end(unique, node, EIO);
+}
+
+/** Ends a request that cannot be answered. */
+function end(unique: number, node: number, errno: number): void {
+  files.use(node).requests += 1;
+  write(reply.status(unique, errno));
 }
 
 function whereabouts(node: number): { root: string; path: string } {
@@ -263,9 +273,11 @@ function writeXattr(unique: number, value: Buffer, size: number): void {
 }
 
 function interrupt(unique: number): void {
-  if (!waiting.delete(unique)) return;
+  const bytes = waiting.get(unique);
+  if (!bytes) return;
+  waiting.delete(unique);
   send({ type: 'interrupted', request: unique });
-  write(reply.status(unique, EINTR));
+  end(unique, decodeHeader(bytes).node, EINTR);
 }
 
 function takeMessages(): void {
@@ -278,10 +290,10 @@ function takeMessages(): void {
     const bytes = waiting.get(message.request);
     if (!bytes) continue;
     waiting.delete(message.request);
-    if (message.type === 'failed') write(reply.status(message.request, EIO));
+    if (message.type === 'failed') end(message.request, decodeHeader(bytes).node, EIO);
     else {
       for (const { link, bytes: block } of message.blocks) blocks.keep(link, block);
-      handle(bytes);
+      handle(bytes, true);
     }
   }
 }
