@@ -22,6 +22,7 @@ import {
   type TreeNode,
 } from '../../../core/test/helpers.ts';
 import type { Attributes } from '../../dist/fuse/protocol/reply.js';
+import { allocateGiven, givenIn } from '../../dist/fuse/session/given.js';
 import { createBlocks, MissingBlocks } from '../../dist/fuse/tree/blocks.js';
 import { inodeOf, pathHash } from '../../dist/fuse/tree/inode.js';
 import { createTreeFileSystem, type TreeFileSystem } from '../../dist/fuse/tree/tree-file-system.js';
@@ -38,7 +39,11 @@ interface Served {
 }
 
 /** @param missing whether a block is not in the store, and has to be fetched whenever it is wanted */
-function serve(specs: DirectorySpec[], missing: (link: Link) => boolean = () => false): Served {
+function serve(
+  specs: DirectorySpec[],
+  missing: (link: Link) => boolean = () => false,
+  given = givenIn(allocateGiven()),
+): Served {
   const blocks: BlockMap = new Map();
   const roots = specs.map((spec) => encodeSpec(spec, blocks).link);
   const store = createBlocks({
@@ -47,7 +52,6 @@ function serve(specs: DirectorySpec[], missing: (link: Link) => boolean = () => 
     recycle() {},
     async close() {},
   });
-  const given = new Set<number>();
   const files = createTreeFileSystem(store, { view: { allRoots: true }, given });
   function retried<T>(operation: () => T): T {
     for (let attempt = 0; attempt < 100; attempt++) {
@@ -245,6 +249,11 @@ function createKernel(served: Served, specs: DirectorySpec[]) {
       if (spec.kind === 'directory') return;
       const bytes = Buffer.concat(retried(() => files.read(id, offset, size)));
       expect(bytes.equals(spec.content.subarray(offset, offset + size))).toBe(true);
+      const list = files.toPush(id);
+      list?.links.forEach((link, i) => {
+        expect(files.cid(list.nodes[i])).toBe(formatLink(link));
+        expect({ ...files.attributes(list.nodes[i]) }.size).toBe(list.sizes[i]);
+      });
     },
     forget(id: number, lookups: number): void {
       const one = known.get(id) as Known;
@@ -400,6 +409,68 @@ describe('files of several roots', () => {
     for (const { node, name } of listed) if (name === 'sub' || name === 'own') files.forget(node, 1);
     files.forget(two, 1);
     for (const { node } of listed) files.forget(node, 1);
+    expect(files.nodes()).toBe(before);
+  });
+});
+
+describe('what is to be pushed', () => {
+  const many = directory(
+    Array.from({ length: 4 }, (_, d) => [
+      `d${d}`,
+      directory(Array.from({ length: 20 }, (_, f) => [`f${f}`, file(`${d} ${f}`)])),
+    ]),
+  );
+
+  /** Lists everything, reads a file of each directory, and returns what is to be pushed after each. */
+  function walk(served: Served, names: string[]) {
+    const { files } = served;
+    const top = openRoot(served, 0);
+    const known: number[] = [top];
+    const lists = [];
+    const directories = new Map(list(served, top, 100).map(({ name, node }) => [name, node]));
+    for (const name of names) {
+      const node = directories.get(name) as number;
+      const inner = list(served, node, 100).slice(2);
+      known.push(...inner.map((entry) => entry.node));
+      files.read(inner[0].node, 0, 10);
+      lists.push(files.toPush(inner[0].node));
+    }
+    known.push(...[...directories].flatMap(([name, node]) => (name.startsWith('.') ? [] : [node])));
+    return { known, lists };
+  }
+
+  it('are files as they are now, also after everything was forgotten and has other nodes', () => {
+    const served = serve([many]);
+    const { files } = served;
+    const order = ['d0', 'd1', 'd2', 'd3'];
+    for (let round = 0; round < 8; round++) {
+      const { known, lists } = walk(served, round % 2 === 0 ? order : order.toReversed());
+      for (const one of lists) {
+        one?.links.forEach((link, i) => {
+          expect(files.cid(one.nodes[i])).toBe(formatLink(link));
+        });
+      }
+      for (const node of known) files.forget(node, 1);
+    }
+  });
+
+  it('has ids that are nobody else’s until it has been pushed', () => {
+    const given = givenIn(allocateGiven());
+    const served = serve([many], undefined, given);
+    const { files } = served;
+    const first = walk(served, ['d0', 'd1']);
+    const underWay = new Set(first.lists.flatMap((one) => [...(one?.nodes ?? [])]));
+    expect(underWay.size).toBeGreaterThan(10);
+    given.begin();
+    for (const node of first.known) files.forget(node, 1);
+    const second = walk(served, ['d1', 'd3', 'd2']);
+    expect(second.known.filter((node) => underWay.has(node))).toEqual([]);
+    given.end();
+    for (const node of second.known) files.forget(node, 1);
+    const before = files.nodes();
+    const third = walk(served, ['d3', 'd0']);
+    expect(Math.max(...third.known)).toBeLessThanOrEqual(Math.max(...second.known));
+    for (const node of third.known) files.forget(node, 1);
     expect(files.nodes()).toBe(before);
   });
 });

@@ -58,7 +58,8 @@ const { device, storeDirectory, view, xattrs, owner, push, given } = workerData 
 const port = parentPort as MessagePort;
 const store = await openSharedReader(storeDirectory);
 const blocks = createBlocks(store);
-const files = createTreeFileSystem(blocks, { view, given: givenIn(given) });
+const pushing = givenIn(given);
+const files = createTreeFileSystem(blocks, { view, given: pushing });
 const reply = createReplyWriter(MAX_PAGES * PAGE, owner);
 const allRoots = 'allRoots' in view;
 /** Requests whose content is being fetched, as they came. */
@@ -232,6 +233,7 @@ function pushAfter(node: number, to: MessagePort): void {
   const list = files.toPush(node);
   if (!list) return;
   files.use(node).pushed += list.links.length;
+  pushing.begin();
   to.postMessage(list);
 }
 
