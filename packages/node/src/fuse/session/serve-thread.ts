@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { constants } from 'node:os';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { errnoOf, openSharedReader } from '@lazytree/core';
+import { errnoOf, MAX_NAME_BYTES, openSharedReader } from '@lazytree/core';
 import {
   FUSE_MAJOR,
   InitFlag,
@@ -35,7 +35,7 @@ import type { FromServer, ServeData, ToServer } from './messages.js';
  * docs/mounts.md.
  */
 
-const { ENOSYS, EROFS, EIO, EINTR, ENODATA, ERANGE, ENOENT, EPROTO } = constants.errno;
+const { ENOSYS, EROFS, EIO, ENAMETOOLONG, EINTR, ENODATA, ERANGE, ENOENT, EPROTO } = constants.errno;
 /** The kernel wants room for a request of `MAX_WRITE`; a batch of forgotten nodes fills what there is. */
 const REQUEST_BYTES = 128 << 10;
 const MAX_WRITE = 4096;
@@ -202,6 +202,11 @@ function init(unique: number, bytes: Buffer): void {
 const NO_OPTIONS = { maxReadahead: 0, flags: 0, maxBackground: 0, maxWrite: MAX_WRITE, maxPages: 0 };
 
 function lookup(unique: number, parent: number, name: Buffer): void {
+  if (name.length > MAX_NAME_BYTES) {
+    // The kernel passes up to 1024 bytes on.
+    write(reply.status(unique, ENAMETOOLONG));
+    return;
+  }
   const node = files.lookup(parent, name);
   files.use(node === 0 ? parent : node).requests += 1;
   if (node === 0) {
