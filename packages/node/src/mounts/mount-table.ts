@@ -204,7 +204,8 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
 
   async function reportOf(kind: BaseKind): Promise<ServerReport | undefined> {
     const opened = await bases.get(kind);
-    const report = await opened?.session.report();
+    // What it was used for is not worth failing for: it may have been taken away behind our back.
+    const report = await opened?.session.report().catch(() => undefined);
     for (const { root, firstReads } of report?.uses ?? []) {
       if (firstReads.length > 0) await extendAccessOrder(home, root, firstReads);
     }

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { constants } from 'node:os';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { errnoOf, openSharedReader } from '@lazytree/core';
+import { errnoOf, MAX_NAME_BYTES, openSharedReader } from '@lazytree/core';
 import {
   FUSE_MAJOR,
   InitFlag,
@@ -35,7 +35,7 @@ import type { FromServer, ServeData, ToServer } from './messages.js';
  * docs/mounts.md.
  */
 
-const { ENOSYS, EROFS, EIO, EINTR, ENODATA, ERANGE, ENOENT, EPROTO } = constants.errno;
+const { ENOSYS, EROFS, EIO, ENAMETOOLONG, EINTR, ENODATA, ERANGE, ENOENT, EPROTO } = constants.errno;
 /** The kernel wants room for a request of `MAX_WRITE`; a batch of forgotten nodes fills what there is. */
 const REQUEST_BYTES = 128 << 10;
 const MAX_WRITE = 4096;
@@ -58,7 +58,8 @@ const { device, storeDirectory, view, xattrs, owner, push, given } = workerData 
 const port = parentPort as MessagePort;
 const store = await openSharedReader(storeDirectory);
 const blocks = createBlocks(store);
-const files = createTreeFileSystem(blocks, { view, given: givenIn(given) });
+const pushing = givenIn(given);
+const files = createTreeFileSystem(blocks, { view, given: pushing });
 const reply = createReplyWriter(MAX_PAGES * PAGE, owner);
 const allRoots = 'allRoots' in view;
 /** Requests whose content is being fetched, as they came. */
@@ -79,28 +80,38 @@ function write(...parts: Uint8Array[]): boolean {
   }
 }
 
-function handle(bytes: Buffer): void {
+/** @param again what it lacked has been fetched */
+function handle(bytes: Buffer, again = false): void {
   const header = decodeHeader(bytes);
   blocks.recycle();
-  counts[header.opcode] = (counts[header.opcode] ?? 0) + 1;
+  if (!again) counts[header.opcode] = (counts[header.opcode] ?? 0) + 1;
   try {
     answer(header, bytes);
   } catch (error) {
     if (error instanceof ProtocolError || isGone(error)) throw error;
-    if (error instanceof MissingBlocks) fetchFirst(header, bytes, error);
-    else fail(header, error);
+    if (!(error instanceof MissingBlocks)) {
+      fail(header, error);
+      return;
+    }
+    if (!again) files.use(header.node).fetched += 1;
+    fetchFirst(header, bytes, error);
   }
 }
 
 function fetchFirst({ unique, node }: RequestHeader, bytes: Buffer, { links, corrupt }: MissingBlocks): void {
   waiting.set(unique, Buffer.from(bytes));
-  files.use(node).fetched += 1;
   send({ type: 'missing', request: unique, ...whereabouts(node), links, corrupt });
 }
 
 function fail({ unique, node }: RequestHeader, error: unknown): void {
   send({ type: 'failure', ...whereabouts(node), error });
-  write(reply.status(unique, EIO));
+  end(unique, node, EIO);
+}
+
+/** Ends a request that cannot be answered. */
+function end(unique: number, node: number, errno: number): void {
+  files.use(node).requests += 1;
+  write(reply.status(unique, errno));
 }
 
 function whereabouts(node: number): { root: string; path: string } {
@@ -191,6 +202,11 @@ function init(unique: number, bytes: Buffer): void {
 const NO_OPTIONS = { maxReadahead: 0, flags: 0, maxBackground: 0, maxWrite: MAX_WRITE, maxPages: 0 };
 
 function lookup(unique: number, parent: number, name: Buffer): void {
+  if (name.length > MAX_NAME_BYTES) {
+    // The kernel passes up to 1024 bytes on.
+    write(reply.status(unique, ENAMETOOLONG));
+    return;
+  }
   const node = files.lookup(parent, name);
   files.use(node === 0 ? parent : node).requests += 1;
   if (node === 0) {
@@ -222,6 +238,7 @@ function pushAfter(node: number, to: MessagePort): void {
   const list = files.toPush(node);
   if (!list) return;
   files.use(node).pushed += list.links.length;
+  pushing.begin();
   to.postMessage(list);
 }
 
@@ -263,9 +280,11 @@ function writeXattr(unique: number, value: Buffer, size: number): void {
 }
 
 function interrupt(unique: number): void {
-  if (!waiting.delete(unique)) return;
+  const bytes = waiting.get(unique);
+  if (!bytes) return;
+  waiting.delete(unique);
   send({ type: 'interrupted', request: unique });
-  write(reply.status(unique, EINTR));
+  end(unique, decodeHeader(bytes).node, EINTR);
 }
 
 function takeMessages(): void {
@@ -278,10 +297,10 @@ function takeMessages(): void {
     const bytes = waiting.get(message.request);
     if (!bytes) continue;
     waiting.delete(message.request);
-    if (message.type === 'failed') write(reply.status(message.request, EIO));
+    if (message.type === 'failed') end(message.request, decodeHeader(bytes).node, EIO);
     else {
       for (const { link, bytes: block } of message.blocks) blocks.keep(link, block);
-      handle(bytes);
+      handle(bytes, true);
     }
   }
 }

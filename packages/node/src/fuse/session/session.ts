@@ -44,6 +44,7 @@ export interface Session {
   serving: Promise<void>;
   /** Resolves when it is unmounted; rejects when the server failed. */
   ended: Promise<void>;
+  /** @throws LazytreeError when it has ended, or cannot be reached at its place any more */
   report(): Promise<ServerReport>;
 }
 
@@ -154,7 +155,9 @@ export function startSession(options: SessionOptions): Session {
     server.postMessage(message);
     fs.statfs(target, (_, found) => {
       // Unmounted lazily, or covered by another mount: the thread may never know, but whoever waits must.
-      if (found?.type !== FUSE_SUPER_MAGIC && 'request' in message) giveUp(message.request);
+      if (found?.type === FUSE_SUPER_MAGIC) return;
+      if ('request' in message) giveUp(message.request);
+      else giveUpReport(message.id);
     });
   }
 
@@ -166,11 +169,17 @@ export function startSession(options: SessionOptions): Session {
     }
   }
 
+  function giveUpReport(id: number): void {
+    reports.get(id)?.reject(new LazytreeError('FAILED', `the file system of '${target}' cannot be reached`));
+    reports.delete(id);
+  }
+
   return {
     serving: serving.promise,
     ended: ended.promise,
     async report() {
       await serving.promise;
+      if (!open) throw new LazytreeError('FAILED', 'the mount has ended');
       const id = nextReport++;
       const wanted = Promise.withResolvers<ServerReport>();
       reports.set(id, wanted);
