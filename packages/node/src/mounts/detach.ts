@@ -1,5 +1,5 @@
 import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core';
-import { UnmountFlag, unmount } from '../fuse/device/system-calls.js';
+import { unmount } from '../fuse/device/unmount.js';
 import { findHolders, formatHolders } from './holders.js';
 
 /**
@@ -10,7 +10,7 @@ import { findHolders, formatHolders } from './holders.js';
  */
 export async function detach(target: string, { lazy }: { lazy: boolean }): Promise<void> {
   try {
-    await unmount(target, lazy ? UnmountFlag.DETACH : 0);
+    await unmount(target, { lazy });
   } catch (error) {
     const code = errnoOf(error);
     if (code === 'EINVAL' || code === 'ENOENT') return;

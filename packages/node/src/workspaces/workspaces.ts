@@ -19,7 +19,7 @@ import {
 } from '@lazytree/core';
 import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
-import { detachStale } from '../mounts/base-mount.js';
+import { detachStale } from '../mounts/connection.js';
 import { detach } from '../mounts/detach.js';
 import type { MountLog, MountTable, MountUse } from '../mounts/mount-table.js';
 import { canonicalTarget, prepareTarget, removeTarget } from '../mounts/target.js';
@@ -307,7 +307,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
       return Promise.all(
         [...live.values()].map(async ({ record, state }): Promise<WorkspaceStatus> => {
           const seen = mountAt(mounted, record.target)?.type === 'overlay';
-          const use = await mounts.use(record.base, 'lower');
+          const use = await mounts.useBelow(record.base);
           const { size, files } = await readNode(fetch, record.base);
           return { ...record, state: state === 'mounted' && !seen ? 'unmounted' : state, size, files, use };
         }),

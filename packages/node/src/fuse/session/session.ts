@@ -19,6 +19,13 @@ export interface FetchRequest {
   signal: AbortSignal;
 }
 
+/** Why a request got no better answer than EIO; root and path as in a {@link FetchRequest}. */
+export interface ServeFailure {
+  root: string;
+  path: string;
+  error: unknown;
+}
+
 /** <linux/magic.h> */
 const FUSE_SUPER_MAGIC = 0x65735546;
 
@@ -35,7 +42,7 @@ export interface SessionOptions {
   /** Brings blocks, verified. */
   fetch(request: FetchRequest): Promise<{ link: Link; bytes: Uint8Array }[]>;
   /** Told why a request was answered with EIO. */
-  onFailure(failure: { root: string; path: string; error: unknown }): void;
+  onFailure(failure: ServeFailure): void;
 }
 
 /** One FUSE connection and the threads that serve it. */
@@ -154,8 +161,15 @@ export function startSession(options: SessionOptions): Session {
     server.postMessage(message);
     fs.statfs(target, (_, found) => {
       // Unmounted lazily, or covered by another mount: the thread may never know, but whoever waits must.
-      if (found?.type !== FUSE_SUPER_MAGIC && 'request' in message) giveUp(message.request);
+      if (found?.type === FUSE_SUPER_MAGIC) return;
+      if ('request' in message) giveUp(message.request);
+      else dropReport(message.id);
     });
+  }
+
+  function dropReport(id: number): void {
+    reports.get(id)?.reject(new LazytreeError('FAILED', 'the mount does not answer any more'));
+    reports.delete(id);
   }
 
   function giveUp(request: number): void {
@@ -171,6 +185,7 @@ export function startSession(options: SessionOptions): Session {
     ended: ended.promise,
     async report() {
       await serving.promise;
+      if (!open) throw new LazytreeError('FAILED', 'the mount has ended');
       const id = nextReport++;
       const wanted = Promise.withResolvers<ServerReport>();
       reports.set(id, wanted);
