@@ -4,8 +4,9 @@ import { readFile } from 'node:fs/promises';
 import { constants } from 'node:os';
 import type { Readable } from 'node:stream';
 import { errnoOf, LazytreeError } from '@lazytree/core';
+import { SystemCallError } from '../../c-library.js';
+import { receiveDescriptor, socketPair } from './descriptor-socket.js';
 import { mountAt, readMountInfo } from './mount-info.js';
-import { receiveDescriptor, SystemCallError, socketPair } from './system-calls.js';
 
 /**
  * FUSE for those who may not mount: the set-user-ID program of libfuse (fusermount3(1), the older fusermount) opens
@@ -104,11 +105,14 @@ async function mayAllowOthers(): Promise<boolean> {
 }
 
 function hintFor(stderr: string): string {
-  if (/dev\/fuse.*(not found|No such)/i.test(stderr)) {
+  if (/fuse.*(not found|No such)/i.test(stderr)) {
     return "load it with `modprobe fuse` (in a container: start it with '--device /dev/fuse'), or use `lazytree export`";
   }
   if (/dev\/fuse.*denied/i.test(stderr)) {
     return 'let users open it, with `chmod 666 /dev/fuse` as root, or use `lazytree export`';
+  }
+  if (/file ?system type .* forbidden/i.test(stderr)) {
+    return 'choose a directory, or set LAZYTREE_HOME to one, on another file system, or use `lazytree export`';
   }
   if (/not permitted/i.test(stderr)) {
     return 'fusermount3 has to be set-user-ID root, and a container to allow mounts: see docs/mounts.md; or use `lazytree export`';

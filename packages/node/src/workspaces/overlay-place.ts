@@ -1,0 +1,48 @@
+import { type MarkNamespace, seesTrusted } from '@lazytree/core';
+import { type MountInfo, readMountInfo } from '../fuse/device/mount-info.js';
+import { mayMount } from '../fuse/device/privilege.js';
+import { type MountCall, mount } from '../fuse/device/system-calls.js';
+import { unmount } from '../fuse/device/unmount.js';
+import { createUserNamespace } from './user-namespace.js';
+
+/** A process whose namespaces one has to enter to see what is mounted in them. */
+export interface Holder {
+  pid: number;
+  /** What the kernel calls its mount namespace, as in `mnt:[4026532000]`. */
+  namespace: string;
+}
+
+/** Where overlays are mounted, and by whom. */
+export interface OverlayPlace {
+  /** Attributes in which overlayfs keeps what it has to know of an upper layer. */
+  readonly marks: MarkNamespace;
+  /** @throws SystemCallError; LazytreeError UNSUPPORTED where there can be no such place */
+  mount(call: MountCall): Promise<void>;
+  /** @throws SystemCallError; LazytreeError */
+  unmount(target: string, options: { lazy: boolean }): Promise<void>;
+  mounts(): Promise<MountInfo[]>;
+  /** Absent where everybody sees the overlays. */
+  holder(): Holder | undefined;
+  close(): Promise<void>;
+}
+
+export interface OverlayPlaceOptions {
+  /** Told that all overlays are gone though nobody wanted it. */
+  onLost(): void;
+}
+
+/** The daemon's own mount namespace, or, for those who may not mount, one in a user namespace of its own. */
+export async function chooseOverlayPlace(options: OverlayPlaceOptions): Promise<OverlayPlace> {
+  return (await mayMount()) ? ownNamespace() : createUserNamespace(options);
+}
+
+function ownNamespace(): OverlayPlace {
+  return {
+    marks: seesTrusted() ? 'trusted' : 'user',
+    mount,
+    unmount,
+    mounts: () => readMountInfo(),
+    holder: () => undefined,
+    async close() {},
+  };
+}
