@@ -19,7 +19,7 @@ export async function askForJson(args: readonly string[], signal: AbortSignal): 
     progress: async () => ({ update: () => undefined, stop: () => undefined }),
     outcome: () => undefined,
   };
-  const caller = { terminal, signal, directory: () => '/', debug: false };
+  const caller = { terminal, signal, directory: '/', debug: false };
   let exitCode: number | undefined;
   while (exitCode === undefined) {
     exitCode = await throughDaemon([...args, '--json'], caller);

@@ -3,7 +3,7 @@ import { LazytreeError } from '@lazytree/core';
 import { type Holder, replaceProcess } from '@lazytree/node';
 import { askForJson } from './ask-for-json.js';
 import type { Action } from './command.js';
-import { callersDirectory } from './exact-directory.js';
+import { exactDirectory } from './exact-directory.js';
 
 /** Changes into its first argument and becomes the rest. */
 const IN_DIRECTORY = ['/bin/sh', '-c', 'cd -P -- "$0" && exec "$@"'];
@@ -29,7 +29,7 @@ export const exec: Action = {
     const { target, holder } = await find(name, signal);
     const command = words[0] === '--' ? words.slice(1) : words;
     if (command.length === 0) command.push(process.env.SHELL || '/bin/sh');
-    const here = callersDirectory();
+    const here = await exactDirectory();
     const isInside = here !== undefined && `${here}/`.startsWith(`${target}/`);
     const inDirectory = [...IN_DIRECTORY, isInside ? here : target, ...command];
     become(holder && holder.namespace !== ownNamespace() ? enter(holder, inDirectory) : inDirectory);

@@ -16,6 +16,9 @@ export interface Connection {
 
 export type ConnectionOptions = Omit<SessionOptions, 'device' | 'target'>;
 
+/** An unmount that is the last ends it at once. */
+const LINGER_MS = 100;
+/** A server that does not hear of it within this is stuck. */
 const ABORT_AFTER_MS = 2000;
 
 /** Mounts and serves a connection on a directory, in the place of what a process that was killed has left there. */
@@ -48,19 +51,20 @@ export async function closeConnection(connection: Connection): Promise<void> {
 }
 
 /**
- * Ends a connection that is not mounted here any more. Another mount namespace may have it still, as those of
- * workspaces without root do.
+ * Ends a connection that is not mounted here any more. Other mount namespaces may have it still: those of containers
+ * and services, and that of workspaces without root.
  */
 export async function endConnection({ session, number }: Connection): Promise<void> {
   const ended = session.ended.then(
     () => true,
     () => true,
   );
-  const inTime = () => Promise.race([ended, sleep(ABORT_AFTER_MS, false, { ref: false })]);
-  if (await inTime()) return;
+  const within = (ms: number) => Promise.race([ended, sleep(ms, false, { ref: false })]);
+  if (await within(LINGER_MS)) return;
+  session.stop();
+  if (await within(ABORT_AFTER_MS)) return;
   await abortConnection(number);
-  // Where there is no fusectl, it ends with this process.
-  await inTime();
+  await ended;
 }
 
 /** Ends a connection whatever state it is in (fusectl; Documentation/filesystems/fuse.rst in Linux). */

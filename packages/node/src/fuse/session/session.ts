@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import { constants } from 'node:os';
 import { MessageChannel, type Transferable, Worker } from 'node:worker_threads';
 import { errnoOf, LazytreeError, type Link } from '@lazytree/core';
+import { interruptThread } from '../device/interrupt-thread.js';
 import { createReplyWriter } from '../protocol/reply.js';
 import type { View } from '../tree/tree-file-system.js';
 import { allocateGiven } from './given.js';
@@ -29,6 +30,9 @@ export interface ServeFailure {
 /** <linux/magic.h> */
 const FUSE_SUPER_MAGIC = 0x65735546;
 
+/** A serving thread that was interrupted when it was not waiting is interrupted again. */
+const INTERRUPT_MS = 5;
+
 export interface SessionOptions {
   /** The opened FUSE device. The session closes it. */
   device: number;
@@ -52,6 +56,8 @@ export interface Session {
   /** Resolves when it is unmounted; rejects when the server failed. */
   ended: Promise<void>;
   report(): Promise<ServerReport>;
+  /** Ends it whoever uses it still: they get ENOTCONN. */
+  stop(): void;
 }
 
 export function startSession(options: SessionOptions): Session {
@@ -87,10 +93,13 @@ export function startSession(options: SessionOptions): Session {
   const reports = new Map<number, PromiseWithResolvers<ServerReport>>();
   let nextReport = 0;
   let open = true;
+  let thread = 0;
+  let stopping: NodeJS.Timeout | undefined;
 
   server.on('message', (message: FromServer) => {
     switch (message.type) {
       case 'serving':
+        thread = message.thread;
         serving.resolve();
         break;
       case 'missing':
@@ -117,6 +126,7 @@ export function startSession(options: SessionOptions): Session {
   function end(error: unknown): void {
     if (!open) return;
     open = false;
+    clearInterval(stopping);
     for (const controller of fetching.values()) controller.abort();
     for (const report of reports.values()) report.reject(new LazytreeError('FAILED', 'the mount has ended'));
     serving.reject(
@@ -163,7 +173,7 @@ export function startSession(options: SessionOptions): Session {
       // Unmounted lazily, or covered by another mount: the thread may never know, but whoever waits must.
       if (found?.type === FUSE_SUPER_MAGIC) return;
       if ('request' in message) giveUp(message.request);
-      else dropReport(message.id);
+      else if ('id' in message) dropReport(message.id);
     });
   }
 
@@ -191,6 +201,12 @@ export function startSession(options: SessionOptions): Session {
       reports.set(id, wanted);
       tell({ type: 'report', id });
       return wanted.promise;
+    },
+    stop() {
+      if (!open || stopping) return;
+      server.postMessage({ type: 'stop' } satisfies ToServer);
+      // No request reaches a connection that is mounted elsewhere only.
+      stopping = setInterval(() => interruptThread(thread), INTERRUPT_MS);
     },
   };
 }
