@@ -133,10 +133,7 @@ const restore: Action = {
   async run(context, [name, spec]) {
     const { root, tree, image } = await openMountable(context, spec);
     const { workspaces } = context.host();
-    return created(
-      context,
-      await workspaces.restore(name, { base: root, tree, image, signal: context.signal }),
-    );
+    return described(await workspaces.restore(name, { base: root, tree, image, signal: context.signal }));
   },
 };
 

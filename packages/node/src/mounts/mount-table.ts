@@ -138,10 +138,15 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
   });
   let placement: Promise<Place> | undefined;
 
-  async function save(): Promise<void> {
-    const mounts = [...live.values()].map(({ record }) => ({ ...record, root: formatLink(record.root) }));
-    await writeState(mountsFile(home), { mounts });
+  /** One after another: each has all that is mounted by then. */
+  function save(): Promise<void> {
+    const mounts = () =>
+      [...live.values()].map(({ record }) => ({ ...record, root: formatLink(record.root) }));
+    const saved = saving.then(() => writeState(mountsFile(home), { mounts: mounts() }));
+    saving = saved.catch(() => undefined);
+    return saved;
   }
+  let saving: Promise<void> = Promise.resolve();
 
   async function attach(record: MountRecord): Promise<LiveMount> {
     const withdraw = await provideImage(fetch, record.image);

@@ -1,9 +1,7 @@
 import { type MarkNamespace, seesTrusted } from '@lazytree/core';
 import { type MountInfo, readMountInfo } from '../fuse/device/mount-info.js';
-import { mayMount } from '../fuse/device/privilege.js';
 import { type MountCall, mount } from '../fuse/device/system-calls.js';
 import { unmount } from '../fuse/device/unmount.js';
-import { createUserNamespace } from './user-namespace.js';
 
 /** A process whose namespaces one has to enter to see what is mounted in them. */
 export interface Holder {
@@ -31,12 +29,8 @@ export interface OverlayPlaceOptions {
   onLost(): void;
 }
 
-/** The daemon's own mount namespace, or, for those who may not mount, one in a user namespace of its own. */
-export async function chooseOverlayPlace(options: OverlayPlaceOptions): Promise<OverlayPlace> {
-  return (await mayMount()) ? ownNamespace() : createUserNamespace(options);
-}
-
-function ownNamespace(): OverlayPlace {
+/** The daemon's own mount namespace. */
+export function ownNamespace(): OverlayPlace {
   return {
     marks: seesTrusted() ? 'trusted' : 'user',
     mount,

@@ -24,8 +24,9 @@ import { detach } from '../mounts/detach.js';
 import type { MountLog, MountTable, MountUse } from '../mounts/mount-table.js';
 import { canonicalTarget, prepareTarget, removeTarget } from '../mounts/target.js';
 import { syncDirectory } from '../state-file.js';
+import { chooseOverlayPlace } from './choose-overlay-place.js';
 import { mountOverlay } from './overlay-mount.js';
-import { chooseOverlayPlace, type Holder, type OverlayPlace } from './overlay-place.js';
+import type { Holder, OverlayPlace } from './overlay-place.js';
 import { removeTree } from './remove-tree.js';
 import { type KeepPolicy, selectKept } from './thinning.js';
 import {
