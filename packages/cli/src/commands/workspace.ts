@@ -1,9 +1,10 @@
 import { encodeDirectory, formatLink, type Link, type LocalStore } from '@lazytree/core';
 import { DEFAULT_KEEP, parseInterval, parseKeep, type WorkspaceRecord } from '@lazytree/node';
-import { type Action, ExitCode } from '../command.js';
+import { type Action, type Context, ExitCode, type Output } from '../command.js';
 import { type Mountable, openMountable } from '../mountable.js';
 import { oneLine } from '../one-line.js';
 import { table } from '../output.js';
+import { exec } from '../workspace-exec.js';
 import { command as log } from './log.js';
 
 const create: Action = {
@@ -30,7 +31,8 @@ const create: Action = {
     const { root, tree, image } =
       from === undefined ? await emptyTree(home.store) : await openMountable(context, String(from));
     const target = context.path(directory ?? name);
-    return described(
+    return created(
+      context,
       await workspaces.create({
         name,
         base: root,
@@ -50,7 +52,15 @@ async function emptyTree(store: LocalStore): Promise<Mountable> {
   return { root: link, tree: 'an empty tree' };
 }
 
-function described({ name, target, base }: WorkspaceRecord) {
+async function created(context: Context, record: WorkspaceRecord): Promise<Output> {
+  if (await context.host().workspaces.holder()) {
+    const { name } = record;
+    context.warn(`without root, only what \`lazytree workspace exec ${name}\` runs sees the workspace`);
+  }
+  return described(record);
+}
+
+function described({ name, target, base }: WorkspaceRecord): Output {
   return { data: { name, target, base: formatLink(base) }, text: `${target}\n` };
 }
 
@@ -60,7 +70,7 @@ const list: Action = {
   where: 'daemon',
   async run(context) {
     const workspaces = await context.host().workspaces.list();
-    const data = workspaces.map(({ name, target, state, base, saved, autosave, created, use }) => ({
+    const data = workspaces.map(({ name, target, state, base, saved, autosave, created, use, holder }) => ({
       name,
       target,
       state,
@@ -69,6 +79,7 @@ const list: Action = {
       autosave: autosave ?? null,
       created: new Date(created).toISOString(),
       use,
+      holder: holder ?? null,
     }));
     const rows = data.map(({ name, target, state, saved }) => [name, state, saved, oneLine(target)]);
     return { data: { workspaces: data }, text: table(rows) };
@@ -110,7 +121,7 @@ const fork: Action = {
   async run(context, [name, newName, directory]) {
     const target = context.path(directory ?? newName);
     const { workspaces } = context.host();
-    return described(await workspaces.fork(name, { name: newName, target, signal: context.signal }));
+    return created(context, await workspaces.fork(name, { name: newName, target, signal: context.signal }));
   },
 };
 
@@ -147,6 +158,7 @@ export const command = {
   actions: {
     create,
     list,
+    exec,
     save,
     fork,
     restore,

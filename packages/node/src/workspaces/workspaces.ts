@@ -1,4 +1,4 @@
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   checkRefName,
@@ -18,13 +18,16 @@ import {
   thinHistory,
 } from '@lazytree/core';
 import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
-import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
-import { detachStale } from '../mounts/base-mount.js';
+import { mountAt } from '../fuse/device/mount-info.js';
+import { detachStale } from '../mounts/connection.js';
 import { detach } from '../mounts/detach.js';
 import type { MountLog, MountTable, MountUse } from '../mounts/mount-table.js';
 import { canonicalTarget, prepareTarget, removeTarget } from '../mounts/target.js';
 import { syncDirectory } from '../state-file.js';
+import { chooseOverlayPlace } from './choose-overlay-place.js';
 import { mountOverlay } from './overlay-mount.js';
+import type { Holder, OverlayPlace } from './overlay-place.js';
+import { removeTree } from './remove-tree.js';
 import { type KeepPolicy, selectKept } from './thinning.js';
 import {
   layerOf,
@@ -72,6 +75,8 @@ export interface WorkspaceStatus extends WorkspaceRecord {
   size: number;
   files: number;
   use: MountUse;
+  /** Absent where everybody sees the workspace at its target. */
+  holder: Holder | undefined;
 }
 
 /** Named writable forks of trees. Each is an overlay of its own layer over a root that all forks share. */
@@ -92,6 +97,10 @@ export interface Workspaces {
   restoreAll(): Promise<void>;
   /** @throws LazytreeError USAGE when a path is where a workspace is: it is not to be unmounted like others */
   refuseTarget(path: string): Promise<void>;
+  /** @throws LazytreeError REFUSED when a path is in a workspace that not everybody sees, nor the daemon */
+  refuseHidden(path: string): Promise<void>;
+  /** The process whose namespaces the workspaces are in; absent where everybody sees them. */
+  holder(): Promise<Holder | undefined>;
   count(): number;
   close(): Promise<void>;
 }
@@ -126,6 +135,18 @@ const AUTOSAVE = 'autosave';
 export function createWorkspaces({ home, store, fetch, mounts, log }: WorkspacesOptions): Workspaces {
   const live = new Map<string, LiveWorkspace>();
   const creating = new Set<string>();
+  let choosing: Promise<OverlayPlace> | undefined;
+
+  function place(): Promise<OverlayPlace> {
+    choosing ??= chooseOverlayPlace({
+      onLost: () => log.error({}, 'the process that holds the workspaces has ended, and they with it'),
+    });
+    return choosing;
+  }
+
+  async function takeAway(target: string, { lazy }: { lazy: boolean }): Promise<void> {
+    await detach(target, { lazy, by: (await place()).unmount });
+  }
 
   function get(name: string): LiveWorkspace {
     const found = live.get(name);
@@ -150,7 +171,8 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     const release = await provideImage(fetch, record.image);
     try {
       const lower = await mounts.lowerDirectory(record.base);
-      await mountOverlay({ lower, layer: layerOf(home, record), target: record.target });
+      const layer = layerOf(home, record);
+      await mountOverlay({ lower, layer, target: record.target, place: await place() });
     } catch (error) {
       await release();
       throw error;
@@ -199,7 +221,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   async function capture({ record }: LiveWorkspace, { signal, onProgress, onWarning }: SaveOptions) {
     const { upper } = layerOf(home, record);
     return importTree(store, upper, {
-      over: { base: record.base, source: fetch, xattrs: 'trusted' },
+      over: { base: record.base, source: fetch, xattrs: (await place()).marks },
       preserve: await hasMetadata(record.base),
       ignoreFiles: record.ignoreFiles,
       statCache: statCacheFile(store.directory, 'workspace', upper),
@@ -246,7 +268,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   function emptyTrash(): void {
     const trash = join(workspacesDirectory(home), TRASH);
     emptying = emptying
-      .then(() => rm(trash, { recursive: true, force: true }))
+      .then(() => removeTree(trash))
       .catch((error: unknown) =>
         log.error({ error: (error as Error).message }, 'the trash cannot be emptied'),
       );
@@ -271,7 +293,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
       let undo: (() => Promise<void>)[] = [];
       try {
         const target = await canonicalTarget(path);
-        const madeTarget = await prepareTarget(target);
+        const madeTarget = await prepareTarget(target, await (await place()).mounts());
         if (madeTarget) undo.push(() => removeTarget(target));
         const record: WorkspaceRecord = {
           name,
@@ -285,10 +307,10 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
           autosave: plan,
           created: Date.now(),
         };
-        undo.push(() => rm(workspaceDirectory(home, name), { recursive: true, force: true }));
+        undo.push(() => removeTree(workspaceDirectory(home, name)));
         const workspace = await attach(record);
         undo.push(() => workspace.release());
-        undo.push(() => detach(target, { lazy: true }));
+        undo.push(() => takeAway(target, { lazy: true }));
         if (!ref) await setRef(store, { name, root: base, source: tree, message: 'workspace created' });
         await writeWorkspace(home, record);
         await syncDirectory(workspacesDirectory(home));
@@ -303,13 +325,15 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     },
 
     async list() {
-      const mounted = await readMountInfo();
+      const { mounts: mountsThere, holder } = await place();
+      const mounted = await mountsThere();
       return Promise.all(
         [...live.values()].map(async ({ record, state }): Promise<WorkspaceStatus> => {
           const seen = mountAt(mounted, record.target)?.type === 'overlay';
-          const use = await mounts.use(record.base, 'lower');
+          const use = await mounts.useBelow(record.base);
           const { size, files } = await readNode(fetch, record.base);
-          return { ...record, state: state === 'mounted' && !seen ? 'unmounted' : state, size, files, use };
+          const now = state === 'mounted' && !seen ? 'unmounted' : state;
+          return { ...record, state: now, size, files, use, holder: holder() };
         }),
       );
     },
@@ -332,7 +356,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
         });
         const { record: old } = workspace;
         const record = { ...old, base, image, saved: base, layer: old.layer + 1 };
-        await detach(old.target, { lazy: false });
+        await takeAway(old.target, { lazy: false });
         let next: LiveWorkspace;
         try {
           next = await attach(record);
@@ -359,7 +383,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
               automatic: true,
               ...(signal ? { signal } : {}),
             });
-        await detach(record.target, { lazy: false });
+        await takeAway(record.target, { lazy: false });
         clearTimeout(workspace.timer);
         live.delete(name);
         await toTrash(workspaceDirectory(home, name));
@@ -391,16 +415,32 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
         });
       }
     },
+    async refuseHidden(path) {
+      if (!(await place()).holder()) return;
+      const target = await canonicalTarget(path).catch(() => path);
+      for (const { record } of live.values()) {
+        if (!`${target}/`.startsWith(`${record.target}/`)) continue;
+        throw new LazytreeError(
+          'REFUSED',
+          `'${path}' is in the workspace '${record.name}', which the daemon cannot see`,
+          {
+            hint: `\`lazytree workspace save ${record.name}\` stores it, and what is in it is ${record.name}/…`,
+          },
+        );
+      }
+    },
+    holder: async () => (await place()).holder(),
     count: () => live.size,
 
     async close() {
       for (const [name, workspace] of live) {
         clearTimeout(workspace.timer);
         await workspace.turn;
-        if (workspace.state === 'mounted') await detach(workspace.record.target, { lazy: true });
+        if (workspace.state === 'mounted') await takeAway(workspace.record.target, { lazy: true });
         await workspace.release();
         live.delete(name);
       }
+      await (await choosing)?.close();
       await emptying;
     },
   };

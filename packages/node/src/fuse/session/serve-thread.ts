@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import { constants } from 'node:os';
+import { basename } from 'node:path';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
 import { errnoOf, MAX_NAME_BYTES, openSharedReader } from '@lazytree/core';
 import {
@@ -65,6 +66,8 @@ const allRoots = 'allRoots' in view;
 /** Requests whose content is being fetched, as they came. */
 const waiting = new Map<number, Buffer>();
 const counts: Record<number, number> = {};
+
+let stopped = false;
 
 const send = (message: FromServer) => port.postMessage(message);
 
@@ -196,7 +199,9 @@ function init(unique: number, bytes: Buffer): void {
       maxPages: MAX_PAGES,
     }),
   );
-  send({ type: 'serving', minor: common });
+  // That of this thread: proc(5).
+  const thread = Number(basename(fs.readlinkSync('/proc/thread-self')));
+  send({ type: 'serving', minor: common, thread });
 }
 
 const NO_OPTIONS = { maxReadahead: 0, flags: 0, maxBackground: 0, maxWrite: MAX_WRITE, maxPages: 0 };
@@ -290,6 +295,10 @@ function interrupt(unique: number): void {
 function takeMessages(): void {
   for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
     const message = next.message as ToServer;
+    if (message.type === 'stop') {
+      stopped = true;
+      continue;
+    }
     if (message.type === 'report') {
       send({ type: 'report', id: message.id, report: report() });
       continue;
@@ -315,7 +324,7 @@ function isGone(error: unknown): boolean {
 
 function serve(): void {
   const buffer = Buffer.allocUnsafeSlow(REQUEST_BYTES);
-  for (;;) {
+  while (!stopped) {
     let length: number;
     try {
       length = fs.readSync(device, buffer, 0, REQUEST_BYTES, null);
@@ -323,6 +332,8 @@ function serve(): void {
       // Unmounted. The others mean that there is nothing to be read after all.
       if (isGone(error)) return;
       const code = errnoOf(error);
+      // Somebody wants it to look.
+      if (code === 'EINTR') takeMessages();
       if (code === 'EINTR' || code === 'EAGAIN' || code === 'ENOENT') continue;
       throw error;
     }
