@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import {
+  type BlockSource,
   formatLink,
   fromSystemError,
   LazytreeError,
@@ -7,6 +8,7 @@ import {
   type LocalStore,
   parseLink,
   readNode,
+  type Totals,
 } from '@lazytree/core';
 import { createDemand, type Demand } from '../fetch/demand.js';
 import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
@@ -89,6 +91,8 @@ export interface MountTableOptions {
   store: LocalStore;
   fetch: FetchChain;
   log: MountLog;
+  /** Told when what overlays lie over has died. */
+  onLowerLost(): Promise<void>;
 }
 
 export interface MountLog {
@@ -115,7 +119,7 @@ export async function readMounts(home: string): Promise<MountRecord[]> {
 
 type StoredMount = Omit<MountRecord, 'root'> & { root: string };
 
-export function createMountTable({ home, store, fetch, log }: MountTableOptions): MountTable {
+export function createMountTable({ home, store, fetch, log, onLowerLost }: MountTableOptions): MountTable {
   const live = new Map<string, LiveMount>();
   const demand = createDemand();
   const serve = {
@@ -133,8 +137,10 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
   const bases = createBaseMounts({
     home,
     serve,
-    onEnded: (kind, error) =>
-      log.error({ kind, error: error && String(error) }, 'a FUSE connection has ended'),
+    onEnded(kind, error) {
+      log.error({ kind, error: error && String(error) }, 'a FUSE connection has ended');
+      void (kind === 'trees' ? recover() : onLowerLost());
+    },
   });
   let placement: Promise<Place> | undefined;
 
@@ -179,6 +185,20 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
       });
   }
 
+  /** Mounts again what a dead connection has left. */
+  async function recover(): Promise<void> {
+    for (const [target, mounted] of live) {
+      try {
+        await detachStale(target);
+        await mounted.release();
+        live.set(target, await attach(mounted.record));
+      } catch (error) {
+        live.set(target, { record: mounted.record, async release() {} });
+        log.error({ target, error: (error as Error).message }, 'not mounted again');
+      }
+    }
+  }
+
   /** Keeps what a report says of the order in which files were read. Of what cannot be reached there is none. */
   async function learn(asked: Promise<ServerReport | undefined>): Promise<ServerReport | undefined> {
     const report = await asked.catch(() => undefined);
@@ -188,8 +208,7 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
     return report;
   }
 
-  const reportOf = (kind: BaseKind) =>
-    learn((async () => (await bases.opened(kind))?.session.report())());
+  const reportOf = (kind: BaseKind) => learn((async () => (await bases.opened(kind))?.session.report())());
 
   const table: MountTable = {
     demand,
@@ -240,7 +259,7 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
       return Promise.all(
         [...live.values()].map(async ({ record, placed }): Promise<MountStatus> => {
           const seen = mountAt(mounts, record.target)?.type === FUSE_TYPE;
-          const { size, files } = await readNode(fetch, record.root);
+          const { size, files } = await totalsOf(fetch, record.root);
           const use = useOf(record.root, await learn(reportFrom(placed)));
           return { ...record, state: placed ? (seen ? 'mounted' : 'unmounted') : 'failed', size, files, use };
         }),
@@ -288,6 +307,11 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
     },
   };
   return table;
+}
+
+/** What a directory says of itself; nothing where it cannot be read, which other commands tell of. */
+export async function totalsOf(source: BlockSource, root: Link): Promise<Totals> {
+  return readNode(source, root).catch(() => ({ size: 0, files: 0 }));
 }
 
 async function reportFrom(placed: Placed | undefined): Promise<ServerReport | undefined> {

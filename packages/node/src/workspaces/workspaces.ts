@@ -12,7 +12,6 @@ import {
   type LocalStore,
   type Ref,
   readDirectory,
-  readNode,
   setRef,
   statCacheFile,
   thinHistory,
@@ -21,11 +20,11 @@ import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { mountAt } from '../fuse/device/mount-info.js';
 import { detachStale } from '../mounts/connection.js';
 import { detach } from '../mounts/detach.js';
-import type { MountLog, MountTable, MountUse } from '../mounts/mount-table.js';
+import { type MountLog, type MountTable, type MountUse, totalsOf } from '../mounts/mount-table.js';
 import { canonicalTarget, prepareTarget, removeTarget } from '../mounts/target.js';
 import { syncDirectory } from '../state-file.js';
 import { chooseOverlayPlace } from './choose-overlay-place.js';
-import { mountOverlay } from './overlay-mount.js';
+import { makeLayer, mountOverlay } from './overlay-mount.js';
 import type { Holder, OverlayPlace } from './overlay-place.js';
 import { removeTree } from './remove-tree.js';
 import { type KeepPolicy, selectKept } from './thinning.js';
@@ -95,6 +94,8 @@ export interface Workspaces {
   remove(name: string, options: { discard: boolean; signal?: AbortSignal }): Promise<Saved | undefined>;
   /** Mounts again what an earlier daemon had mounted, and removes what it was removing. */
   restoreAll(): Promise<void>;
+  /** Mounts again all of them, when what they lie over has died and is there anew. */
+  recover(): Promise<void>;
   /** @throws LazytreeError USAGE when a path is where a workspace is: it is not to be unmounted like others */
   refuseTarget(path: string): Promise<void>;
   /** @throws LazytreeError REFUSED when a path is in a workspace that not everybody sees, nor the daemon */
@@ -307,13 +308,16 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
           autosave: plan,
           created: Date.now(),
         };
+        // Of one that was being made or removed when its process died.
+        await removeTree(workspaceDirectory(home, name));
         undo.push(() => removeTree(workspaceDirectory(home, name)));
+        await makeLayer(layerOf(home, record));
+        await writeWorkspace(home, record);
+        await syncDirectory(workspacesDirectory(home));
         const workspace = await attach(record);
         undo.push(() => workspace.release());
         undo.push(() => takeAway(target, { lazy: true }));
         if (!ref) await setRef(store, { name, root: base, source: tree, message: 'workspace created' });
-        await writeWorkspace(home, record);
-        await syncDirectory(workspacesDirectory(home));
         live.set(name, workspace);
         schedule(workspace);
         undo = [];
@@ -331,7 +335,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
         [...live.values()].map(async ({ record, state }): Promise<WorkspaceStatus> => {
           const seen = mountAt(mounted, record.target)?.type === 'overlay';
           const use = await mounts.useBelow(record.base);
-          const { size, files } = await readNode(fetch, record.base);
+          const { size, files } = await totalsOf(fetch, record.base);
           const now = state === 'mounted' && !seen ? 'unmounted' : state;
           return { ...record, state: now, size, files, use, holder: holder() };
         }),
@@ -357,17 +361,16 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
         const { record: old } = workspace;
         const record = { ...old, base, image, saved: base, layer: old.layer + 1 };
         await takeAway(old.target, { lazy: false });
-        let next: LiveWorkspace;
+        await workspace.release();
         try {
-          next = await attach(record);
+          await makeLayer(layerOf(home, record));
+          await writeWorkspace(home, record);
+          Object.assign(workspace, await attach(record), { turn: workspace.turn });
         } catch (error) {
-          const back = await attach(old);
-          live.set(name, { ...back, turn: workspace.turn });
+          await writeWorkspace(home, old);
+          Object.assign(workspace, await attach(old), { turn: workspace.turn });
           throw error;
         }
-        await writeWorkspace(home, record);
-        await workspace.release();
-        Object.assign(workspace, { record, state: 'mounted', release: next.release });
         await setRef(store, { name, root: base, source: tree, message: `restored from ${tree}` });
         await toTrash(join(workspaceDirectory(home, name), 'layers', String(old.layer)));
         return record;
@@ -403,6 +406,19 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
           log.error({ workspace: record.name, error: (error as Error).message }, 'not mounted again');
         }
         schedule(get(record.name));
+      }
+    },
+
+    async recover() {
+      for (const [name, workspace] of live) {
+        await inTurn(name, async ({ record, release }) => {
+          await takeAway(record.target, { lazy: true });
+          await release();
+          Object.assign(workspace, await attach(record), { turn: workspace.turn });
+        }).catch((error: unknown) => {
+          workspace.state = 'failed';
+          log.error({ workspace: name, error: (error as Error).message }, 'not mounted again');
+        });
       }
     },
 
