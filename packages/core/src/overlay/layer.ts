@@ -85,7 +85,7 @@ export interface Layer {
   merge(place: Place, entries: (CachedEntry | undefined)[], rules: IgnoreRules): Promise<MergedDirectory>;
 }
 
-export interface EnteredDirectory {
+interface EnteredDirectory {
   path: string;
   name: string;
   parent: Place | undefined;
