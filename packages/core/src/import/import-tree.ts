@@ -6,11 +6,10 @@ import { type Entry, type Metadata, MODE_MASK, type Totals } from '../format/ent
 import { MAX_TREE_DEPTH } from '../format/limits.js';
 import { LINK_LENGTH, type Link, linkCodec, RAW } from '../format/link.js';
 import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
+import { isInBase, isUnchangedMetacopy } from '../overlay/cached-layer.js';
 import {
   createLayer,
   type ImportOver,
-  isInBase,
-  isUnchangedMetacopy,
   type Layer,
   type MergedDirectory,
   type Place,
