@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import {
   BIN,
+  beAlone,
   diskUsage,
   expectSameTree,
   type Files,
@@ -23,6 +24,11 @@ const CID = /^baf[a-z2-7]{56}$/;
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 const VERSION: string = JSON.parse(fs.readFileSync(join(ROOT, 'packages/cli/package.json'), 'utf8')).version;
 const COMMANDS = 'import export ls cat stat diff log save load ref pin gc verify status'.split(' ');
+const ACTIONS = [
+  ...['set', 'get', 'list', 'rm'].map((action) => `ref ${action}`),
+  ...['add', 'rm', 'list'].map((action) => `pin ${action}`),
+  ...['start', 'stop', 'status', 'run'].map((action) => `daemon ${action}`),
+];
 
 const BIG = pseudoRandom(600_000, 'big');
 const FILES: Files = {
@@ -55,20 +61,17 @@ describe('help and version', () => {
   test('--help lists every command', async () => {
     const { code, out, err } = await lazytree(['--help'], { home });
     expect({ code, err }).toEqual({ code: 0, err: '' });
-    for (const name of COMMANDS) expect(out).toMatch(new RegExp(`^  ${name}\\b`, 'm'));
+    for (const name of [...COMMANDS, 'daemon']) expect(out).toMatch(new RegExp(`^  ${name}\\b`, 'm'));
     expect(out).toContain('Exit codes: 0 done');
   });
 
-  test.each([...COMMANDS, 'ref set', 'ref get', 'ref list', 'ref rm', 'pin add', 'pin rm', 'pin list'])(
-    '%s --help',
-    async (name) => {
-      const { code, out, err } = await lazytree([...name.split(' '), '--help'], { home });
-      expect({ code, err }).toEqual({ code: 0, err: '' });
-      expect(out).toMatch(new RegExp(`^Usage: lazytree ${name} `));
-      expect(out).toContain('--help');
-      if (name !== 'ref' && name !== 'pin') expect(out).toContain('--json');
-    },
-  );
+  test.each([...COMMANDS, ...ACTIONS])('%s --help', async (name) => {
+    const { code, out, err } = await lazytree([...name.split(' '), '--help'], { home });
+    expect({ code, err }).toEqual({ code: 0, err: '' });
+    expect(out).toMatch(new RegExp(`^Usage: lazytree ${name} `));
+    expect(out).toContain('--help');
+    if (name !== 'ref' && name !== 'pin') expect(out).toContain('--json');
+  });
 
   test('the linked command of node_modules is the same', async () => {
     const { code, out } = await start([join(ROOT, 'node_modules/.bin/lazytree'), '--version'], { home })
@@ -872,6 +875,7 @@ describe('ended from outside', () => {
     expect(await box.ok('cat', 'before/file')).toBe('before');
     expect(await box.json('verify')).toMatchObject({ sound: true });
     expect(await box.json('ref', 'list')).toMatchObject({ refs: [{ name: 'before' }] });
+    await beAlone(box.home);
     expect(fs.readdirSync(join(box.home, 'store'))).not.toContain('lock');
     expect(fs.readdirSync(join(box.home, 'store', 'stat'))).toHaveLength(1);
     fs.truncateSync(box.path('large/file'), 1000);

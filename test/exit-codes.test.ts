@@ -9,6 +9,7 @@ import { linkToCid, type parseLink } from '@lazytree/core';
 import { beforeAll, describe, expect, test } from 'vitest';
 import {
   afterwards,
+  beAlone,
   describeHome,
   listing,
   loudly,
@@ -57,7 +58,10 @@ async function expectRefused(
     const result = await box.run(form === 'json' ? [...args, '--json'] : args, options);
     expectOneLine(result, code, names, form);
   }
-  if (leaves === 'garbage') await box.ok('gc');
+  if (leaves === 'garbage') {
+    await beAlone(box.home);
+    await box.ok('gc');
+  }
   expect(await state()).toEqual(before);
 }
 
@@ -367,6 +371,7 @@ describe('corrupt: 5', () => {
     const other = sandbox();
     writeFiles(other.path('w'), { file: pseudoRandom(5000, 'index') });
     const imported = await other.ok('import', 'w');
+    await beAlone(other.home);
     fs.rmSync(join(other.home, 'store', 'index'), { recursive: true });
     await expectRefused(other, ['ls', imported], { code: 5, names: [join(other.home, 'store')] });
     await expectRefused(other, ['import', 'w'], { code: 5, names: [join(other.home, 'store')] });
@@ -380,6 +385,7 @@ describe('corrupt: 5', () => {
     const other = sandbox();
     writeFiles(other.path('w'), { file: pseudoRandom(5000, 'segment') });
     const imported = await other.ok('import', 'w', '--name', 'work');
+    await beAlone(other.home);
     const segments = join(other.home, 'store', 'segments');
     for (const name of fs.readdirSync(segments)) fs.rmSync(join(segments, name));
     await expectRefused(other, ['cat', `${imported}/file`], { code: 5, names: [segments] });
@@ -394,6 +400,7 @@ describe('failed: 1', () => {
     const other = sandbox();
     writeFiles(other.path('w'), { file: 'x' });
     await other.ok('import', 'w', '--name', 'work');
+    await beAlone(other.home);
     fs.writeFileSync(join(other.home, 'store', 'format'), 'lazytree store 2\n');
     const before = listing(other.directory);
     for (const args of [
@@ -550,6 +557,7 @@ describe('refused: 8', () => {
     writeFiles(frozen.path('w'), { file: 'content' });
     writeFiles(frozen.path('v'), { file: 'other' });
     await frozen.ok('import', 'w', '--name', 'w');
+    await beAlone(frozen.home);
     remount(frozen.home, 'ro');
     const before = listing(frozen.directory);
     for (const args of [

@@ -88,6 +88,79 @@ export function start(
   return { child, ended };
 }
 
+/** Whether commands go through a daemon, one for each home, wherever there is a home. */
+let daemonsWanted = false;
+
+/** Makes the tests that are registered from here on run their commands through daemons. */
+export function runThroughDaemons(): void {
+  daemonsWanted = true;
+}
+
+const daemons = new Map<string, Daemon>();
+let served = 0;
+
+/** How many commands the daemons that have ended by now have carried out. */
+export async function commandsServed(): Promise<number> {
+  for (const home of [...daemons.keys()]) await beAlone(home);
+  return served;
+}
+
+export interface Daemon {
+  child: ChildProcess;
+  pid: number;
+  /** Everything it has said on stderr: its log. */
+  log(): string;
+  /** Ends it in order, and returns how it ended. */
+  stop(): Promise<Result>;
+  ended: Promise<Result>;
+}
+
+/** Runs `lazytree daemon run` and waits till it is ready; undefined when it cannot be. */
+export async function runDaemon(options: RunOptions): Promise<Daemon | undefined> {
+  const { child, ended } = start([process.execPath, BIN, 'daemon', 'run'], options);
+  let log = '';
+  const ready = new Promise<boolean>((resolve) => {
+    child.stderr?.on('data', (part: Buffer) => {
+      log += part;
+      if (log.includes('"msg":"ready"')) resolve(true);
+    });
+    void ended.then(() => resolve(false));
+  });
+  if (!(await ready)) return undefined;
+  const daemon: Daemon = {
+    child,
+    pid: child.pid as number,
+    log: () => log,
+    stop() {
+      child.kill('SIGTERM');
+      return ended;
+    },
+    ended,
+  };
+  afterwards(() => daemon.stop());
+  return daemon;
+}
+
+/** Has commands on this home go through a daemon, if that is what this run of the tests is for. */
+export async function beThere(options: RunOptions): Promise<void> {
+  const { home } = options;
+  if (!daemonsWanted || daemons.has(home) || !fs.existsSync(join(home, 'store', 'format'))) return;
+  const daemon = await runDaemon(options);
+  if (!daemon) return;
+  daemons.set(home, daemon);
+  void daemon.ended.then(() => {
+    served += daemon.log().match(/"msg":"command"/g)?.length ?? 0;
+    if (daemons.get(home) === daemon) daemons.delete(home);
+  });
+}
+
+/** Ends the home's daemon, if there is one: the store is to be looked at, or harmed, behind its back. */
+export async function beAlone(home: string): Promise<void> {
+  const result = await daemons.get(home)?.stop();
+  daemons.delete(home);
+  if (result) expect({ code: result.code, signal: result.signal }).toEqual({ code: 0, signal: null });
+}
+
 export function lazytree(args: readonly string[], options: RunOptions): Promise<Result> {
   return start([process.execPath, BIN, ...args], options).ended;
 }
@@ -119,8 +192,11 @@ export interface Sandbox {
 
 export function sandbox(directory = temporaryDirectory()): Sandbox {
   const home = join(directory, 'home');
-  const run = (args: readonly string[], options: Partial<RunOptions> = {}) =>
-    lazytree(args, { home, cwd: directory, ...options });
+  const run = async (args: readonly string[], options: Partial<RunOptions> = {}) => {
+    const all = { home, cwd: directory, ...options };
+    await beThere({ ...all, cwd: undefined });
+    return lazytree(args, all);
+  };
   return {
     directory,
     home,
@@ -229,6 +305,7 @@ export function listing(path: string, except: (path: string) => boolean = () => 
  * opened, what they hold. A home that cannot be opened is compared by its bytes alone.
  */
 export async function describeHome(home: string): Promise<unknown> {
+  await beAlone(home);
   const index = join(home, 'store', 'index');
   const files = listing(home, (path) => path === index);
   if (!fs.existsSync(index)) return { files };

@@ -5,7 +5,7 @@ export interface Caller {
   terminal: Terminal;
   signal: AbortSignal;
   /** What relative paths begin at; undefined when it is gone. */
-  directory(): string | undefined;
+  directory: string | undefined;
   /** Whether the stack of an error is wanted. */
   debug: boolean;
 }

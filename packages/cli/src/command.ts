@@ -14,6 +14,8 @@ export interface Context {
   host(): Host;
   /** What a daemon carries commands out with; for the action that becomes one. */
   commands(): Promise<DaemonCommands>;
+  /** In one process, tasks with the same key follow one another: such as those that write to one place. */
+  inTurn<T>(key: string, task: () => Promise<T>): Promise<T>;
   /** A path argument, made absolute from the caller's directory, which need not be this process's. */
   path(text: string): string;
   /** Whether people read stdout: a terminal, and no pipe or file. */

@@ -1,4 +1,4 @@
-import { LazytreeError } from '@lazytree/core';
+import { LazytreeError } from '@lazytree/core/errors';
 import type { Home } from '@lazytree/node';
 import type { Caller } from './caller.js';
 import type { Context } from './command.js';
@@ -35,6 +35,7 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
       if (homes.commands) return homes.commands();
       throw new Error('a daemon does not become another');
     },
+    inTurn: (key, run) => (homes.turns ? homes.turns({ key, run, signal }) : run()),
     path: (text) => absolutePath(text, caller),
     progress: (label) => terminal.progress(label),
     warn: (text) => terminal.writeError(`lazytree: warning: ${oneLine(text)}\n`),
@@ -51,12 +52,11 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
 function absolutePath(text: string, { directory }: Caller): string {
   if (text.startsWith('/')) return text;
   if (text === '') throw new LazytreeError('NOT_FOUND', 'an empty path leads nowhere');
-  const base = directory();
-  if (base === undefined) {
+  if (directory === undefined) {
     throw new LazytreeError('NOT_FOUND', `'${text}': the current directory is gone`, {
       hint: 'change to another, or give the whole path',
     });
   }
   const below = text.replace(/^(?:\.\/+)+/, '').replace(/^\.$/, '');
-  return below === '' ? base : `${base === '/' ? '' : base}/${below}`;
+  return below === '' ? directory : `${directory === '/' ? '' : directory}/${below}`;
 }

@@ -1,8 +1,7 @@
 import { readlinkSync } from 'node:fs';
-import { nameFromBytes } from '@lazytree/core';
 
 /** The current directory, exact also where it is not UTF-8; undefined when it is gone. */
-export function callersDirectory(): string | undefined {
+export async function exactDirectory(): Promise<string | undefined> {
   let directory: string;
   try {
     directory = process.cwd();
@@ -10,6 +9,7 @@ export function callersDirectory(): string | undefined {
     return undefined;
   }
   if (!directory.includes('\ufffd')) return directory;
+  const { nameFromBytes } = await import('@lazytree/core');
   try {
     return nameFromBytes(readlinkSync('/proc/self/cwd', { encoding: 'buffer' }));
   } catch {

@@ -1,5 +1,6 @@
-import type { ExecuteCommand, Home } from '@lazytree/node';
-import type { Host } from '@lazytree/node/daemon';
+import type { Home } from '@lazytree/node';
+import type { Host, Turns } from '@lazytree/node/daemon';
+import type { ExecuteCommand } from '@lazytree/node/daemon-client';
 
 /** Where commands get the home. */
 export interface Homes {
@@ -8,6 +9,8 @@ export interface Homes {
   close: boolean;
   /** What the daemon owns; in the daemon. */
   host?: Host;
+  /** Where several commands run at the same time: keeps apart what would meet. */
+  turns?: Turns;
   /** What a daemon carries commands out with; outside of one. */
   commands?: () => Promise<DaemonCommands>;
 }

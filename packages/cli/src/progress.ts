@@ -1,9 +1,8 @@
-import type { ProgressState } from '@lazytree/node';
 import { formatBytes } from './output.js';
 
 /** A bar on the terminal, or nothing where stderr is not one. */
 export interface Progress {
-  update(state: ProgressState): void;
+  update(state: { files: number; bytes: number; totalFiles?: number; totalBytes?: number }): void;
   stop(): void;
 }
 

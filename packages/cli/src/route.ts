@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
-import { daemonSocket, homeDirectory } from '@lazytree/node';
+import { LazytreeError } from '@lazytree/core/errors';
+import { daemonLog, daemonSocket, homeDirectory } from '@lazytree/node/home-directory';
 import type { Caller } from './caller.js';
 import type { Action } from './command.js';
 import { COMMANDS, HERE } from './commands.js';
@@ -7,6 +8,8 @@ import { COMMANDS, HERE } from './commands.js';
 /** Looks for the socket of a daemon that has just taken the store. */
 const LOOKS = 10;
 const LOOK_MS = 25;
+/** One that has had nothing to do for its time may end just before it is asked. */
+const STARTS = 3;
 
 /** Has the daemon, if one runs, carry a command line out; undefined when none does. */
 export async function askRunningDaemon(args: readonly string[], caller: Caller): Promise<number | undefined> {
@@ -38,12 +41,14 @@ export async function performAnywhere(
   if (action.where === 'here') return run();
   if (action.where === 'daemon') {
     const { startForCommand } = await import('./start-daemon.js');
-    // One that has nothing to do any more may end before it is asked.
-    for (;;) {
+    for (let start = 0; start < STARTS; start++) {
       await startForCommand();
       const exitCode = await askRunningDaemon(args, caller);
       if (exitCode !== undefined) return exitCode;
     }
+    throw new LazytreeError('FAILED', `the daemon of ${homeDirectory()} ends as soon as it is ready`, {
+      hint: `see ${daemonLog(homeDirectory())}`,
+    });
   }
   const exitCode = await askRunningDaemon(args, caller);
   if (exitCode !== undefined) return exitCode;

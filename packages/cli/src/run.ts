@@ -2,7 +2,7 @@ import type { Caller } from './caller.js';
 import { ExitCode } from './command.js';
 import { fail } from './errors.js';
 import { exactArguments } from './exact-arguments.js';
-import { callersDirectory } from './exact-directory.js';
+import { exactDirectory } from './exact-directory.js';
 import { ownHome } from './homes.js';
 import { askRunningDaemon, isForDaemon, performAnywhere } from './route.js';
 import { ownTerminal } from './terminal.js';
@@ -25,7 +25,7 @@ export async function run(argv: string[]): Promise<number> {
   const caller: Caller = {
     terminal,
     signal: interrupt.signal,
-    directory: callersDirectory,
+    directory: await exactDirectory(),
     debug: Boolean(process.env.LAZYTREE_DEBUG),
   };
   try {

@@ -1,5 +1,5 @@
-import type { CommandOutput, CommandRequest, ExecuteCommand } from '@lazytree/node';
-import { createGate, type Host } from '@lazytree/node/daemon';
+import { createGate, createTurns, type Host } from '@lazytree/node/daemon';
+import type { CommandOutput, CommandRequest, ExecuteCommand } from '@lazytree/node/daemon-client';
 import type { Caller } from './caller.js';
 import type { Action } from './command.js';
 import { COMMANDS } from './commands.js';
@@ -10,35 +10,42 @@ import type { Terminal } from './terminal.js';
 /** Bits of a caller's umask that are heeded. Without its owner's, the store could not read its own files. */
 const OTHERS = 0o077;
 
+type Task = { run(): Promise<number>; signal: AbortSignal };
+
 /** Carries out, in the daemon, the command lines of its callers. */
 export function commandsOf(host: Host): ExecuteCommand {
-  const umasks = createGate();
-  const collections = createGate();
+  const own = process.umask();
+  const umasks = createGate<number>({
+    enter: (umask) => process.umask(umask),
+    leave: () => process.umask(own),
+  });
+  const collections = createGate<string>();
+  const turns = createTurns();
 
   /** What must not happen at the same time in one process waits here for its turn. */
-  function inTurn(action: Action, { umask }: CommandRequest, run: () => Promise<number>): Promise<number> {
+  function perform(action: Action, { umask }: CommandRequest, task: Task): Promise<number> {
     const { collection } = action;
-    const turn = collection ? () => collections(collection, run) : run;
+    const { run, signal } = task;
+    const turn = collection ? () => collections({ key: collection, run, signal }) : run;
     if (!action.makesFiles || umask === undefined) return turn();
     // The umask is the whole process's: those who want another wait.
-    return umasks(umask, async () => {
-      const own = process.umask(umask & OTHERS);
-      try {
-        return await turn();
-      } finally {
-        process.umask(own);
-      }
-    });
+    return umasks({ key: umask & OTHERS, run: turn, signal });
   }
 
   return (request, output) =>
     execute(request.argv, {
       caller: callerOf(request, output),
-      homes: { open: async () => host.home, close: false, host },
+      homes: { open: async () => host.home, close: false, host, turns },
       async perform(action, run) {
         if (action.where === 'here')
           throw new Error('this action concerns the daemon, and runs outside of it');
-        return inTurn(action, request, run);
+        try {
+          return await perform(action, request, { run, signal: output.signal });
+        } catch (error) {
+          // Be it of another disk: then to open the store again is for nothing, and costs little.
+          if ((error as { code?: unknown }).code === 'NO_SPACE') host.distrust();
+          throw error;
+        }
       },
     });
 }
@@ -52,7 +59,7 @@ function callerOf({ cwd, terminal, env }: CommandRequest, output: CommandOutput)
   return {
     terminal: remoteTerminal(terminal, output),
     signal: output.signal,
-    directory: () => cwd,
+    directory: cwd,
     debug: Boolean(env.LAZYTREE_DEBUG),
   };
 }

@@ -1,6 +1,7 @@
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { homeDirectory, startDaemon } from '@lazytree/node';
+import { startDaemon } from '@lazytree/node/daemon-client';
+import { homeDirectory } from '@lazytree/node/home-directory';
 
 /** Starts the home's daemon unless it runs. One that was started for a command ends when it has nothing to do. */
 export function startForCommand() {

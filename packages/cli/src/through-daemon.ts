@@ -1,4 +1,5 @@
-import { homeDirectory, type ProgressEvent, runThroughDaemon } from '@lazytree/node';
+import { type ProgressEvent, runThroughDaemon } from '@lazytree/node/daemon-client';
+import { homeDirectory } from '@lazytree/node/home-directory';
 import type { Caller } from './caller.js';
 import type { Progress } from './progress.js';
 import { VERSION } from './version.js';
@@ -7,7 +8,7 @@ import { VERSION } from './version.js';
 export function throughDaemon(args: readonly string[], caller: Caller): Promise<number | undefined> {
   const { terminal, signal } = caller;
   const bars = new Map<number, Progress>();
-  const cwd = caller.directory();
+  const cwd = caller.directory;
   return runThroughDaemon(
     homeDirectory(),
     {

@@ -335,6 +335,26 @@ describe('verify', () => {
     await expectWhole(store, root);
   });
 
+  it('takes nothing for damaged that is written while it reads', async () => {
+    const store = await temporaryStore();
+    await imported(store, manyFiles(20, { size: 500 }));
+    const later = Array.from({ length: 20 }, (_, i) => block(pseudoRandom(300, 1000 + i)));
+    const writtenMeanwhile = {
+      ...store,
+      index: {
+        ...store.index,
+        async *entries() {
+          for (const item of later) await store.put(item);
+          await store.flush();
+          yield* store.index.entries();
+        },
+      },
+    };
+    const report = await verifyStore(writtenMeanwhile, { repair: true });
+    expect(report).toMatchObject({ bad: [], damage: [], dropped: 0 });
+    for (const { link } of later) expect(await store.has(link)).toBe(true);
+  });
+
   it('has nothing left to say after repair, an import and a collection', async () => {
     const store = await temporaryStore();
     const { source, root } = await imported(store, manyFiles(100, { size: 500 }));

@@ -11,3 +11,13 @@ export function homeDirectory(env: NodeJS.ProcessEnv = process.env): string {
 export function storeDirectory(home: string): string {
   return join(home, 'store');
 }
+
+export const SOCKET_NAME = 'daemon.sock';
+
+export function daemonSocket(home: string): string {
+  return join(home, SOCKET_NAME);
+}
+
+export function daemonLog(home: string): string {
+  return join(home, 'daemon.log');
+}

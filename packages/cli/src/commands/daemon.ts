@@ -1,16 +1,15 @@
-import { LazytreeError } from '@lazytree/core';
+import { LazytreeError } from '@lazytree/core/errors';
 import {
   type DaemonStatus,
-  daemonLog,
   daemonStatus,
-  homeDirectory,
   keepDaemon,
   type Launched,
   LOG_LEVELS,
   type LogLevel,
   launchedFor,
   stopDaemon,
-} from '@lazytree/node';
+} from '@lazytree/node/daemon-client';
+import { daemonLog, homeDirectory } from '@lazytree/node/home-directory';
 import { type Action, type Context, ExitCode } from '../command.js';
 import { table } from '../output.js';
 import { startForUser } from '../start-daemon.js';
@@ -43,6 +42,8 @@ async function become(context: Context, launched: Launched | undefined): Promise
   const home = homeDirectory();
   // A caller's relative path is its own affair, and this home's must not depend on a directory.
   process.env.LAZYTREE_HOME = home;
+  // A log that nobody reads any more ends nothing.
+  process.stderr.on('error', () => undefined);
   const log = createLog(launched ? openLogFile(daemonLog(home)) : process.stderr, logLevel());
   await runDaemon({
     home,

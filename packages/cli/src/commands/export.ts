@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import {
   asDirectory,
+  type ExportOptions,
   exportTree,
   formatLink,
   LazytreeError,
@@ -27,12 +28,14 @@ export const command: Action = {
     try {
       const { link } = asDirectory(tree.entry, spec);
       const store = isImageSpec(spec) ? undefined : (tree.store as LocalStore);
-      const result = await exportTree(tree.store, link, target, {
+      const options: ExportOptions = {
         existing: update ? 'update' : force ? 'force' : 'refuse',
         ...(store ? { statCache: statCacheFile(store.directory, 'export', resolve(target)) } : {}),
         signal: context.signal,
         onProgress: (state) => progress.update(state),
-      });
+      };
+      const write = () => exportTree(tree.store, link, target, options);
+      const result = await context.inTurn(`export ${resolve(target)}`, write);
       for (const path of result.origins) context.warn(`${path}: an origin that is not resolved, left out`);
       return {
         data: { ...result, root: formatLink(result.root), target: resolve(target) },

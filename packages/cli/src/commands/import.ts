@@ -29,11 +29,12 @@ export const command: Action = {
     const given = context.path(path);
     const source = resolve(given);
     await assertDirectory(source);
-    const { store } = await context.home({ create: true });
+    const { store, directory: home } = await context.home({ create: true });
     const progress = await context.progress('import');
     const use = `import${preserve ? ' preserve' : ''}${ignore ? '' : ' all'}`;
     try {
       const result = await importTree(store, given, {
+        home,
         preserve: preserve === true,
         ignoreFiles: ignore === true,
         ...(cache ? { statCache: statCacheFile(store.directory, use, source) } : {}),

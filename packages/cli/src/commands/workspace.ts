@@ -11,13 +11,14 @@ const create: Action = {
   summary: 'make a writable fork of a tree in a directory (default: ./NAME)',
   options: [
     ['--from <tree>', 'the tree; without it the workspace begins empty'],
+    ['--no-ignore', 'save what .lazytreeignore files leave out, too'],
     ['--autosave <interval>', 'save it by itself, as with 5m or 1h'],
     ['--keep <counts>', 'automatic snapshots to keep (default: last=8,hourly=24,daily=7,weekly=8)'],
   ],
   details: 'The ref NAME follows what is saved. Changes are kept in the home until they are saved.',
   where: 'daemon',
   collection: 'excludes',
-  async run(context, [name, directory], { from, autosave, keep }) {
+  async run(context, [name, directory], { from, ignore, autosave, keep }) {
     const plan =
       autosave === undefined
         ? undefined
@@ -29,7 +30,17 @@ const create: Action = {
     const { root, tree, image } =
       from === undefined ? await emptyTree(home.store) : await openMountable(context, String(from));
     const target = context.path(directory ?? name);
-    return described(await workspaces.create({ name, base: root, tree, image, target, autosave: plan }));
+    return described(
+      await workspaces.create({
+        name,
+        base: root,
+        tree,
+        image,
+        target,
+        ignoreFiles: ignore === true,
+        autosave: plan,
+      }),
+    );
   },
 };
 

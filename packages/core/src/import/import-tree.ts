@@ -58,6 +58,11 @@ export interface ImportOptions {
    * shows. The options are to be those that the base was imported with. For a workspace; see docs/workspaces.md.
    */
   over?: ImportOver;
+  /**
+   * The directory that the store lies in with whatever else belongs to it. Where it lies in what is imported, it is left
+   * out, as the store is.
+   */
+  home?: string;
   /** Threads that read files. Default: one for each processor. */
   threads?: number;
   signal?: AbortSignal;
@@ -269,6 +274,7 @@ export async function readTree({
   const { preserve = false } = options;
   const root = openRoot(path);
   const storePath = storeDirectory === undefined ? undefined : findStore(storeDirectory, root);
+  const homePath = options.home === undefined ? undefined : findHome(options.home, root);
   let pool: IngestPool | undefined;
   let writer: StatCacheWriter | undefined;
   try {
@@ -281,7 +287,7 @@ export async function readTree({
     };
     const importer = createImporter({
       root,
-      storePath,
+      ownPath: homePath || storePath,
       sink,
       poolFor,
       old,
@@ -336,6 +342,12 @@ function findStore(storeDirectory: string, root: string): string | undefined {
   return pathBelow(root, store);
 }
 
+/** The path of the home relative to the directory that is imported: empty for itself, undefined outside of it. */
+function findHome(home: string, root: string): string | undefined {
+  const directory = realStore(home);
+  return directory === undefined ? undefined : pathBelow(root, directory);
+}
+
 function realStore(directory: string): string | undefined {
   try {
     return realPath(directory);
@@ -355,8 +367,8 @@ function pathBelow(directory: string, path: string): string | undefined {
 
 interface ImporterContext {
   root: string;
-  /** Of the store, relative to the root that it lies in. */
-  storePath: string | undefined;
+  /** Of the store or its home, relative to the root that it lies in. */
+  ownPath: string | undefined;
   sink: BlockSink;
   /** The readers; for `few` files, this thread alone. */
   poolFor: (few: boolean) => IngestPool;
@@ -369,7 +381,7 @@ interface ImporterContext {
 }
 
 function createImporter(context: ImporterContext) {
-  const { root, storePath, sink, poolFor, old, appends, writer, layer, options } = context;
+  const { root, ownPath, sink, poolFor, old, appends, writer, layer, options } = context;
   const { preserve = false, ignoreFiles = true, signal, onProgress, onWarning } = options;
   const warnings: ImportWarning[] = [];
   const progress = { files: 0, bytes: 0, found: 0 };
@@ -731,7 +743,7 @@ function createImporter(context: ImporterContext) {
 
   function enter(directory: Pending, name: string, slot: number, entry: CachedEntry | undefined): Pending[] {
     const path = join1(directory.path, name);
-    if (path === storePath) {
+    if (path === ownPath) {
       skip(directory, { path, kind: 'store', message: 'the store itself, skipped' });
       return [];
     }

@@ -110,9 +110,11 @@ async function replaceRef(
 }
 
 /** @throws LazytreeError NOT_FOUND */
-export async function removeRef(store: LocalStore, name: string): Promise<void> {
-  if (!getRef(store, name)) throw new LazytreeError('NOT_FOUND', `there is no ref '${name}'`);
-  await store.index.write({ texts: [['ref', name, undefined]], durable: true });
+export function removeRef(store: LocalStore, name: string): Promise<void> {
+  return inTurn(store)(async () => {
+    if (!getRef(store, name)) throw new LazytreeError('NOT_FOUND', `there is no ref '${name}'`);
+    await store.index.write({ texts: [['ref', name, undefined]], durable: true });
+  });
 }
 
 /** A ref's snapshots, newest first, as far back as the store has them. */

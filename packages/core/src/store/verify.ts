@@ -50,8 +50,9 @@ export async function verifyStore(store: LocalStore, options: VerifyOptions = {}
   const lease = store.lease();
   try {
     const report: VerifyReport = { blocks: 0, bytes: 0, bad: [], damage: [], dropped: 0 };
-    const good = await scanStore(store, report, options);
-    const corrupt = await corruptEntries(store, good);
+    const scanned = store.segments.lengths();
+    const good = await scanStore(store, report, { ...options, scanned });
+    const corrupt = await corruptEntries(store, good, scanned);
     report.bad = await describeBad(store, await knownRoots(store), corrupt, options);
     if (options.repair) {
       report.dropped = corrupt.size;
@@ -87,10 +88,10 @@ const placeSalt = (segment: number, offset: number) => Math.imul(segment, 0x0100
 async function scanStore(
   store: LocalStore,
   report: VerifyReport,
-  { signal, onProgress }: VerifyOptions,
+  { scanned, signal, onProgress }: VerifyOptions & { scanned: Map<number, number> },
 ): Promise<FingerprintSet> {
   const good = createFingerprintSet();
-  for (const [segment, length] of store.segments.lengths()) {
+  for (const [segment, length] of scanned) {
     const file = store.segments.path(segment);
     const handle = await open(file, 'r').catch((cause: unknown) => {
       report.damage.push({ file, offset: 0, length });
@@ -131,10 +132,17 @@ function isWhole(digest: string, record: Buffer, header: RecordHeader): boolean 
 }
 
 /** Blocks that the index has in places where no good record of them is, with what is wrong. */
-async function corruptEntries(store: LocalStore, good: FingerprintSet): Promise<Map<string, string>> {
+async function corruptEntries(
+  store: LocalStore,
+  good: FingerprintSet,
+  scanned: ReadonlyMap<number, number>,
+): Promise<Map<string, string>> {
   const corrupt = new Map<string, string>();
   for await (const [digest, { segment, offset }] of store.index.entries()) {
     if (good.has(digest, placeSalt(segment, offset))) continue;
+    // Written, by this process, since the scan.
+    if (offset >= (scanned.get(segment) ?? 0) && offset < (store.segments.lengths().get(segment) ?? 0))
+      continue;
     corrupt.set(digest, `damaged in ${store.segments.path(segment)} at byte ${offset}`);
   }
   return corrupt;

@@ -1,4 +1,4 @@
-import { LazytreeError } from '@lazytree/core';
+import { LazytreeError } from '@lazytree/core/errors';
 import { createFrameReader, Frame, type ProgressEvent } from './frames.js';
 import { type Answer, askDaemon } from './http-request.js';
 import {
@@ -47,11 +47,13 @@ export async function runThroughDaemon(
     const answer = await askDaemon(home, `POST ${API}/commands`, {
       headers: { 'content-type': 'application/json', [VERSION_HEADER]: version },
       body: JSON.stringify(request),
+      signal,
     });
     if (!answer) return undefined;
     if (answer.status === 200) return follow(home, answer, { sink, signal });
     const refusal = await refusalOf(answer);
     if (refusal.error.code !== 'CLOSING' || performance.now() - began > ENDING_MS) throw asError(refusal);
+    signal.throwIfAborted();
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   }
 }

@@ -1,4 +1,4 @@
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { createCommandStream } from './command-stream.js';
 import type { Log } from './log.js';
 import {
@@ -11,6 +11,10 @@ import {
   type Refusal,
   VERSION_HEADER,
 } from './protocol.js';
+
+// An import makes all that the module exports, among them a WebSocket, whose library takes longer to load than all else
+// that the daemon needs to be ready.
+const { createServer } = process.getBuiltinModule('node:http');
 
 /** Bytes of a request's body: more than the system lets a command line have, each byte escaped. */
 const MAX_BODY = 16 << 20;

@@ -6,7 +6,7 @@ import { type PrefetchOptions, type PrefetchProgress, prefetchTree } from '../pr
 import { createWorkspaces, type Workspaces } from '../workspaces/workspaces.js';
 import type { Log } from './log.js';
 
-/** What a daemon owns for as long as it runs. */
+/** What a daemon owns for as long as it runs. Its parts are to be asked for anew by every command: see `refresh`. */
 export interface Host {
   readonly home: Home;
   readonly log: Log;
@@ -17,6 +17,13 @@ export interface Host {
   prefetch(root: Link, options: PrefetchOptions & { image?: string | undefined }): Promise<PrefetchProgress>;
   /** Whether there is anything that needs the daemon when no command runs. */
   busy(): boolean;
+  /** Says that the store could not write: what it has not written yet, and LevelDB, are stuck until it is opened again. */
+  distrust(): void;
+  /**
+   * Opens the home again when it is distrusted. To be called when no command runs; does nothing while something else
+   * uses the home.
+   */
+  refresh(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -32,23 +39,34 @@ export interface OpenHostOptions {
  * @throws LazytreeError as openHome
  */
 export async function openHost({ home: directory, log }: OpenHostOptions): Promise<Host> {
-  const home = await openHome({ directory, create: true });
-  const { store } = home;
-  const fetch = createFetchChain(store, {
-    onRepaired: (cid, provider) => log.warn({ cid, provider }, 'a damaged block was replaced'),
-    onNotKept: (cid, error) => log.error({ cid, error: String(error) }, 'a block could not be kept'),
-  });
-  const mounts = createMountTable({ home: directory, store, fetch, log });
-  const workspaces = createWorkspaces({ home: directory, store, fetch, mounts, log });
-  await mounts.restore();
-  await workspaces.restoreAll();
+  let parts = partsOf(await openHome({ directory, create: true }), log);
+  let distrusted = false;
+  await parts.mounts.restore();
+  await parts.workspaces.restoreAll();
+  const busy = () => parts.mounts.count() + parts.workspaces.count() > 0;
+
+  async function closeParts(): Promise<void> {
+    await parts.workspaces.close();
+    await parts.mounts.close();
+    await parts.home.close();
+  }
+
   return {
-    home,
     log,
-    fetch,
-    mounts,
-    workspaces,
+    get home() {
+      return parts.home;
+    },
+    get fetch() {
+      return parts.fetch;
+    },
+    get mounts() {
+      return parts.mounts;
+    },
+    get workspaces() {
+      return parts.workspaces;
+    },
     async prefetch(root, { image, ...options }) {
+      const { fetch, mounts } = parts;
       const withdraw = await provideImage(fetch, image);
       try {
         return await prefetchTree(fetch, root, { ...options, idle: mounts.demand.idle });
@@ -56,11 +74,29 @@ export async function openHost({ home: directory, log }: OpenHostOptions): Promi
         await withdraw();
       }
     },
-    busy: () => mounts.count() + workspaces.count() > 0,
-    async close() {
-      await workspaces.close();
-      await mounts.close();
-      await home.close();
+    busy,
+    distrust() {
+      distrusted = true;
     },
+    async refresh() {
+      if (!distrusted || busy()) return;
+      // What could not be written is given up with it, and its space given back.
+      await closeParts().catch((err) => log.warn({ err }, 'not everything could be written'));
+      parts = partsOf(await openHome({ directory, create: false }), log);
+      distrusted = false;
+      log.warn('the store was opened again after it could not write');
+    },
+    close: closeParts,
   };
+}
+
+function partsOf(home: Home, log: Log): Pick<Host, 'home' | 'fetch' | 'mounts' | 'workspaces'> {
+  const { directory, store } = home;
+  const fetch = createFetchChain(store, {
+    onRepaired: (cid, provider) => log.warn({ cid, provider }, 'a damaged block was replaced'),
+    onNotKept: (cid, error) => log.error({ cid, error: String(error) }, 'a block could not be kept'),
+  });
+  const mounts = createMountTable({ home: directory, store, fetch, log });
+  const workspaces = createWorkspaces({ home: directory, store, fetch, mounts, log });
+  return { home, fetch, mounts, workspaces };
 }

@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import { connect, type Socket } from 'node:net';
-import { errnoOf, LazytreeError } from '@lazytree/core';
-import { SOCKET_NAME } from './paths.js';
+import { errnoOf, LazytreeError } from '@lazytree/core/errors';
+import { SOCKET_NAME } from '../home-directory.js';
 import { socketAddress } from './socket-address.js';
 
 /** Within this a daemon that is well begins its answer. */
@@ -20,6 +20,8 @@ export interface Answer {
 export interface AskOptions {
   headers?: Record<string, string>;
   body?: string;
+  /** Gives up waiting for the answer to begin. */
+  signal?: AbortSignal;
 }
 
 /**
@@ -32,7 +34,7 @@ export interface AskOptions {
 export async function askDaemon(
   home: string,
   request: string,
-  { headers = {}, body = '' }: AskOptions = {},
+  { headers = {}, body = '', signal }: AskOptions = {},
 ): Promise<Answer | undefined> {
   const socket = await connectDaemon(home);
   if (!socket) return undefined;
@@ -42,6 +44,9 @@ export async function askDaemon(
   // At once: the server may close the connection when it has what it needs.
   socket.write(Buffer.concat([Buffer.from(`${lines.join('\r\n')}\r\n\r\n`), bytes]));
   const late = setTimeout(() => socket.destroy(silent(home)), ANSWER_MS);
+  const giveUp = () => socket.destroy(new LazytreeError('ABORTED', 'interrupted'));
+  if (signal?.aborted) giveUp();
+  signal?.addEventListener('abort', giveUp);
   try {
     return await readAnswer(socket);
   } catch (error) {
@@ -50,6 +55,7 @@ export async function askDaemon(
     throw error;
   } finally {
     clearTimeout(late);
+    signal?.removeEventListener('abort', giveUp);
   }
 }
 

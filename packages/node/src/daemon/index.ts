@@ -1,5 +1,6 @@
-export { createGate, type Gate } from './gate.js';
+export { createGate } from './gate.js';
 export type { Host } from './host.js';
 export { createLog } from './log.js';
 export { openLogFile } from './log-file.js';
 export * from './run-daemon.js';
+export { createTurns, type Turns } from './turns.js';

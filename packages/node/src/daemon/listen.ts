@@ -3,21 +3,26 @@ import { mkdtemp, rename, rm } from 'node:fs/promises';
 import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { fromSystemError } from '@lazytree/core';
+import { daemonSocket, SOCKET_NAME } from '../home-directory.js';
 import { daemonStatus } from './control-client.js';
-import { daemonSocket, SOCKET_NAME } from './paths.js';
 import { socketAddress } from './socket-address.js';
 
 const LOOK_MS = 25;
 
+export interface HomeSocket {
+  /** Whether it is still what callers find. */
+  isThere(): boolean;
+  remove(): void;
+}
+
 /**
  * Makes the home's socket, where one that nobody listens to any more may be. It gets its name when it has its mode:
  * nobody else can ever connect to it. The caller has the store's lock.
- *
- * @returns removes the socket again
  */
-export async function listenInHome(server: Server, home: string): Promise<() => void> {
+export async function listenInHome(server: Server, home: string): Promise<HomeSocket> {
   // One that gave the store up a moment ago removes its socket next.
   while (await daemonStatus(home)) await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
+  let inode: bigint;
   try {
     const draft = await mkdtemp(join(home, '.daemon-'));
     try {
@@ -25,6 +30,7 @@ export async function listenInHome(server: Server, home: string): Promise<() => 
       await listen(server, path);
       server.once('close', release);
       fs.chmodSync(join(draft, SOCKET_NAME), 0o600);
+      inode = inodeOf(join(draft, SOCKET_NAME)) as bigint;
       await rename(join(draft, SOCKET_NAME), daemonSocket(home));
     } finally {
       await rm(draft, { recursive: true, force: true });
@@ -32,7 +38,17 @@ export async function listenInHome(server: Server, home: string): Promise<() => 
   } catch (error) {
     throw fromSystemError(error, `making the socket ${daemonSocket(home)}`);
   }
-  return () => fs.rmSync(daemonSocket(home), { force: true });
+  const isThere = () => inodeOf(daemonSocket(home)) === inode;
+  return {
+    isThere,
+    remove() {
+      if (isThere()) fs.rmSync(daemonSocket(home), { force: true });
+    },
+  };
+}
+
+function inodeOf(path: string): bigint | undefined {
+  return fs.lstatSync(path, { bigint: true, throwIfNoEntry: false })?.ino;
 }
 
 function listen(server: Server, path: string): Promise<void> {

@@ -3,7 +3,7 @@ import { LazytreeError } from '@lazytree/core';
 import { daemonStatus } from './control-client.js';
 import { createControlServer } from './control-server.js';
 import { type Host, openHost } from './host.js';
-import { listenInHome } from './listen.js';
+import { type HomeSocket, listenInHome } from './listen.js';
 import type { Log } from './log.js';
 import type { ExecuteCommand } from './protocol.js';
 
@@ -12,6 +12,8 @@ const FINISH_MS = 30_000;
 const CANCEL_MS = 10_000;
 /** After so long without anything to do, a daemon that was started for a command ends. */
 const IDLE_MS = 2000;
+/** How often it looks whether its home is still there. */
+const LOOK_MS = 10_000;
 
 export interface RunDaemonOptions {
   home: string;
@@ -36,12 +38,18 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
   const host = await openHost({ home, log }).catch(async (error) => {
     throw (await runningAlready(home, error)) ?? error;
   });
+  const execute = options.execute(host);
   const ending = Promise.withResolvers<string>();
+  let crash: unknown;
+  let refreshed: Promise<void> = Promise.resolve();
   let idle: NodeJS.Timeout | undefined;
   let since = performance.now();
   const server = createControlServer({
     version,
-    execute: options.execute(host),
+    async execute(request, output) {
+      await refreshed;
+      return execute(request, output);
+    },
     log,
     status: () => ({
       pid: process.pid,
@@ -55,7 +63,13 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
     onStay() {
       stays = true;
     },
-    onIdle: watchIdleness,
+    onIdle() {
+      watchIdleness();
+      refreshed = refreshed.then(host.refresh).catch((err) => {
+        log.error({ err }, 'the store cannot be opened again');
+        ending.resolve('the store cannot be opened');
+      });
+    },
   });
 
   function watchIdleness(): void {
@@ -72,14 +86,26 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
     if (closing) server.cancelAll();
   });
   let closing = false;
-  let removeSocket: () => void;
+  const guards = guard({
+    onRejection: (err) => log.error({ err }, 'a promise failed that nobody waited for'),
+    onException(err) {
+      log.error({ err }, 'an exception that nobody caught');
+      crash = err;
+      ending.resolve('a failure');
+    },
+  });
+  let socket: HomeSocket;
   try {
-    removeSocket = await listenInHome(server.http, home);
+    socket = await listenInHome(server.http, home);
   } catch (error) {
     signals.stop();
+    guards.stop();
     await host.close();
     throw error;
   }
+  const look = setInterval(() => {
+    if (!socket.isThere()) ending.resolve('its socket is gone, and so nobody can ask it');
+  }, LOOK_MS);
   since = performance.now();
   watchIdleness();
   log.info({ version, home, node: process.version, stays }, 'ready');
@@ -90,19 +116,49 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
   clearTimeout(idle);
   server.refuse();
   log.info({ reason, commands: server.running() }, 'ending');
-  await Promise.race([server.settled(), sleep(FINISH_MS, undefined, { ref: false })]);
+  if (crash === undefined) await within(FINISH_MS, server.settled());
   server.cancelAll();
-  await Promise.race([server.settled(), sleep(CANCEL_MS, undefined, { ref: false })]);
+  await within(CANCEL_MS, server.settled());
+  // Whatever may still be under way: nothing is left that it could do.
+  setTimeout(() => process.exit(crash === undefined ? 0 : 1), CANCEL_MS).unref();
   try {
+    await refreshed;
     await host.close();
   } finally {
     // Until here commands find the socket, learn that the daemon is ending, and wait. Then the store is free.
-    removeSocket();
+    clearInterval(look);
+    socket.remove();
     server.http.close();
     server.http.closeAllConnections();
     signals.stop();
+    guards.stop();
     log.info('ended');
   }
+  if (crash !== undefined) throw crash;
+}
+
+function within(ms: number, event: Promise<void>): Promise<void> {
+  return Promise.race([event, sleep(ms, undefined, { ref: false })]);
+}
+
+interface Guards {
+  onRejection(error: unknown): void;
+  onException(error: unknown): void;
+}
+
+/**
+ * A promise that fails unseen costs what waited for it, and no more: what is on disk is sound at any moment. After an
+ * exception out of nowhere nobody knows what was left half done in memory: the process ends, in order.
+ */
+function guard({ onRejection, onException }: Guards): { stop(): void } {
+  process.on('unhandledRejection', onRejection);
+  process.on('uncaughtException', onException);
+  return {
+    stop() {
+      process.off('unhandledRejection', onRejection);
+      process.off('uncaughtException', onException);
+    },
+  };
 }
 
 async function runningAlready(home: string, error: unknown): Promise<LazytreeError | undefined> {

@@ -1,6 +1,6 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
-import { LazytreeError } from '@lazytree/core';
+import { LazytreeError } from '@lazytree/core/errors';
 
 /** Bytes of a socket's path that every system takes: `sun_path` has 108 on Linux and 104 elsewhere, with a NUL. */
 const LONGEST = 103;

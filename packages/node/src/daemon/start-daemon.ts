@@ -1,9 +1,9 @@
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import type { Readable } from 'node:stream';
-import { type ErrorCode, fromSystemError, LazytreeError } from '@lazytree/core';
+import { type ErrorCode, fromSystemError, LazytreeError } from '@lazytree/core/errors';
+import { daemonLog } from '../home-directory.js';
 import { daemonStatus } from './control-client.js';
-import { daemonLog } from './paths.js';
 import type { DaemonStatus } from './protocol.js';
 
 /** The descriptor on which a new daemon says that it is ready, or why not. */

@@ -3,7 +3,6 @@ import {
   formatLink,
   fromSystemError,
   LazytreeError,
-  type Lease,
   type Link,
   type LocalStore,
   parseLink,
@@ -171,11 +170,9 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
 
   async function attach(record: MountRecord): Promise<LiveMount> {
     const withdraw = await provideImage(fetch, record.image);
-    const lease: Lease = store.lease([record.root]);
     const prefetching = new AbortController();
     const release = async () => {
       prefetching.abort();
-      lease.release();
       await withdraw();
     };
     try {

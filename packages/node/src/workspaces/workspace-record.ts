@@ -19,6 +19,8 @@ export interface WorkspaceRecord {
   saved: Link;
   /** An image that has what the store lacks. */
   image?: string | undefined;
+  /** Whether saving follows `.lazytreeignore` files. */
+  ignoreFiles: boolean;
   autosave?: { interval: number; keep: KeepPolicy } | undefined;
   /** Milliseconds since the epoch. */
   created: number;

@@ -8,10 +8,10 @@ import {
   type ImportWarning,
   importTree,
   LazytreeError,
-  type Lease,
   type Link,
   type LocalStore,
   type Ref,
+  readDirectory,
   readNode,
   setRef,
   statCacheFile,
@@ -42,6 +42,8 @@ export interface CreateOptions {
   /** As the tree was asked for. */
   tree: string;
   image?: string | undefined;
+  /** Whether saving follows `.lazytreeignore` files, as the import of the tree did. */
+  ignoreFiles: boolean;
   autosave?: { interval: number; keep: KeepPolicy } | undefined;
 }
 
@@ -144,18 +146,8 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     return result;
   }
 
-  /** Keeps and provides what the workspace lies over. */
-  async function hold(record: WorkspaceRecord): Promise<() => Promise<void>> {
-    const withdraw = await provideImage(fetch, record.image);
-    const lease: Lease = store.lease([record.base, record.saved]);
-    return async () => {
-      lease.release();
-      await withdraw();
-    };
-  }
-
   async function attach(record: WorkspaceRecord): Promise<LiveWorkspace> {
-    const release = await hold(record);
+    const release = await provideImage(fetch, record.image);
     try {
       const lower = await mounts.lowerDirectory(record.base);
       await mountOverlay({ lower, layer: layerOf(home, record), target: record.target });
@@ -208,11 +200,19 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     const { upper } = layerOf(home, record);
     return importTree(store, upper, {
       over: { base: record.base, source: fetch, xattrs: 'trusted' },
+      preserve: await hasMetadata(record.base),
+      ignoreFiles: record.ignoreFiles,
       statCache: statCacheFile(store.directory, 'workspace', upper),
       ...(signal ? { signal } : {}),
       ...(onProgress ? { onProgress } : {}),
       ...(onWarning ? { onWarning } : {}),
     });
+  }
+
+  /** What is saved over a tree has metadata if the tree has. */
+  async function hasMetadata(base: Link): Promise<boolean> {
+    for await (const { metadata } of readDirectory(fetch, base)) return metadata !== undefined;
+    return false;
   }
 
   async function save(workspace: LiveWorkspace, options: SaveOptions): Promise<Saved> {
@@ -254,7 +254,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   let emptying: Promise<void> = Promise.resolve();
 
   const workspaces: Workspaces = {
-    async create({ name, base, target: path, tree, image, autosave: plan }) {
+    async create({ name, base, target: path, tree, image, ignoreFiles, autosave: plan }) {
       checkRefName(name);
       const ref = getRef(store, name);
       if (live.has(name) || creating.has(name)) {
@@ -281,6 +281,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
           layer: 1,
           saved: base,
           image,
+          ignoreFiles,
           autosave: plan,
           created: Date.now(),
         };
@@ -317,8 +318,9 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
 
     async fork(name, { name: newName, target, signal }) {
       const { root } = await inTurn(name, (workspace) => capture(workspace, signal ? { signal } : {}));
-      const { image, autosave: plan } = get(name).record;
-      return workspaces.create({ name: newName, base: root, target, tree: name, image, autosave: plan });
+      const { image, ignoreFiles, autosave: plan } = get(name).record;
+      const like = { image, ignoreFiles, autosave: plan };
+      return workspaces.create({ name: newName, base: root, target, tree: name, ...like });
     },
 
     restore: (name, { base, tree, image, signal }) =>
