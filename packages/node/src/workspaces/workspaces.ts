@@ -11,7 +11,6 @@ import {
   type Link,
   type LocalStore,
   type Ref,
-  readDirectory,
   setRef,
   statCacheFile,
   thinHistory,
@@ -223,19 +222,12 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     const { upper } = layerOf(home, record);
     return importTree(store, upper, {
       over: { base: record.base, source: fetch, xattrs: (await place()).marks },
-      preserve: await hasMetadata(record.base),
       ignoreFiles: record.ignoreFiles,
       statCache: statCacheFile(store.directory, 'workspace', upper),
       ...(signal ? { signal } : {}),
       ...(onProgress ? { onProgress } : {}),
       ...(onWarning ? { onWarning } : {}),
     });
-  }
-
-  /** What is saved over a tree has metadata if the tree has. */
-  async function hasMetadata(base: Link): Promise<boolean> {
-    for await (const { metadata } of readDirectory(fetch, base)) return metadata !== undefined;
-    return false;
   }
 
   async function save(workspace: LiveWorkspace, options: SaveOptions): Promise<Saved> {
