@@ -29,6 +29,7 @@ import { removeTree } from './remove-tree.js';
 import { type KeepPolicy, selectKept } from './thinning.js';
 import {
   layerOf,
+  namesIn,
   readWorkspaces,
   type WorkspaceRecord,
   workspaceDirectory,
@@ -129,12 +130,12 @@ interface LiveWorkspace {
   release(): Promise<void>;
 }
 
-const TRASH = '.trash';
 const AUTOSAVE = 'autosave';
 
 export function createWorkspaces({ home, store, fetch, mounts, log }: WorkspacesOptions): Workspaces {
   const live = new Map<string, LiveWorkspace>();
   const creating = new Set<string>();
+  const trash = join(workspacesDirectory(home), '.trash');
   let choosing: Promise<OverlayPlace> | undefined;
 
   function place(): Promise<OverlayPlace> {
@@ -251,7 +252,6 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   }
 
   async function toTrash(path: string): Promise<void> {
-    const trash = join(workspacesDirectory(home), TRASH);
     await mkdir(trash, { recursive: true });
     await rename(path, join(trash, `${Date.now()}-${process.pid}-${Math.random().toString(36).slice(2)}`));
     await syncDirectory(workspacesDirectory(home));
@@ -259,9 +259,10 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   }
 
   function emptyTrash(): void {
-    const trash = join(workspacesDirectory(home), TRASH);
     emptying = emptying
-      .then(() => removeTree(trash))
+      .then(async () => {
+        for (const name of await namesIn(trash)) await removeTree(join(trash, name));
+      })
       .catch((error: unknown) =>
         log.error({ error: (error as Error).message }, 'the trash cannot be emptied'),
       );
