@@ -142,7 +142,7 @@ export async function runDaemon(options: RunOptions): Promise<Daemon | undefined
 }
 
 /** Has commands on this home go through a daemon, if that is what this run of the tests is for. */
-export async function beThere(options: RunOptions): Promise<void> {
+async function beThere(options: RunOptions): Promise<void> {
   const { home } = options;
   if (!daemonsWanted || daemons.has(home) || !fs.existsSync(join(home, 'store', 'format'))) return;
   const daemon = await runDaemon(options);
