@@ -21,10 +21,10 @@ export interface Part {
   count: number;
   /** Name of its first entry; of the first part it does not matter. */
   first: string;
-  /** Once loaded, which is when one of them is wanted. */
-  entries: Entry[] | undefined;
+  /** Whether its entries have been wanted so far. */
+  loaded: boolean;
   /** Node ids of its files and symlinks, by position in the part; 0 where there is none yet. */
-  ids: Uint32Array;
+  ids: number[];
   /** Which of its files have been read, if any. */
   read: Uint8Array | undefined;
   decode(read: ReadBlock): Entry[];
@@ -45,8 +45,9 @@ export function openListing(link: Link, read: ReadBlock): Listing {
   const node = decode(link, read);
   const { size, files } = node;
   if (node.kind === 'leaf') {
-    const part = partOf({ start: 0, count: node.entries.length, first: '' }, () => node);
-    return { link, count: node.entries.length, size, files, parts: [part] };
+    const count = node.entries.length;
+    const part = partOf({ start: 0, count, first: '' }, (block) => decode(link, block) as DirectoryLeaf);
+    return { link, count, size, files, parts: [part] };
   }
   const parts: Part[] = [];
   const count = collectParts(parts, { node, start: 0, before: undefined, read });
@@ -112,8 +113,8 @@ function partOf(
     start,
     count,
     first,
-    entries: undefined,
-    ids: new Uint32Array(count),
+    loaded: false,
+    ids: new Array(count).fill(0),
     read: undefined,
     decode: (read) => leafOf(read).entries,
   };
@@ -125,7 +126,7 @@ export function partAt({ parts }: Listing, position: number): Part {
 }
 
 /** The position of a name, or -1. */
-export function positionOf({ parts }: Listing, name: string, load: (part: Part) => Entry[]): number {
+export function positionOf({ parts }: Listing, name: string, load: (part: Part) => readonly Entry[]): number {
   const part = parts[lastWhere(parts, ({ first }) => first === '' || compareNames(first, name) <= 0)];
   if (!part) return -1;
   const entries = load(part);

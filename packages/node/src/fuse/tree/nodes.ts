@@ -1,5 +1,6 @@
-import type { Link, Metadata } from '@lazytree/core';
+import type { Entry, Link, Metadata } from '@lazytree/core';
 import { ROOT_NODE } from '../protocol/kernel.js';
+import type { DecodedParts } from './decoded-parts.js';
 import type { Listing, Part } from './listing.js';
 
 /** What is counted for each root that is served. */
@@ -30,8 +31,8 @@ export interface Directory {
   link: Link | undefined;
   metadata: Metadata | undefined;
   content: Content | undefined;
-  /** Ids of the directories in it, by position. */
-  children: Map<number, number>;
+  /** Ids of the directories in it, by position; absent while there are none, as in most. */
+  children: Map<number, number> | undefined;
 }
 
 /**
@@ -50,6 +51,8 @@ export interface Content {
   known: number;
   /** When its small files were last pushed, in ms. */
   pushed: number;
+  /** Another content at the same path. */
+  other: Content | undefined;
 }
 
 /**
@@ -75,13 +78,14 @@ export interface Nodes {
 
 const DIRECTORY = -1;
 
-export interface ReuseOptions {
+export interface NodesOptions {
+  parts: DecodedParts;
   /** Whether nobody but the kernel has an id in hand. */
   mayReuse(): boolean;
   onReuse(id: number): void;
 }
 
-export function createNodes({ mayReuse, onReuse }: ReuseOptions): Nodes {
+export function createNodes({ parts, mayReuse, onReuse }: NodesOptions): Nodes {
   const owners: (Directory | Content | undefined)[] = [undefined];
   const positions: number[] = [0];
   const lookups: number[] = [0];
@@ -89,8 +93,8 @@ export function createNodes({ mayReuse, onReuse }: ReuseOptions): Nodes {
   let free: number[] = [];
   /** Not to be used again yet: content is pushed by id, and the kernel would take it for the new file's. */
   let resting: number[] = [];
-  /** By path: what roots have there, by the directory's CID. */
-  const contents = new Map<string, Map<Link, Content>>();
+  /** By path: what a root has there, from which one comes to what others have. */
+  const contents = new Map<string, Content>();
   /** Where else than at its owner an id stands. */
   const sharers = new Map<number, { content: Content; position: number }[]>();
 
@@ -112,10 +116,10 @@ export function createNodes({ mayReuse, onReuse }: ReuseOptions): Nodes {
 
   function forgetDirectory(directory: Directory): void {
     const { id, parent, position, content } = directory;
-    if (parent?.children.get(position) === id) parent.children.delete(position);
+    if (parent?.children?.get(position) === id) parent.children.delete(position);
     release(id);
     // Listed without having been looked up: nobody else will say that they are not wanted.
-    for (const child of directory.children.values()) {
+    for (const child of directory.children?.values() ?? []) {
       if (lookups[child] === 0) forgetDirectory(owners[child] as Directory);
     }
     if (!content) return;
@@ -125,10 +129,12 @@ export function createNodes({ mayReuse, onReuse }: ReuseOptions): Nodes {
 
   function dropIfUnused(content: Content): void {
     if (content.users > 0 || content.known > 0) return;
-    const { path, listing } = content;
-    const here = contents.get(path);
-    here?.delete(listing.link);
-    if (here?.size === 0) contents.delete(path);
+    const { path, listing, other } = content;
+    const first = contents.get(path);
+    if (first !== content) {
+      for (let at = first; at; at = at.other) if (at.other === content) at.other = other;
+    } else if (other) contents.set(path, other);
+    else contents.delete(path);
     for (const part of listing.parts) {
       part.ids.forEach((id, index) => {
         if (id !== 0) giveUp(id, content, part.start + index);
@@ -170,23 +176,24 @@ export function createNodes({ mayReuse, onReuse }: ReuseOptions): Nodes {
     },
     generation: (id) => generations[id],
     addDirectory(of) {
-      const directory: Directory = { ...of, id: 0, content: undefined, children: new Map() };
+      const directory: Directory = { ...of, id: 0, content: undefined, children: undefined };
       directory.id = allocate(directory, DIRECTORY);
-      of.parent?.children.set(of.position, directory.id);
+      if (of.parent) {
+        of.parent.children ??= new Map();
+        of.parent.children.set(of.position, directory.id);
+      }
       return directory;
     },
     setContent(directory, open) {
       const link = directory.link as Link;
-      let here = contents.get(directory.path);
-      let content = here?.get(link);
+      const { path, use } = directory;
+      const first = contents.get(path);
+      let content = first;
+      while (content && content.listing.link !== link) content = content.other;
       if (!content) {
-        const { path, use } = directory;
-        content = { listing: open(), path, use, users: 0, place: directory, known: 0, pushed: 0 };
-        if (!here) {
-          here = new Map();
-          contents.set(path, here);
-        }
-        here.set(link, content);
+        const listing = open();
+        content = { listing, path, use, users: 0, place: directory, known: 0, pushed: 0, other: first };
+        contents.set(path, content);
       }
       content.users += 1;
       content.place = directory;
@@ -198,9 +205,10 @@ export function createNodes({ mayReuse, onReuse }: ReuseOptions): Nodes {
       return part.ids[index];
     },
     shareFiles(content, part) {
-      for (const other of contents.get(content.path)?.values() ?? []) {
+      for (let at = contents.get(content.path); at; at = at.other) {
+        const other = at;
         if (other === content) continue;
-        forEqualFiles(other, part, (otherPart, otherIndex, index) => {
+        forEqualFiles({ other, part, parts }, (otherPart, otherIndex, index) => {
           if (part.ids[index] !== 0) return;
           const id = this.fileId(other, otherPart, otherIndex);
           part.ids[index] = id;
@@ -231,23 +239,29 @@ export function createNodes({ mayReuse, onReuse }: ReuseOptions): Nodes {
   };
 }
 
+interface Compared {
+  other: Content;
+  part: Part;
+  parts: DecodedParts;
+}
+
 /** Calls `found` for each file of `part` that is also in `other`, whose part with it is loaded. */
 function forEqualFiles(
-  other: Content,
-  part: Part,
+  { other, part, parts }: Compared,
   found: (otherPart: Part, otherIndex: number, index: number) => void,
 ): void {
-  const byName = new Map<string, { part: Part; index: number }>();
+  const byName = new Map<string, { part: Part; index: number; entry: Entry }>();
   for (const loaded of other.listing.parts) {
-    loaded.entries?.forEach((entry, index) => {
-      byName.set(entry.name, { part: loaded, index });
+    if (!loaded.loaded) continue;
+    parts.entries(loaded).forEach((entry, index) => {
+      byName.set(entry.name, { part: loaded, index, entry });
     });
   }
-  part.entries?.forEach((entry, index) => {
+  parts.entries(part).forEach((entry, index) => {
     const match = byName.get(entry.name);
     if (!match || entry.kind === 'directory' || entry.kind === 'origin') return;
-    const twin = match.part.entries?.[match.index];
-    if (twin?.kind !== entry.kind || !sameMetadata(twin.metadata, entry.metadata)) return;
+    const twin = match.entry;
+    if (twin.kind !== entry.kind || !sameMetadata(twin.metadata, entry.metadata)) return;
     const same =
       twin.kind === 'symlink' && entry.kind === 'symlink'
         ? twin.target === entry.target

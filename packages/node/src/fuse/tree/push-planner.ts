@@ -1,6 +1,8 @@
 import { type Entry, isFile, type Link, linkCodec, RAW } from '@lazytree/core';
-import type { Part } from './listing.js';
-import type { Content, Directory, Nodes } from './nodes.js';
+import { MissingBlocks } from './blocks.js';
+import type { DecodedParts } from './decoded-parts.js';
+import { type Part, partAt } from './listing.js';
+import type { Directory, Nodes } from './nodes.js';
 
 /** Small files that are likely to be read next, the most likely first. */
 export interface PushList {
@@ -35,7 +37,13 @@ const AGAIN_MS = 5000;
  * through one after another, those of the next ones, twice as many each time, as a kernel reads a file ahead. One
  * file in the middle of such a list is left out: that it is read says that it is time for the next list.
  */
-export function createPushPlanner(nodes: Nodes, given: Given) {
+export interface PushPlannerOptions {
+  nodes: Nodes;
+  parts: DecodedParts;
+  given: Given;
+}
+
+export function createPushPlanner({ nodes, parts, given }: PushPlannerOptions) {
   /** The directory after the last one that was planned. */
   let next: Directory | undefined;
   let directories = 1;
@@ -54,11 +62,11 @@ export function createPushPlanner(nodes: Nodes, given: Given) {
 
   /** Ids are handed out in order of position as a directory is listed. */
   function firstFrom({ children }: Directory, position: number): Directory | undefined {
-    for (const [at, id] of children) if (at >= position) return nodes.directory(id);
+    for (const [at, id] of children ?? []) if (at >= position) return nodes.directory(id);
     return undefined;
   }
 
-  function collect(from: Directory): PushList | undefined {
+  function collect(from: Directory, position = 0): PushList | undefined {
     const list: { node: number; size: number; link: Link }[] = [];
     const starts: number[] = [];
     let bytes = 0;
@@ -70,8 +78,11 @@ export function createPushPlanner(nodes: Nodes, given: Given) {
         const again = content.pushed > 0;
         content.pushed = now;
         starts.push(list.length);
-        for (const part of content.listing.parts) {
-          bytes += addFiles(list, part, { again, room: LIST_BYTES - bytes });
+        // Of a large directory, what comes after the file that was read.
+        const { parts: all } = content.listing;
+        const first = count === 0 ? Math.max(0, all.indexOf(partAt(content.listing, position))) : 0;
+        for (let i = first; i < all.length && list.length < LIST_FILES && bytes < LIST_BYTES; i++) {
+          bytes += addFiles(list, all[i], { again, room: LIST_BYTES - bytes });
         }
       }
       at = after(at);
@@ -97,20 +108,34 @@ export function createPushPlanner(nodes: Nodes, given: Given) {
     { again, room }: { again: boolean; room: number },
   ): number {
     let bytes = 0;
-    part.entries?.forEach((entry, index) => {
+    for (const [index, entry] of entriesOf(part).entries()) {
       const node = part.ids[index];
-      if (node === 0 || !isSmall(entry) || list.length >= LIST_FILES || bytes + entry.size > room) return;
+      if (node === 0 || !isSmall(entry) || list.length >= LIST_FILES || bytes + entry.size > room) continue;
       if (again) given.delete(node);
-      else if (given.has(node)) return;
+      else if (given.has(node)) continue;
       bytes += entry.size;
       list.push({ node, size: entry.size, link: entry.link });
-    });
+    }
     return bytes;
+  }
+
+  /** None of what is not here: it will be pushed when somebody has asked for it. */
+  function entriesOf(part: Part): readonly Entry[] {
+    if (!part.loaded) return [];
+    try {
+      return parts.entries(part);
+    } catch (error) {
+      if (error instanceof MissingBlocks) return [];
+      throw error;
+    }
   }
 
   return {
     /** What to push now that a file has been read, if anything. */
-    afterRead(content: Content, node: number): PushList | undefined {
+    afterRead(
+      node: number,
+      { content, position }: NonNullable<ReturnType<Nodes['file']>>,
+    ): PushList | undefined {
       given.add(node);
       const { place } = content;
       if (node === marker) {
@@ -120,7 +145,7 @@ export function createPushPlanner(nodes: Nodes, given: Given) {
       }
       if (Date.now() - content.pushed <= AGAIN_MS) return undefined;
       directories = place === next ? Math.min(directories * 2, MOST_DIRECTORIES) : 1;
-      return collect(place);
+      return collect(place, position);
     },
   };
 }

@@ -14,6 +14,7 @@ import { ROOT_NODE } from '../protocol/kernel.js';
 import type { Attributes } from '../protocol/reply.js';
 import type { Blocks } from './blocks.js';
 import { createContent } from './content.js';
+import { createDecodedParts } from './decoded-parts.js';
 import { inodeOf, pathHash } from './inode.js';
 import { openListing, type Part, partAt, positionOf } from './listing.js';
 import { type Content, createNodes, type Directory, type RootUse } from './nodes.js';
@@ -67,8 +68,9 @@ export interface TreeFileSystemOptions {
 }
 
 export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSystemOptions): TreeFileSystem {
-  const nodes = createNodes({ mayReuse: given.idle, onReuse: given.delete });
-  const planner = createPushPlanner(nodes, given);
+  const parts = createDecodedParts(blocks.read);
+  const nodes = createNodes({ parts, mayReuse: given.idle, onReuse: given.delete });
+  const planner = createPushPlanner({ nodes, parts, given });
   const content = createContent(blocks);
   const uses = new Map<Link, RootUse>();
   const everything = newUse('' as Link);
@@ -116,11 +118,13 @@ export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSy
     return nodes.setContent(of, () => openListing(link, blocks.read));
   }
 
-  function load(of: Content, part: Part): Entry[] {
-    if (part.entries) return part.entries;
-    part.entries = part.decode(blocks.read);
-    nodes.shareFiles(of, part);
-    return part.entries;
+  function load(of: Content, part: Part): readonly Entry[] {
+    const entries = parts.entries(part);
+    if (!part.loaded) {
+      nodes.shareFiles(of, part);
+      part.loaded = true;
+    }
+    return entries;
   }
 
   function entryOf(id: number): { entry: Entry; of: Content } {
@@ -132,11 +136,11 @@ export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSy
 
   /** The node of an entry, which becomes one if it is none yet. */
   function nodeOf(parent: Directory, of: Content, part: Part, index: number): number {
-    const entry = (part.entries as Entry[])[index];
+    const entry = load(of, part)[index];
     const position = part.start + index;
     const isDirectory = entry.kind === 'directory' || (entry.kind === 'origin' && entry.of === 'directory');
     if (!isDirectory) return nodes.fileId(of, part, index);
-    const known = parent.children.get(position);
+    const known = parent.children?.get(position);
     if (known !== undefined) return known;
     const path = parent.path === '' ? entry.name : `${parent.path}/${entry.name}`;
     const link = entry.kind === 'directory' ? entry.link : undefined;
@@ -272,7 +276,7 @@ export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSy
       while (position < of.listing.count) {
         const part = partAt(of.listing, position);
         // What has been added stays added when the next part has to be fetched.
-        if (added.length > 0 && !part.entries) return added;
+        if (added.length > 0 && !part.loaded) return added;
         const entries = load(of, part);
         for (let index = position - part.start; index < entries.length; index++, position++) {
           const entry = entries[index];
@@ -292,7 +296,7 @@ export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSy
     },
     toPush(node) {
       const file = nodes.file(node);
-      return file && planner.afterRead(file.content, node);
+      return file && planner.afterRead(node, file);
     },
     totals() {
       const { listing } = top.content ?? {};

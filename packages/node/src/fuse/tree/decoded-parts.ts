@@ -1,0 +1,40 @@
+import type { Entry } from '@lazytree/core';
+import type { ReadBlock } from './blocks.js';
+import type { Part } from './listing.js';
+
+/** Entries that are kept decoded; some 200 bytes each. What is beyond is decoded again from the store. */
+const ENTRIES = 32_768;
+
+/** The entries of parts, the most recently used of which are kept. */
+export interface DecodedParts {
+  /** @throws MissingBlocks, InvalidNodeError */
+  entries(part: Part): readonly Entry[];
+}
+
+export function createDecodedParts(read: ReadBlock): DecodedParts {
+  const kept = new Map<Part, readonly Entry[]>();
+  let count = 0;
+
+  return {
+    entries(part) {
+      let entries = kept.get(part);
+      if (entries) {
+        // A map is in the order of insertion: with many kept, those in use are not to be the first to go.
+        if (count > ENTRIES / 2) {
+          kept.delete(part);
+          kept.set(part, entries);
+        }
+        return entries;
+      }
+      entries = part.decode(read);
+      kept.set(part, entries);
+      count += entries.length;
+      for (const [oldest, { length }] of kept) {
+        if (count <= ENTRIES || oldest === part) break;
+        kept.delete(oldest);
+        count -= length;
+      }
+      return entries;
+    },
+  };
+}
