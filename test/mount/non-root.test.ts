@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import {
   BIN,
+  mounted,
   type Result,
   type RunOptions,
   type Sandbox,
@@ -39,11 +40,13 @@ describe.skipIf(reason !== undefined || unlessMountable('mounts without root'))(
   let box: Sandbox;
   let root: string;
   let deviceMode: number;
+  let control: string;
 
   beforeAll(() => {
     // As udev has it; without udev, it is root's.
     deviceMode = fs.statSync(DEVICE).mode & 0o777;
     fs.chmodSync(DEVICE, 0o666);
+    control = mounted(sandbox().path('connections'), '-t', 'fusectl', 'none');
   });
 
   afterAll(() => fs.chmodSync(DEVICE, deviceMode));
@@ -91,6 +94,16 @@ describe.skipIf(reason !== undefined || unlessMountable('mounts without root'))(
         `LAZYTREE_HOME=${box.path('other')} ${process.execPath} ${BIN} import ${box.path(name)}`,
       )
     ).trim();
+
+  /** Ends the FUSE connection of a mount, as fusectl lets its owner do. */
+  async function abort(target: string): Promise<void> {
+    const line = fs
+      .readFileSync('/proc/self/mountinfo', 'utf8')
+      .split('\n')
+      .find((one) => one.split(' ')[4] === target);
+    const number = line?.split(' ')[2].split(':')[1];
+    fs.writeFileSync(join(control, String(number), 'abort'), '1');
+  }
 
   async function untilGone(pid: number): Promise<void> {
     while (fs.existsSync(`/proc/${pid}`)) await sleep(20);
@@ -148,6 +161,16 @@ describe.skipIf(reason !== undefined || unlessMountable('mounts without root'))(
       expect((await asNobody('cat', 'm/README.md')).out).toBe('hello\n');
     });
 
+    test('is mounted again when its connection dies, unless somebody has unmounted it', async () => {
+      await box.ok('mount', 'base', 'm');
+      await abort(box.path('m'));
+      while ((await asNobody('cat', 'm/README.md')).out !== 'hello\n') await sleep(50);
+      expect(await asNobody('fusermount3', '-u', 'm')).toMatchObject({ code: 0 });
+      const { mounts } = await box.json<{ mounts: object[] }>('mounts');
+      expect(mounts).toMatchObject([{ target: box.path('m'), state: 'unmounted' }]);
+      await box.ok('unmount', 'm');
+    });
+
     test('that another mount namespace has, too, ends all the same', async () => {
       await box.ok('mount', 'base', 'm');
       const keeper = start(
@@ -171,6 +194,7 @@ describe.skipIf(reason !== undefined || unlessMountable('mounts without root'))(
     test('is seen by what `exec` runs, and saved as an import of it would be', async () => {
       await create('app', 'create', 'app', '--from', 'base');
       expect(fs.readdirSync(box.path('app'))).toEqual([]);
+      expect((await asNobody('touch', 'app/beside')).code).toBe(1);
       expect(await box.ok('workspace', 'save', 'app')).toBe(root);
       await insideOk(
         'app',
@@ -280,6 +304,13 @@ describe.skipIf(reason !== undefined || unlessMountable('mounts without root'))(
       expect(await box.ok('cat', `${await box.ok('workspace', 'save', 'app')}/unsaved`)).toBe('unsaved');
       await box.ok('daemon', 'stop');
       expect(await insideOk('app', 'cat unsaved')).toBe('unsaved\n');
+    });
+
+    test('is mounted again when what it lies over dies', async () => {
+      await create('app', 'create', 'app', '--from', 'base');
+      await insideOk('app', 'echo unsaved > unsaved');
+      await abort(join(box.home, 'mnt/lower'));
+      while ((await inside('app', 'cat README.md unsaved')).out !== 'hello\nunsaved\n') await sleep(50);
     });
 
     test('is not read through the daemon, which would see an empty directory', async () => {

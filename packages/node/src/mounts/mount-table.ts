@@ -164,7 +164,14 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
     try {
       // A root that cannot be read is told of here, and not by an errno.
       await readNode(fetch, record.root);
-      placement ??= choosePlacement({ bases, serve });
+      placement ??= choosePlacement({
+        bases,
+        serve,
+        onDied(target, error) {
+          log.error({ target, error: error && String(error) }, 'a FUSE connection has ended');
+          void remount(target);
+        },
+      });
       const place = await placement;
       const placed = await place(record.root, record.target);
       if (record.prefetch) prefetch(record.root, prefetching.signal);
@@ -185,17 +192,21 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
       });
   }
 
-  /** Mounts again what a dead connection has left. */
   async function recover(): Promise<void> {
-    for (const [target, mounted] of live) {
-      try {
-        await detachStale(target);
-        await mounted.release();
-        live.set(target, await attach(mounted.record));
-      } catch (error) {
-        live.set(target, { record: mounted.record, async release() {} });
-        log.error({ target, error: (error as Error).message }, 'not mounted again');
-      }
+    for (const target of live.keys()) await remount(target);
+  }
+
+  /** Mounts again what a dead connection has left. */
+  async function remount(target: string): Promise<void> {
+    const mounted = live.get(target);
+    if (!mounted) return;
+    try {
+      await detachStale(target);
+      await mounted.release();
+      live.set(target, await attach(mounted.record));
+    } catch (error) {
+      live.set(target, { record: mounted.record, async release() {} });
+      log.error({ target, error: (error as Error).message }, 'not mounted again');
     }
   }
 

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import { formatLink, type Link } from '@lazytree/core';
+import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
 import { mayMount } from '../fuse/device/privilege.js';
 import { MountFlag, mount } from '../fuse/device/system-calls.js';
 import type { ServerReport } from '../fuse/session/messages.js';
@@ -22,11 +23,13 @@ export type Place = (root: Link, target: string) => Promise<Placed>;
 export interface PlacementOptions {
   bases: BaseMounts;
   serve: Omit<ConnectionOptions, 'view' | 'xattrs'>;
+  /** Told of a connection that is dead, and still mounted. */
+  onDied(target: string, error: unknown): void;
 }
 
 /** A bind of the one superblock, or, for those who may not bind, a connection for each mount point. */
-export async function choosePlacement({ bases, serve }: PlacementOptions): Promise<Place> {
-  return (await mayMount()) ? placeByBind(bases) : placeByConnection(serve);
+export async function choosePlacement(options: PlacementOptions): Promise<Place> {
+  return (await mayMount()) ? placeByBind(options.bases) : placeByConnection(options);
 }
 
 function placeByBind(bases: BaseMounts): Place {
@@ -41,22 +44,33 @@ function placeByBind(bases: BaseMounts): Place {
   };
 }
 
-function placeByConnection(serve: PlacementOptions['serve']): Place {
+function placeByConnection({ serve, onDied }: PlacementOptions): Place {
   return async (root, target) => {
     const connection = await openConnection(target, { ...serve, view: { root }, xattrs: true });
     let open = true;
-    connection.session.ended
-      .catch(() => undefined)
-      .then(() => {
-        open = false;
-      });
+    let wanted = true;
+    const end = (error?: unknown) => {
+      open = false;
+      if (wanted) void tellOfDeath(error);
+    };
+    connection.session.ended.then(() => end(), end);
+
+    /** Whoever has unmounted it wants it so. */
+    async function tellOfDeath(error: unknown): Promise<void> {
+      if (mountAt(await readMountInfo(), target)?.minor === connection.number) onDied(target, error);
+    }
+
     return {
-      report: async () => (open ? connection.session.report().catch(() => undefined) : undefined),
+      report: async () => (open ? connection.session.report() : undefined),
       async detach({ lazy }) {
         await detach(target, { lazy });
+        wanted = false;
         if (!lazy) void endConnection(connection);
       },
-      close: () => closeConnection(connection),
+      async close() {
+        wanted = false;
+        await closeConnection(connection);
+      },
     };
   };
 }

@@ -19,6 +19,8 @@ export interface OverlayPlace {
   /** @throws SystemCallError; LazytreeError */
   unmount(target: string, options: { lazy: boolean }): Promise<void>;
   mounts(): Promise<MountInfo[]>;
+  /** To be told when what overlays lie over has been mounted anew: the old ones are of no use any more. */
+  renew(): Promise<void>;
   /** Absent where everybody sees the overlays. */
   holder(): Holder | undefined;
   close(): Promise<void>;
@@ -36,6 +38,7 @@ export function ownNamespace(): OverlayPlace {
     mount,
     unmount,
     mounts: () => readMountInfo(),
+    async renew() {},
     holder: () => undefined,
     async close() {},
   };

@@ -55,6 +55,17 @@ export function createUserNamespace({ onLost }: OverlayPlaceOptions): OverlayPla
     return { child, holder };
   }
 
+  async function end(): Promise<void> {
+    const { child } = (await running) ?? {};
+    running = undefined;
+    known = undefined;
+    if (!child) return;
+    child.removeAllListeners('exit');
+    const ended = new Promise((resolve) => child.once('exit', resolve));
+    child.disconnect();
+    await ended;
+  }
+
   async function ask({ child }: Running, request: Request): Promise<void> {
     const id = nextId++;
     const waiter = Promise.withResolvers<void>();
@@ -79,14 +90,9 @@ export function createUserNamespace({ onLost }: OverlayPlaceOptions): OverlayPla
     },
     mounts: async () => (known ? readMountInfo(known.pid) : []),
     holder: () => known,
-    async close() {
-      const { child } = (await running) ?? {};
-      if (!child) return;
-      child.removeAllListeners('exit');
-      const ended = new Promise((resolve) => child.once('exit', resolve));
-      child.disconnect();
-      await ended;
-    },
+    // The namespace has copies of the mounts that there were when it was made, and may get no new ones.
+    renew: end,
+    close: end,
   };
 }
 

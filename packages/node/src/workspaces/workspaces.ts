@@ -1,4 +1,4 @@
-import { mkdir, rename } from 'node:fs/promises';
+import { chmod, mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   checkRefName,
@@ -14,6 +14,7 @@ import {
   setRef,
   statCacheFile,
   thinHistory,
+  toFsPath,
 } from '@lazytree/core';
 import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { mountAt } from '../fuse/device/mount-info.js';
@@ -310,6 +311,8 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
         const workspace = await attach(record);
         undo.push(() => workspace.release());
         undo.push(() => takeAway(target, { lazy: true }));
+        // What is not seen in there is not to be written there by mistake.
+        if (madeTarget && (await place()).holder()) await chmod(toFsPath(target), 0o555);
         if (!ref) await setRef(store, { name, root: base, source: tree, message: 'workspace created' });
         live.set(name, workspace);
         schedule(workspace);
@@ -403,6 +406,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     },
 
     async recover() {
+      await (await place()).renew();
       for (const [name, workspace] of live) {
         await inTurn(name, async ({ record, release }) => {
           await takeAway(record.target, { lazy: true });

@@ -8,9 +8,9 @@ import { afterEach } from 'vitest';
 import { type DirectorySpec, temporaryDirectory } from '../../../core/test/helpers.ts';
 import { mountFuse } from '../../dist/fuse/device/mount-fuse.js';
 import { readMountInfo } from '../../dist/fuse/device/mount-info.js';
-import { UnmountFlag, unmount } from '../../dist/fuse/device/system-calls.js';
+import { unmount } from '../../dist/fuse/device/unmount.js';
 import { type FetchRequest, type Session, startSession } from '../../dist/fuse/session/session.js';
-import { abortConnection } from '../../dist/mounts/base-mount.js';
+import { abortConnection } from '../../dist/mounts/connection.js';
 import { type BlockMap, encodeSpec } from './tree-model.ts';
 
 /** Why nothing can be mounted here with FUSE, or undefined when it can. */
@@ -87,7 +87,7 @@ async function end(directory: string, session: Session): Promise<void> {
   const mount = (await readMountInfo()).findLast(({ target }) => target === directory);
   if (mount) {
     await abortConnection(mount.minor);
-    await unmount(directory, UnmountFlag.DETACH);
+    await unmount(directory, { lazy: true });
   }
   await session.ended.catch(() => undefined);
 }
