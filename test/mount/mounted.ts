@@ -65,10 +65,12 @@ function isRunning(pid: number): boolean {
   }
 }
 
-/** Types of what is mounted on a directory, the uppermost last. */
-export function mountedOn(target: string): string[] {
+/** Types of what is mounted on a directory, the uppermost last; `below`: on anything below it but the home. */
+export function mountedOn(directory: string, below = false): string[] {
   const lines = fs.readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  const isMeant = (target = '') =>
+    below ? target.startsWith(directory) && !target.startsWith(`${directory}home/`) : target === directory;
   return lines
-    .filter((line) => line.split(' ')[4] === target)
+    .filter((line) => isMeant(line.split(' ')[4]))
     .map((line) => line.split(' - ')[1].split(' ')[0]);
 }

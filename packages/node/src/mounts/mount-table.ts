@@ -122,6 +122,8 @@ type StoredMount = Omit<MountRecord, 'root'> & { root: string };
 export function createMountTable({ home, store, fetch, log, onLowerLost }: MountTableOptions): MountTable {
   const live = new Map<string, LiveMount>();
   const demand = createDemand();
+  /** Targets that are being mounted on. */
+  const taken = new Set<string>();
   const serve = {
     storeDirectory: store.directory,
     push: true,
@@ -210,30 +212,39 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
 
   const reportOf = (kind: BaseKind) => learn((async () => (await bases.opened(kind))?.session.report())());
 
+  async function mountOn(record: MountRecord): Promise<MountRecord> {
+    const { target, madeTarget } = record;
+    try {
+      live.set(target, await attach(record));
+      await save();
+      return record;
+    } catch (error) {
+      const mounted = live.get(target);
+      live.delete(target);
+      if (mounted) {
+        await mounted.placed?.detach({ lazy: true });
+        await mounted.release();
+      }
+      if (madeTarget) await removeTarget(target);
+      throw error;
+    }
+  }
+
   const table: MountTable = {
     demand,
     async mount({ root, target: path, tree, image, prefetch: prefetches }) {
       const target = await canonicalTarget(path);
-      if (live.has(target)) {
+      if (live.has(target) || taken.has(target)) {
         throw new LazytreeError('REFUSED', `'${target}' is mounted already`, {
           hint: `unmount it with \`lazytree unmount ${target}\``,
         });
       }
-      const madeTarget = await prepareTarget(target);
-      const record = { target, root, tree, image, madeTarget, prefetch: prefetches };
+      taken.add(target);
       try {
-        live.set(target, await attach(record));
-        await save();
-        return record;
-      } catch (error) {
-        const mounted = live.get(target);
-        live.delete(target);
-        if (mounted) {
-          await mounted.placed?.detach({ lazy: true });
-          await mounted.release();
-        }
-        if (madeTarget) await removeTarget(target);
-        throw error;
+        const madeTarget = await prepareTarget(target);
+        return await mountOn({ target, root, tree, image, madeTarget, prefetch: prefetches });
+      } finally {
+        taken.delete(target);
       }
     },
 
@@ -297,8 +308,12 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
       await reportOf('lower');
       for (const { placed } of live.values()) await learn(reportFrom(placed));
       await Promise.all(
-        [...live.values()].map(async ({ placed, release }) => {
-          await placed?.close();
+        [...live.values()].map(async ({ record: { target }, placed, release }) => {
+          await placed
+            ?.close()
+            .catch((error: unknown) =>
+              log.error({ target, error: (error as Error).message }, 'not unmounted'),
+            );
           await release();
         }),
       );
