@@ -7,10 +7,10 @@ import { type Link, type LocalStore, openLocalStore } from '@lazytree/core';
 import { afterEach } from 'vitest';
 import { type DirectorySpec, temporaryDirectory } from '../../../core/test/helpers.ts';
 import { mountFuse } from '../../dist/fuse/device/mount-fuse.js';
-import { readMountInfo } from '../../dist/fuse/device/mount-info.js';
-import { UnmountFlag, unmount } from '../../dist/fuse/device/system-calls.js';
+import { mountAt, readMountInfo } from '../../dist/fuse/device/mount-info.js';
+import { unmount } from '../../dist/fuse/device/unmount.js';
 import { type FetchRequest, type Session, startSession } from '../../dist/fuse/session/session.js';
-import { abortConnection } from '../../dist/mounts/base-mount.js';
+import { endConnection } from '../../dist/mounts/connection.js';
 import { type BlockMap, encodeSpec } from './tree-model.ts';
 
 /** Why nothing can be mounted here with FUSE, or undefined when it can. */
@@ -84,12 +84,9 @@ export async function mountTree(
 
 /** Also when somebody still waits for an answer. */
 async function end(directory: string, session: Session): Promise<void> {
-  const mount = (await readMountInfo()).findLast(({ target }) => target === directory);
-  if (mount) {
-    await abortConnection(mount.minor);
-    await unmount(directory, UnmountFlag.DETACH);
-  }
-  await session.ended.catch(() => undefined);
+  const mount = mountAt(await readMountInfo(), directory);
+  if (mount) await unmount(directory, { lazy: true });
+  await endConnection({ directory, session, number: mount?.minor ?? 0 });
 }
 
 export interface Finished {
