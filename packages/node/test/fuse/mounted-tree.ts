@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Link, type LocalStore, openLocalStore } from '@lazytree/core';
+import { type Entry, type Link, type LocalStore, openLocalStore } from '@lazytree/core';
 import { afterEach } from 'vitest';
 import { type DirectorySpec, temporaryDirectory } from '../../../core/test/helpers.ts';
 import { mountFuse } from '../../dist/fuse/device/mount-fuse.js';
@@ -43,6 +43,8 @@ export interface MountTreeOptions {
   /** Brings what the store does not have. */
   fetch?(request: FetchRequest, blocks: BlockMap): Promise<{ link: Link; bytes: Uint8Array }[]>;
   push?: boolean;
+  /** Entries of the root that no import makes, and their blocks. */
+  extra?(blocks: BlockMap): Entry[];
 }
 
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -54,13 +56,13 @@ afterEach(async () => {
 /** Mounts a tree until the end of the test. Nothing in this process may touch it: whoever does may wait for us. */
 export async function mountTree(
   spec: DirectorySpec,
-  { has = () => true, fetch, push = false }: MountTreeOptions = {},
+  { has = () => true, fetch, push = false, extra }: MountTreeOptions = {},
 ): Promise<MountedTree> {
   const home = await temporaryDirectory();
   const directory = join(home, 'mount');
   await mkdir(directory);
   const blocks: BlockMap = new Map();
-  const root = encodeSpec(spec, blocks).link;
+  const root = encodeSpec(spec, blocks, '', extra?.(blocks)).link;
   const store = await openLocalStore(join(home, 'store'));
   cleanups.push(() => store.close());
   for (const [link, bytes] of blocks) if (has(link)) await store.put({ link, bytes });
