@@ -199,6 +199,21 @@ describe.skipIf(unlessMountable('mounts'))('mount', () => {
     expect(fs.existsSync(box.path('same'))).toBe(false);
   });
 
+  test('of mounts and workspaces on one directory at once, one', async () => {
+    const codes = await Promise.all(
+      [
+        ['workspace', 'create', 'a', '--from', root, 'contested'],
+        ['workspace', 'create', 'b', '--from', root, 'contested'],
+        ['mount', root, 'contested'],
+      ].map(async (args) => (await box.run(args)).code),
+    );
+    expect(codes.sort()).toEqual([0, 8, 8]);
+    expect(mountedOn(box.path('contested'))).toHaveLength(1);
+    for (const name of ['a', 'b']) await box.run(['workspace', 'remove', '--discard', name]);
+    await box.run(['unmount', 'contested']);
+    expect(mountedOn(box.path('contested'))).toEqual([]);
+  });
+
   test('mounts within mounts', async () => {
     await box.ok('mount', 'base', 'outer');
     // Not on what is not empty, be it a directory of a tree.

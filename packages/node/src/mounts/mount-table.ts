@@ -22,7 +22,7 @@ import { readState, writeState } from '../state-file.js';
 import { type BaseKind, createBaseMounts } from './base-mount.js';
 import { detachStale } from './connection.js';
 import { choosePlacement, type Place, type Placed } from './placement.js';
-import { canonicalTarget, prepareTarget, removeTarget } from './target.js';
+import { canonicalTarget, prepareTarget, removeTarget, takeTarget } from './target.js';
 
 /** What a mount is made of, as it is remembered from one daemon to the next. */
 export interface MountRecord {
@@ -122,8 +122,6 @@ type StoredMount = Omit<MountRecord, 'root'> & { root: string };
 export function createMountTable({ home, store, fetch, log, onLowerLost }: MountTableOptions): MountTable {
   const live = new Map<string, LiveMount>();
   const demand = createDemand();
-  /** Targets that are being mounted on. */
-  const taken = new Set<string>();
   const serve = {
     storeDirectory: store.directory,
     push: true,
@@ -234,17 +232,17 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
     demand,
     async mount({ root, target: path, tree, image, prefetch: prefetches }) {
       const target = await canonicalTarget(path);
-      if (live.has(target) || taken.has(target)) {
+      if (live.has(target)) {
         throw new LazytreeError('REFUSED', `'${target}' is mounted already`, {
           hint: `unmount it with \`lazytree unmount ${target}\``,
         });
       }
-      taken.add(target);
+      const giveBack = takeTarget(target);
       try {
         const madeTarget = await prepareTarget(target);
         return await mountOn({ target, root, tree, image, madeTarget, prefetch: prefetches });
       } finally {
-        taken.delete(target);
+        giveBack();
       }
     },
 

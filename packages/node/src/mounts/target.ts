@@ -44,6 +44,23 @@ async function linkTarget(path: string): Promise<string | undefined> {
   }
 }
 
+const taken = new Set<string>();
+
+/**
+ * Has `target` to itself until the function returned is called: of two who find it empty, one mounts on it.
+ *
+ * @throws LazytreeError REFUSED
+ */
+export function takeTarget(target: string): () => void {
+  if (taken.has(target)) {
+    throw new LazytreeError('REFUSED', `something is just being mounted on '${target}'`, {
+      hint: 'choose another directory',
+    });
+  }
+  taken.add(target);
+  return () => taken.delete(target);
+}
+
 /**
  * Makes `target` ready to be mounted on: an empty directory, made if there is none.
  *
