@@ -59,6 +59,8 @@ export interface RunOptions {
   cwd?: string;
   env?: NodeJS.ProcessEnv;
   asNobody?: boolean;
+  /** What it can read: nothing, unless the test writes to it. */
+  stdin?: 'pipe';
 }
 
 function environment({ home, env }: RunOptions): NodeJS.ProcessEnv {
@@ -75,7 +77,7 @@ export function start(
   const child = spawn(program, args, {
     cwd: options.cwd ?? tmpdir(),
     env: environment(options),
-    stdio: ['ignore', 'pipe', 'pipe'],
+    stdio: [options.stdin ?? 'ignore', 'pipe', 'pipe'],
   });
   const parts: Record<'stdout' | 'stderr', Buffer[]> = { stdout: [], stderr: [] };
   for (const name of ['stdout', 'stderr'] as const)

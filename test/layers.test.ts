@@ -45,6 +45,8 @@ describe('check-layers', () => {
       'node/src/index.ts': "import { a } from '@lazytree/core';\nimport net from 'node:net';\n",
       'cli/src/main.ts': "import '@lazytree/node';\nimport type { A } from '@lazytree/core';\n",
       'cli/bin/lazytree.js': "await import('../dist/main.js');\n",
+      'core/test/helpers.ts': '',
+      'node/test/fuse/x.test.ts': "import { file } from '../../../core/test/helpers.ts';\n",
     });
     expect(result).toMatchObject({ status: 0 });
   });
@@ -58,6 +60,9 @@ describe('check-layers', () => {
     ['a test of core imports node', 'core/test/x.test.ts', "import '@lazytree/node';"],
     ['node imports cli', 'node/src/x.ts', "import { main } from 'lazytree';"],
     ['a relative path into another package', 'node/src/x.ts', "export { a } from '../../core/src/a.js';"],
+    ['a test of another package above', 'core/test/x.test.ts', "import '../../node/test/helpers.ts';"],
+    ['a test, of another package’s source', 'node/test/x.test.ts', "import '../../core/src/a.js';"],
+    ['a source file, of another package’s tests', 'node/src/x.ts', "import '../../core/test/helpers.ts';"],
     ['a worker of another package', 'cli/src/x.ts', "new URL('../../node/dist/w.js', import.meta.url);"],
     ['network: node:net', 'core/src/x.ts', "import { connect } from 'node:net';"],
     ['network: node:http', 'core/src/x.ts', "import http from 'node:http';"],

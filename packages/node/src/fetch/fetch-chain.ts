@@ -14,6 +14,16 @@ import {
   verifying,
 } from '@lazytree/core';
 
+/** A block that somebody may have, and nobody has delivered. */
+export class BlockUnavailableError extends LazytreeError {
+  readonly cid: string;
+
+  constructor(cid: string, tried: string) {
+    super('FAILED', `block ${cid} cannot be had: ${tried}`);
+    this.cid = cid;
+  }
+}
+
 /** Told of what a person may want to know, and nobody has to be told of otherwise. */
 export interface FetchEvents {
   /** A damaged block has been replaced by what a provider had. */
@@ -80,7 +90,7 @@ export function createFetchChain(store: LocalStore, events: FetchEvents = {}): F
     const tried = [corrupt ? corrupt.message : `${store.describe()}: missing`, ...answers];
     if (!corrupt && !failed) return new BlockMissingError(formatLink(link), tried.join('; '));
     if (answers.length === 0 && corrupt) return corrupt;
-    return new LazytreeError('FAILED', `block ${formatLink(link)} cannot be had: ${tried.join('; ')}`);
+    return new BlockUnavailableError(formatLink(link), tried.join('; '));
   }
 
   /** Reading goes on when keeping fails. */

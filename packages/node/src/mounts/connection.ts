@@ -2,9 +2,10 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf } from '@lazytree/core';
 import { mountFuse } from '../fuse/device/mount-fuse.js';
-import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
+import { isOurs, mountAt, readMountInfo } from '../fuse/device/mount-info.js';
 import { unmount } from '../fuse/device/unmount.js';
 import { type Session, type SessionOptions, startSession } from '../fuse/session/session.js';
+import { covered } from './detach.js';
 
 /** A mounted and served FUSE connection. */
 export interface Connection {
@@ -32,14 +33,18 @@ export async function openConnection(directory: string, options: ConnectionOptio
   return { directory, session, number };
 }
 
-/** What a process that was killed has left there. A dead mount answers no one, but can be taken away. */
-export async function detachStale(target: string): Promise<boolean> {
-  let found = false;
-  while (mountAt(await readMountInfo(), target)) {
+/**
+ * Takes away what a process that was killed has left there. A dead mount answers no one, but can be taken away.
+ *
+ * @throws LazytreeError REFUSED when something else is mounted there
+ */
+export async function detachStale(target: string): Promise<void> {
+  for (;;) {
+    const found = mountAt(await readMountInfo(), target);
+    if (!found) return;
+    if (!isOurs(found)) throw covered(target, found);
     await unmount(target, { lazy: true });
-    found = true;
   }
-  return found;
 }
 
 /** Unmounts it, and does not wait for those who still use what it serves. */

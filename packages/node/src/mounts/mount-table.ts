@@ -22,7 +22,7 @@ import { readState, writeState } from '../state-file.js';
 import { type BaseKind, createBaseMounts } from './base-mount.js';
 import { detachStale } from './connection.js';
 import { choosePlacement, type Place, type Placed } from './placement.js';
-import { canonicalTarget, prepareTarget, removeTarget } from './target.js';
+import { canonicalTarget, prepareTarget, removeTarget, takeTarget } from './target.js';
 
 /** What a mount is made of, as it is remembered from one daemon to the next. */
 export interface MountRecord {
@@ -221,6 +221,24 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
 
   const reportOf = (kind: BaseKind) => learn((async () => (await bases.opened(kind))?.session.report())());
 
+  async function mountOn(record: MountRecord): Promise<MountRecord> {
+    const { target, madeTarget } = record;
+    try {
+      live.set(target, await attach(record));
+      await save();
+      return record;
+    } catch (error) {
+      const mounted = live.get(target);
+      live.delete(target);
+      if (mounted) {
+        await mounted.placed?.detach({ lazy: true });
+        await mounted.release();
+      }
+      if (madeTarget) await removeTarget(target);
+      throw error;
+    }
+  }
+
   const table: MountTable = {
     demand,
     async mount({ root, target: path, tree, image, prefetch: prefetches }) {
@@ -230,21 +248,12 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
           hint: `unmount it with \`lazytree unmount ${target}\``,
         });
       }
-      const madeTarget = await prepareTarget(target);
-      const record = { target, root, tree, image, madeTarget, prefetch: prefetches };
+      const giveBack = takeTarget(target);
       try {
-        live.set(target, await attach(record));
-        await save();
-        return record;
-      } catch (error) {
-        const mounted = live.get(target);
-        live.delete(target);
-        if (mounted) {
-          await mounted.placed?.detach({ lazy: true });
-          await mounted.release();
-        }
-        if (madeTarget) await removeTarget(target);
-        throw error;
+        const madeTarget = await prepareTarget(target);
+        return await mountOn({ target, root, tree, image, madeTarget, prefetch: prefetches });
+      } finally {
+        giveBack();
       }
     },
 
@@ -308,8 +317,12 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
       await reportOf('lower');
       for (const { placed } of live.values()) await learn(reportFrom(placed));
       await Promise.all(
-        [...live.values()].map(async ({ placed, release }) => {
-          await placed?.close();
+        [...live.values()].map(async ({ record: { target }, placed, release }) => {
+          await placed
+            ?.close()
+            .catch((error: unknown) =>
+              log.error({ target, error: (error as Error).message }, 'not unmounted'),
+            );
           await release();
         }),
       );

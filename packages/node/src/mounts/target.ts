@@ -1,4 +1,4 @@
-import { mkdir, readdir, realpath, rmdir, stat } from 'node:fs/promises';
+import { mkdir, readdir, readlink, realpath, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, fromSystemError, LazytreeError, nameFromBytes, toFsPath } from '@lazytree/core';
@@ -6,20 +6,59 @@ import { type MountInfo, mountAt, readMountInfo } from '../fuse/device/mount-inf
 
 /** Time that a look at a path may take: longer, and the file system that it is on is not answering. */
 const PATIENCE_MS = 5000;
+/** As many as Linux follows. */
+const MOST_LINKS = 40;
 
 /**
  * The name of a mount point without links in it, as the kernel will report it. The mount point itself is not touched:
  * it may be a mount that answers no more.
  */
 export async function canonicalTarget(path: string): Promise<string> {
-  const absolute = resolve(path);
-  if (absolute === '/') throw new LazytreeError('USAGE', "'/' cannot be a mount point");
-  const parent = realpath(toFsPath(dirname(absolute)), { encoding: 'buffer' });
+  let absolute = resolve(path);
+  for (let links = 0; links < MOST_LINKS; links++) {
+    if (absolute === '/') throw new LazytreeError('USAGE', "'/' cannot be a mount point");
+    const parent = await realParent(absolute, path);
+    const target = join(parent, basename(absolute));
+    const next = await inTime(linkTarget(target), target);
+    if (next === undefined) return target;
+    absolute = resolve(parent, next);
+  }
+  throw new LazytreeError('USAGE', `'${path}' is a link that leads nowhere`);
+}
+
+async function realParent(absolute: string, path: string): Promise<string> {
   try {
-    return join(nameFromBytes(await inTime(parent, absolute)), basename(absolute));
+    const parent = realpath(toFsPath(dirname(absolute)), { encoding: 'buffer' });
+    return nameFromBytes(await inTime(parent, absolute));
   } catch (error) {
     throw fromSystemError(error, `looking for '${path}'`);
   }
+}
+
+/** Undefined for what is no symlink. Of a mount point the kernel can tell without asking who serves it. */
+async function linkTarget(path: string): Promise<string | undefined> {
+  try {
+    return nameFromBytes(await readlink(toFsPath(path), { encoding: 'buffer' }));
+  } catch {
+    return undefined;
+  }
+}
+
+const taken = new Set<string>();
+
+/**
+ * Has `target` to itself until the function returned is called: of two who find it empty, one mounts on it.
+ *
+ * @throws LazytreeError REFUSED
+ */
+export function takeTarget(target: string): () => void {
+  if (taken.has(target)) {
+    throw new LazytreeError('REFUSED', `something is just being mounted on '${target}'`, {
+      hint: 'choose another directory',
+    });
+  }
+  taken.add(target);
+  return () => taken.delete(target);
 }
 
 /**

@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core';
+import { SOURCE } from '../fuse/device/mount-info.js';
 import { MountFlag, setXattr } from '../fuse/device/system-calls.js';
 import type { OverlayPlace } from './overlay-place.js';
 import { howToAllow } from './user-namespace.js';
@@ -40,7 +41,7 @@ export async function mountOverlay({ lower, layer, target, place }: OverlayOptio
   ];
   try {
     await place.mount({
-      source: 'lazytree',
+      source: SOURCE,
       target,
       type: 'overlay',
       flags: MountFlag.NODEV,

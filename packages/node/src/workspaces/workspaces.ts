@@ -21,7 +21,7 @@ import { mountAt } from '../fuse/device/mount-info.js';
 import { detachStale } from '../mounts/connection.js';
 import { detach } from '../mounts/detach.js';
 import { type MountLog, type MountTable, type MountUse, totalsOf } from '../mounts/mount-table.js';
-import { canonicalTarget, prepareTarget, removeTarget } from '../mounts/target.js';
+import { canonicalTarget, prepareTarget, removeTarget, takeTarget } from '../mounts/target.js';
 import { syncDirectory } from '../state-file.js';
 import { chooseOverlayPlace } from './choose-overlay-place.js';
 import { makeLayer, mountOverlay } from './overlay-mount.js';
@@ -286,8 +286,10 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
       }
       creating.add(name);
       let undo: (() => Promise<void>)[] = [];
+      let giveBack: (() => void) | undefined;
       try {
         const target = await canonicalTarget(path);
+        giveBack = takeTarget(target);
         const madeTarget = await prepareTarget(target, await (await place()).mounts());
         if (madeTarget) undo.push(() => removeTarget(target));
         const record: WorkspaceRecord = {
@@ -320,7 +322,11 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
         return record;
       } finally {
         creating.delete(name);
-        for (const step of undo.reverse()) await step();
+        try {
+          for (const step of undo.reverse()) await step();
+        } finally {
+          giveBack?.();
+        }
       }
     },
 

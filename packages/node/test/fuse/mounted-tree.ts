@@ -3,14 +3,14 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Link, type LocalStore, openLocalStore } from '@lazytree/core';
+import { type Entry, type Link, type LocalStore, openLocalStore } from '@lazytree/core';
 import { afterEach } from 'vitest';
 import { type DirectorySpec, temporaryDirectory } from '../../../core/test/helpers.ts';
 import { mountFuse } from '../../dist/fuse/device/mount-fuse.js';
-import { readMountInfo } from '../../dist/fuse/device/mount-info.js';
+import { mountAt, readMountInfo } from '../../dist/fuse/device/mount-info.js';
 import { unmount } from '../../dist/fuse/device/unmount.js';
 import { type FetchRequest, type Session, startSession } from '../../dist/fuse/session/session.js';
-import { abortConnection } from '../../dist/mounts/connection.js';
+import { endConnection } from '../../dist/mounts/connection.js';
 import { type BlockMap, encodeSpec } from './tree-model.ts';
 
 /** Why nothing can be mounted here with FUSE, or undefined when it can. */
@@ -43,6 +43,8 @@ export interface MountTreeOptions {
   /** Brings what the store does not have. */
   fetch?(request: FetchRequest, blocks: BlockMap): Promise<{ link: Link; bytes: Uint8Array }[]>;
   push?: boolean;
+  /** Entries of the root that no import makes, and their blocks. */
+  extra?(blocks: BlockMap): Entry[];
 }
 
 const cleanups: (() => Promise<unknown>)[] = [];
@@ -54,13 +56,13 @@ afterEach(async () => {
 /** Mounts a tree until the end of the test. Nothing in this process may touch it: whoever does may wait for us. */
 export async function mountTree(
   spec: DirectorySpec,
-  { has = () => true, fetch, push = false }: MountTreeOptions = {},
+  { has = () => true, fetch, push = false, extra }: MountTreeOptions = {},
 ): Promise<MountedTree> {
   const home = await temporaryDirectory();
   const directory = join(home, 'mount');
   await mkdir(directory);
   const blocks: BlockMap = new Map();
-  const root = encodeSpec(spec, blocks).link;
+  const root = encodeSpec(spec, blocks, '', extra?.(blocks)).link;
   const store = await openLocalStore(join(home, 'store'));
   cleanups.push(() => store.close());
   for (const [link, bytes] of blocks) if (has(link)) await store.put({ link, bytes });
@@ -84,12 +86,9 @@ export async function mountTree(
 
 /** Also when somebody still waits for an answer. */
 async function end(directory: string, session: Session): Promise<void> {
-  const mount = (await readMountInfo()).findLast(({ target }) => target === directory);
-  if (mount) {
-    await abortConnection(mount.minor);
-    await unmount(directory, { lazy: true });
-  }
-  await session.ended.catch(() => undefined);
+  const mount = mountAt(await readMountInfo(), directory);
+  if (mount) await unmount(directory, { lazy: true });
+  await endConnection({ directory, session, number: mount?.minor ?? 0 });
 }
 
 export interface Finished {

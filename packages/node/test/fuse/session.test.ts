@@ -1,4 +1,4 @@
-import { type Link, linkTo, RAW } from '@lazytree/core';
+import { encodeFile, type Link, linkTo, RAW } from '@lazytree/core';
 import { describe, expect, it } from 'vitest';
 import { directory, file, pseudoRandom, symlink } from '../../../core/test/helpers.ts';
 import { launch, mountTree, run, whyNotFuse } from './mounted-tree.ts';
@@ -59,6 +59,25 @@ describe.skipIf(whyNot)('a mounted tree', () => {
       'sub d 0 755',
       'sub/inner f 6 644',
     ]);
+  });
+
+  it('has files of as many parts as their nodes say', async () => {
+    const content = Buffer.from('0123456789'.repeat(500));
+    const { path } = await mountTree(directory({ here: file('here\n') }), {
+      extra(blocks) {
+        const parts = [...content].map((byte) => {
+          const bytes = Buffer.of(byte);
+          const link = linkTo(RAW, bytes);
+          blocks.set(link, bytes);
+          return { link, size: 1 };
+        });
+        const nodes = encodeFile(parts);
+        for (const node of nodes) blocks.set(node.link, node.bytes);
+        const { link } = nodes[nodes.length - 1];
+        return [{ kind: 'file', name: 'crumbs', link, size: content.length }];
+      },
+    });
+    expect((await run('cat', path('crumbs'))).stdout.toString()).toBe(content.toString());
   });
 
   it('survives whoever seeks a directory to where no one has been', async () => {

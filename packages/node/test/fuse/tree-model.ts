@@ -26,10 +26,15 @@ export type BlockMap = Map<Link, Uint8Array>;
 
 export type EncodedSpec = Entry & { kind: 'directory' };
 
-/** The blocks of what a spec describes, without a disk. */
-export function encodeSpec(spec: DirectorySpec, blocks: BlockMap, name = ''): EncodedSpec {
-  const names = [...spec.entries.keys()].sort(compareNames);
-  const entries = names.map((inner) => encodeNode(inner, spec.entries.get(inner) as TreeNode, blocks));
+/** The blocks of what a spec describes, and of `extra` entries of its top, without a disk. */
+export function encodeSpec(
+  spec: DirectorySpec,
+  blocks: BlockMap,
+  name = '',
+  extra: readonly Entry[] = [],
+): EncodedSpec {
+  const entries = [...spec.entries].map(([inner, node]) => encodeNode(inner, node, blocks)).concat(extra);
+  entries.sort((a, b) => compareNames(a.name, b.name));
   const { link, nodes, size, files } = encodeDirectory(entries);
   for (const node of nodes) blocks.set(node.link, node.bytes);
   return { kind: 'directory', name, link, size, files };

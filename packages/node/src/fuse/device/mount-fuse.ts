@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { errnoOf, LazytreeError } from '@lazytree/core';
 import { mountByFusermount } from './fusermount.js';
+import { SOURCE } from './mount-info.js';
 import { mayMount } from './privilege.js';
 import { MountFlag, mount } from './system-calls.js';
 
@@ -24,7 +25,7 @@ async function mountByCall(target: string): Promise<number> {
   const device = openDevice();
   try {
     await mount({
-      source: 'lazytree',
+      source: SOURCE,
       target,
       type: FUSE_TYPE,
       flags: MountFlag.RDONLY | MountFlag.NOSUID | MountFlag.NODEV,

@@ -46,6 +46,13 @@ function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 
+/** What every mount of ours, of whatever type, gives as its source. */
+export const SOURCE = 'lazytree';
+
+export function isOurs({ source }: MountInfo): boolean {
+  return source === SOURCE;
+}
+
 /** The mount that one sees at `target`, the uppermost of several. */
 export function mountAt(mounts: readonly MountInfo[], target: string): MountInfo | undefined {
   return mounts.findLast((mount) => mount.target === target);

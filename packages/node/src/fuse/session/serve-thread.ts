@@ -45,6 +45,8 @@ const PAGE = 4096;
 const MAX_PAGES = 256;
 const MAX_READAHEAD = 4 << 20;
 const MAX_BACKGROUND = 64;
+/** A reply is one call, which takes 1024 buffers (IOV_MAX); a file of crumbs has more. */
+const MOST_PIECES = 1000;
 const CID_XATTR = 'user.lazytree.cid';
 const WANTED =
   InitFlag.ASYNC_READ |
@@ -234,7 +236,8 @@ function read(unique: number, node: number, bytes: Buffer): void {
   use.requests += 1;
   use.reads += 1;
   use.bytes += length;
-  write(reply.headerOf(unique, length), ...pieces);
+  const parts = pieces.length < MOST_PIECES ? pieces : [Buffer.concat(pieces)];
+  write(reply.headerOf(unique, length), ...parts);
   if (push) pushAfter(node, push);
 }
 
