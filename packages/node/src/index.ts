@@ -1,2 +1,3 @@
 export * from './home.js';
+export * from './home-directory.js';
 export * from './tree-spec.js';

@@ -7,31 +7,27 @@ import { MAX_TREE_DEPTH } from '../format/limits.js';
 import { LINK_LENGTH, type Link } from '../format/link.js';
 import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
 import type { BlockStore } from '../store/block-store.js';
-import type { LocalStore } from '../store/local.js';
+import type { Lease, LocalStore } from '../store/local.js';
 import { createPendingWork } from '../threads/pending-work.js';
 import { type BlockSink, createBlockSink } from './block-sink.js';
 import { createIgnoreRules, type IgnoreRules } from './ignore.js';
 import { IGNORE_FILE } from './ignore-file.js';
 import { COLUMNS, Column, type IngestedFiles, Status, splitNanoseconds } from './ingest.js';
 import { createIngestPool, type IngestPool } from './ingest-pool.js';
+import { realPath } from './real-path.js';
+import { createStatCache, isWorthKeeping, RACY_MS, type StatCacheWriter } from './stat-cache.js';
+import { isKeptByGc } from './stat-caches.js';
 import {
   type CachedDirectory,
   type CachedEntry,
-  createStatCache,
   type FileStamp,
   isUnchanged,
-  isWorthKeeping,
   NO_RECORD,
-  openStatCache,
-  RACY_MS,
   type RecordPlace,
-  type StatCacheReader,
-  type StatCacheWriter,
   sameStamp,
   stampOf,
-} from './stat-cache.js';
-import { isKeptByGc } from './stat-caches.js';
-import { startStatProber } from './stat-prober.js';
+} from './stat-record.js';
+import { beginSurvey, type Survey } from './survey.js';
 
 export interface ImportOptions {
   /** Keep permission bits and modification times. */
@@ -40,6 +36,8 @@ export interface ImportOptions {
   ignoreFiles?: boolean;
   /** Where to remember what was read, so that the next import reads only what has changed. */
   statCache?: string;
+  /** Of the same directory and cache, when the caller has begun one. It is stopped in the end. */
+  survey?: Survey | undefined;
   /** Threads that read files. Default: one for each processor. */
   threads?: number;
   signal?: AbortSignal;
@@ -128,17 +126,19 @@ export async function importTree(
   options: ImportOptions = {},
 ): Promise<ImportResult> {
   const { statCache, preserve = false, signal } = options;
-  signal?.throwIfAborted();
-  const local = 'lease' in store ? (store as LocalStore) : undefined;
-  const epoch = statCache === undefined ? '' : promiseOf(store, statCache);
-  const old = statCache === undefined ? undefined : openStatCache(statCache, preserve, epoch);
-  const lease = local?.lease(old ? [old.root] : []);
+  const survey = options.survey ?? (statCache === undefined ? undefined : beginSurvey(path, statCache));
+  let lease: Lease | undefined;
   try {
-    const usable = old && (lease?.complete ?? true) && (await store.has(old.root)) ? old : undefined;
+    signal?.throwIfAborted();
+    const local = 'lease' in store ? (store as LocalStore) : undefined;
+    const epoch = statCache === undefined ? '' : promiseOf(store, statCache);
+    const old = survey?.cache.fits({ preserve, epoch }) ? survey : undefined;
+    lease = local?.lease(old ? [old.cache.root] : []);
+    const usable = old && (lease?.complete ?? true) && (await store.has(old.cache.root)) ? old : undefined;
     const sink = createBlockSink(store, signal);
     return await readTree({ path, sink, old: usable, epoch, storeDirectory: local?.directory, options });
   } finally {
-    old?.close();
+    survey?.stop();
     lease?.release();
   }
 }
@@ -155,8 +155,8 @@ export interface ReadTreeOptions {
   /** Gets the blocks. */
   sink: BlockSink;
   /** What is known from before. */
-  old?: StatCacheReader | undefined;
-  /** Of the store that the blocks go to; see {@link openStatCache}. */
+  old?: Survey | undefined;
+  /** Of the store that the blocks go to; see StatCacheUse. */
   epoch?: string;
   storeDirectory?: string | undefined;
   options: ImportOptions;
@@ -177,7 +177,8 @@ export async function readTree({
   let pool: IngestPool | undefined;
   let writer: StatCacheWriter | undefined;
   try {
-    const keep = old && isWorthKeeping(old) ? old : undefined;
+    const known = old?.root === root ? old : undefined;
+    const keep = known && isWorthKeeping(known.cache) ? known.cache : undefined;
     if (options.statCache !== undefined)
       writer = createStatCache(options.statCache, preserve, { old: keep, epoch });
     const poolFor = (few: boolean) => {
@@ -189,7 +190,7 @@ export async function readTree({
       storePath,
       sink,
       poolFor,
-      old,
+      old: known,
       appends: keep !== undefined,
       writer,
       options,
@@ -217,11 +218,6 @@ function openRoot(path: string): string {
   } catch (error) {
     throw fromSystemError(error, `importing '${path}'`);
   }
-}
-
-/** The native one: Node's own takes every path for UTF-8. */
-function realPath(path: string): string {
-  return nameFromBytes(fs.realpathSync.native(toFsPath(path), { encoding: 'buffer' }));
 }
 
 /**
@@ -264,7 +260,7 @@ interface ImporterContext {
   sink: BlockSink;
   /** The readers; for `few` files, this thread alone. */
   poolFor: (few: boolean) => IngestPool;
-  old: StatCacheReader | undefined;
+  old: Survey | undefined;
   /** Whether the writer keeps the records of `old`. */
   appends: boolean;
   writer: StatCacheWriter | undefined;
@@ -283,7 +279,8 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
   let finished: CachedEntry | undefined;
   let sliceStart = performance.now();
   let threads: IngestPool | undefined;
-  const prober = old && appends ? startStatProber(root, old) : undefined;
+  /** Where the records of what has not changed stay as they are, the rest is all there is to be scanned. */
+  const survey = appends ? old : undefined;
 
   const absolute = (path: string) => (path === '' ? root : `${root}/${path}`);
   const join1 = (directory: string, name: string) => (directory === '' ? name : `${directory}/${name}`);
@@ -308,19 +305,16 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
       metadata: undefined,
       rules: createIgnoreRules(root),
       cached: undefined,
-      cachedLink: old && directoryEntry('', old.root, old, old.rootRecord),
+      cachedLink: old && directoryEntry('', old.cache.root, old.cache, old.cache.rootRecord),
       changed: false,
       gone: false,
       sameRules: false,
       kept: false,
     };
-    try {
-      await scanAll(top);
-      await readFew();
-      await work.until(() => finished !== undefined);
-    } finally {
-      prober?.stop();
-    }
+    await survey?.finish({ signal, onProgress: report });
+    await scanAll(top);
+    await readFew();
+    await work.until(() => finished !== undefined);
     onProgress?.(progress);
     const { link, size, files, record } = finished as CachedEntry;
     const totals = { size, files };
@@ -346,8 +340,12 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     }
   }
 
+  function report(): void {
+    onProgress?.({ ...progress, found: Math.max(progress.found, survey?.seen() ?? 0) });
+  }
+
   async function breathe(): Promise<void> {
-    onProgress?.(progress);
+    report();
     await yieldToEvents();
     work.check();
     sliceStart = performance.now();
@@ -430,7 +428,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
       progress.bytes += result.numbers[i * COLUMNS + Column.size];
       await settle(directory);
     }
-    onProgress?.(progress);
+    report();
     await send(readAgain, again, attempt + 1);
   }
 
@@ -481,14 +479,14 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
   function scan(directory: Pending): Pending[] {
     const path = absolute(directory.path);
     const { cachedLink, sameRules } = directory;
-    if (cachedLink && sameRules && prober?.claim(cachedLink.record)) {
+    if (cachedLink && sameRules && survey?.isUnchanged(cachedLink.record)) {
       directory.kept = true;
       progress.files += cachedLink.files;
       progress.found += cachedLink.files;
       progress.bytes += cachedLink.size;
       return [];
     }
-    directory.cached = cachedLink && old?.directory(cachedLink.record);
+    directory.cached = cachedLink && old?.cache.directory(cachedLink.record);
     try {
       return scanNames(directory, path);
     } catch (error) {
@@ -529,10 +527,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     for (let slot = 0; slot < entries.length; slot++) {
       const entry = entries[slot];
       if (entry.kind === 'directory') {
-        for (const inner of enter(directory, entry.name, slot, entry)) {
-          inner.sameRules = true;
-          below.push(inner);
-        }
+        below.push(...enter(directory, entry.name, slot, entry, true));
         continue;
       }
       const path = prefix + entry.name;
@@ -555,12 +550,13 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     );
     // Rules that are not among the entries change unseen.
     if (hasIgnoreFile && rules.ignores(join1(directory.path, IGNORE_FILE), false)) directory.stamp = UNKNOWN;
+    const sameRules = directory.cached?.rules === rules.fingerprint;
     const below: Pending[] = [];
     directory.entries = new Array(listed.length);
     for (let slot = 0; slot < listed.length; slot++) {
       const { name, dirent } = listed[slot];
       const entry = known.get(name);
-      if (dirent.isDirectory()) below.push(...enter(directory, name, slot, entry));
+      if (dirent.isDirectory()) below.push(...enter(directory, name, slot, entry, sameRules));
       else if (dirent.isFile() && !entry) enqueue(directory, slot, name);
       else {
         const stat = fs.lstatSync(toFsPath(`${path}/${name}`), { throwIfNoEntry: false });
@@ -587,7 +583,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
   function classify(directory: Pending, slot: number, name: string, stat: fs.Stats): Pending[] {
     directory.changed = true;
     const path = join1(directory.path, name);
-    if (stat.isDirectory()) return enter(directory, name, slot, undefined);
+    if (stat.isDirectory()) return enter(directory, name, slot);
     if (stat.isFile()) enqueue(directory, slot, name);
     else if (stat.isSymbolicLink()) {
       directory.entries[slot] = symlinkEntry(directory, name, stat);
@@ -601,16 +597,27 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
     warn(warning);
   }
 
-  function enter(directory: Pending, name: string, slot: number, entry: CachedEntry | undefined): Pending[] {
+  function enter(
+    directory: Pending,
+    name: string,
+    slot: number,
+    entry?: CachedEntry,
+    sameRules = false,
+  ): Pending[] {
     const path = join1(directory.path, name);
     if (path === storePath) {
       skip(directory, { path, kind: 'store', message: 'the store itself, skipped' });
       return [];
     }
-    return [child(directory, name, slot, entry?.kind === 'directory' ? entry : undefined)];
+    const cachedLink = entry?.kind === 'directory' ? entry : undefined;
+    return [child(directory, name, { slot, cachedLink, sameRules })];
   }
 
-  function child(parent: Pending, name: string, slot: number, entry: CachedEntry | undefined): Pending {
+  function child(
+    parent: Pending,
+    name: string,
+    known: Pick<Pending, 'slot' | 'cachedLink' | 'sameRules'>,
+  ): Pending {
     const path = join1(parent.path, name);
     if (parent.depth >= MAX_TREE_DEPTH) throw new LazytreeError('UNSUPPORTED', `'${path}' is too deep`);
     parent.waiting += 1;
@@ -619,18 +626,16 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
       depth: parent.depth + 1,
       name,
       parent,
-      slot,
       entries: [],
       waiting: 1,
       stamp: UNKNOWN,
       metadata: undefined,
       rules: parent.rules,
       cached: undefined,
-      cachedLink: entry,
       changed: false,
       gone: false,
-      sameRules: false,
       kept: false,
+      ...known,
     };
   }
 

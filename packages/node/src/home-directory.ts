@@ -1,0 +1,13 @@
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+
+/** `LAZYTREE_HOME`, or `lazytree` in the XDG data directory (XDG Base Directory Specification). */
+export function homeDirectory(env: NodeJS.ProcessEnv = process.env): string {
+  if (env.LAZYTREE_HOME) return resolve(env.LAZYTREE_HOME);
+  const data = env.XDG_DATA_HOME?.startsWith('/') ? env.XDG_DATA_HOME : join(homedir(), '.local', 'share');
+  return join(data, 'lazytree');
+}
+
+export function storeDirectory(home: string): string {
+  return join(home, 'store');
+}
