@@ -1,7 +1,4 @@
 #!/usr/bin/env node
-import { existsSync } from 'node:fs';
-import module from 'node:module';
-
 const MAIN = new URL('../dist/bundle/main.js', import.meta.url);
 const [major, minor] = process.versions.node.split('.').map(Number);
 
@@ -14,7 +11,9 @@ function refuse(line) {
 if (major < 22 || (major === 22 && minor < 15)) {
   refuse(`needs Node.js 22.15 or newer, this is ${process.versions.node}`);
 }
+// Not imported: an import of a module of Node's reads all of its properties, which loads what they are of.
+const { existsSync } = process.getBuiltinModule('node:fs');
 if (!existsSync(MAIN)) refuse('not built: run npm run build');
 
-module.enableCompileCache?.();
+process.getBuiltinModule('node:module').enableCompileCache?.();
 await import(MAIN.href);

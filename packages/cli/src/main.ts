@@ -1,5 +1,4 @@
 import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
-import { run } from './run.js';
 
 /** Bytes that V8's young generation may have. It is quick with little, and a long import would let it have 128 MB. */
 const YOUNG_BYTES = 24 << 20;
@@ -14,4 +13,7 @@ const look = setInterval(() => {
   clearInterval(look);
 }, LOOK_MS).unref();
 
-process.exitCode = await run(process.argv.slice(2));
+const args = process.argv.slice(2);
+if (args.includes('import') || args.includes('export')) (await import('./survey-ahead.js')).surveyAhead(args);
+const { run } = await import('./run.js');
+process.exitCode = await run(args);

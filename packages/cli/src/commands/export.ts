@@ -1,16 +1,11 @@
-import { resolve } from 'node:path';
-import {
-  asDirectory,
-  exportTree,
-  formatLink,
-  LazytreeError,
-  type LocalStore,
-  statCacheFile,
-} from '@lazytree/core';
-import { isImageSpec } from '@lazytree/node';
-import { type Action, ExitCode } from '../command.js';
-import { openTree } from '../open-tree.js';
+import { LazytreeError } from '@lazytree/core/survey';
+import type { Action } from '../command.js';
+import { exportedDirectory, takeSurvey } from '../survey-ahead.js';
 
+/**
+ * As with `import`, what is needed to look at a directory that is in use, and no more: the rest is loaded (see
+ * export-spec.ts) while a thread looks.
+ */
 export const command: Action = {
   arguments: '<tree> <dir>',
   summary: 'write a tree to a directory',
@@ -20,25 +15,14 @@ export const command: Action = {
   ],
   async run(context, [spec, target], { update, force }) {
     if (update && force) throw new LazytreeError('USAGE', '--update and --force exclude each other');
-    const tree = await openTree(context, spec);
-    const progress = await context.progress('export');
+    const existing = update ? 'update' : force ? 'force' : 'refuse';
+    const exported = exportedDirectory(target);
+    const survey = existing === 'refuse' ? undefined : takeSurvey(exported);
     try {
-      const { link } = asDirectory(tree.entry, spec);
-      const store = isImageSpec(spec) ? undefined : (tree.store as LocalStore);
-      const result = await exportTree(tree.store, link, target, {
-        existing: update ? 'update' : force ? 'force' : 'refuse',
-        ...(store ? { statCache: statCacheFile(store.directory, 'export', resolve(target)) } : {}),
-        signal: context.signal,
-        onProgress: (state) => progress.update(state),
-      });
-      for (const path of result.origins) context.warn(`${path}: an origin that is not resolved, left out`);
-      return {
-        data: { ...result, root: formatLink(result.root), target: resolve(target) },
-        exitCode: result.origins.length > 0 ? ExitCode.partly : ExitCode.done,
-      };
+      const { exportSpec } = await import('../export-spec.js');
+      return await exportSpec(context, { spec, target, existing, statCache: exported.statCache, survey });
     } finally {
-      progress.stop();
-      await tree.close();
+      survey?.stop();
     }
   },
 };

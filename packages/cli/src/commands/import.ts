@@ -1,18 +1,13 @@
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import {
-  checkRefName,
-  formatLink,
-  fromSystemError,
-  importTree,
-  LazytreeError,
-  recordImport,
-  setRef,
-  statCacheFile,
-  toFsPath,
-} from '@lazytree/core';
-import { type Action, ExitCode } from '../command.js';
+import { fromSystemError, LazytreeError, toFsPath } from '@lazytree/core/survey';
+import type { Action } from '../command.js';
+import { importedDirectory, takeSurvey } from '../survey-ahead.js';
 
+/**
+ * What is needed to look at the directory, and no more: a thread does that while the rest of the program is loaded
+ * (import-directory.ts) and the store opened.
+ */
 export const command: Action = {
   arguments: '<path>',
   summary: 'store a directory and print its root',
@@ -24,44 +19,20 @@ export const command: Action = {
     ['--no-cache', 'read every file, even those that look unchanged'],
   ],
   details: 'Symlinks are stored, never followed. Sockets, pipes and devices are left out, with exit code 3.',
-  async run(context, [path], { name, message, preserve, ignore, cache }) {
-    if (typeof name === 'string') checkRefName(name);
+  async run(context, [path], options) {
     const source = resolve(path);
     await assertDirectory(source);
-    const { store } = await context.home({ create: true });
-    const progress = await context.progress('import');
-    const use = `import${preserve ? ' preserve' : ''}${ignore ? '' : ' all'}`;
+    const surveyed = options.cache ? importedDirectory(source, options) : undefined;
+    const survey = surveyed && takeSurvey(surveyed);
     try {
-      const result = await importTree(store, path, {
-        preserve: preserve === true,
-        ignoreFiles: ignore === true,
-        ...(cache ? { statCache: statCacheFile(store.directory, use, source) } : {}),
-        signal: context.signal,
-        onProgress: ({ files, bytes, found }) => progress.update({ files, bytes, totalFiles: found }),
-        onWarning: ({ path: where, message: what }) => context.warn(`${where}: ${what}`),
-      });
-      const { root, size, files, read, added, warnings } = result;
-      await recordImport(store, root, source);
-      const ref =
-        typeof name === 'string'
-          ? await setRef(store, { name, root, source, message: String(message ?? '') })
-          : undefined;
-      const cid = formatLink(root);
-      return {
-        data: {
-          root: cid,
-          size,
-          files,
-          read,
-          added,
-          warnings,
-          ...(ref ? { ref: ref.name, sequence: ref.sequence } : {}),
-        },
-        text: `${cid}\n`,
-        exitCode: warnings.length > 0 ? ExitCode.partly : ExitCode.done,
-      };
+      const { importDirectory } = await import('../import-directory.js');
+      return await importDirectory(
+        context,
+        { path, source, statCache: surveyed?.statCache, survey },
+        options,
+      );
     } finally {
-      progress.stop();
+      survey?.stop();
     }
   },
 };
