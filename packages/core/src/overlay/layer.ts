@@ -7,6 +7,7 @@ import type { BlockSink } from '../import/block-sink.js';
 import type { IgnoreRules } from '../import/ignore.js';
 import { IGNORE_FILE } from '../import/ignore-file.js';
 import { readMetadata } from '../import/read-metadata.js';
+import { RACY_MS } from '../import/stat-cache.js';
 import {
   type CachedDirectory,
   type CachedEntry,
@@ -14,10 +15,9 @@ import {
   isSameDirectory,
   isUnchanged,
   NO_RECORD,
-  RACY_MS,
   sameStamp,
   stampOf,
-} from '../import/stat-cache.js';
+} from '../import/stat-record.js';
 import type { BlockSource } from '../store/block-store.js';
 import { type BaseDirectory, openBaseTree, unresolved } from './base-tree.js';
 import { applyRules } from './filter-base.js';
