@@ -34,6 +34,7 @@ await build({
     'unpack-thread': join(PACKAGES, 'core/dist/image/unpack-thread.js'),
     'write-thread': join(PACKAGES, 'core/dist/export/write-thread.js'),
     'serve-thread': join(PACKAGES, 'node/dist/fuse/session/serve-thread.js'),
+    'holder-process': join(PACKAGES, 'node/dist/workspaces/holder-process.js'),
     'push-thread': join(PACKAGES, 'node/dist/fuse/session/push-thread.js'),
   },
   outdir: OUT,

@@ -142,7 +142,7 @@ export async function runDaemon(options: RunOptions): Promise<Daemon | undefined
 }
 
 /** Has commands on this home go through a daemon, if that is what this run of the tests is for. */
-export async function beThere(options: RunOptions): Promise<void> {
+async function beThere(options: RunOptions): Promise<void> {
   const { home } = options;
   if (!daemonsWanted || daemons.has(home) || !fs.existsSync(join(home, 'store', 'format'))) return;
   const daemon = await runDaemon(options);
@@ -178,6 +178,13 @@ export function lazytreeBytes(args: readonly (string | Buffer)[], options: RunOp
   return start(['sh', '-c', script, process.execPath, BIN], options).ended;
 }
 
+/** A sandbox of somebody who is not root. */
+export function sandboxOfNobody(): Sandbox {
+  const directory = temporaryDirectory();
+  fs.chownSync(directory, NOBODY, NOBODY);
+  return sandbox(directory, { asNobody: true, env: { HOME: directory } });
+}
+
 /** A home, a directory for anything else, and the command running with them. */
 export interface Sandbox {
   directory: string;
@@ -190,10 +197,11 @@ export interface Sandbox {
   json<T = Record<string, unknown>>(...args: string[]): Promise<T>;
 }
 
-export function sandbox(directory = temporaryDirectory()): Sandbox {
+/** @param defaults options of every command in it */
+export function sandbox(directory = temporaryDirectory(), defaults: Partial<RunOptions> = {}): Sandbox {
   const home = join(directory, 'home');
   const run = async (args: readonly string[], options: Partial<RunOptions> = {}) => {
-    const all = { home, cwd: directory, ...options };
+    const all = { home, cwd: directory, ...defaults, ...options };
     await beThere({ ...all, cwd: undefined });
     return lazytree(args, all);
   };

@@ -20,6 +20,12 @@ export interface Context {
   inTurn<T>(key: string, task: () => Promise<T>): Promise<T>;
   /** A path argument, made absolute from the caller's directory, which need not be this process's. */
   path(text: string): string;
+  /**
+   * Such a path of what is to be read or written.
+   *
+   * @throws LazytreeError REFUSED where the caller sees what the daemon does not
+   */
+  file(text: string): Promise<string>;
   /** Whether people read stdout: a terminal, and no pipe or file. */
   isRead: boolean;
   /** Runs when the command has ended, however it ends. */
@@ -55,6 +61,8 @@ export interface Action {
   where?: 'anywhere' | 'here' | 'daemon';
   /** Whether it sees to SIGINT and SIGTERM itself, instead of to `Context.signal`. */
   handlesSignals?: boolean;
+  /** Whether all that follows its first argument is for another program, options too. */
+  passesThrough?: boolean;
   /** Whether it makes files for the caller, who may have another umask than the daemon. */
   makesFiles?: boolean;
   /**

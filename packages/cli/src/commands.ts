@@ -24,5 +24,5 @@ export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   daemon: () => import('./commands/daemon.js'),
 };
 
-/** Those whose actions all run in the caller's process, also when a daemon runs. */
-export const HERE: ReadonlySet<string> = new Set(['daemon']);
+/** Commands, and actions of commands, that run in the caller's process, also when a daemon runs. */
+export const HERE: ReadonlySet<string> = new Set(['daemon', 'workspace exec']);

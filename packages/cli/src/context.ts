@@ -38,6 +38,11 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
     survey: (statCache) => homes.ahead?.of(statCache),
     inTurn: (key, run) => (homes.turns ? homes.turns({ key, run, signal }) : run()),
     path: (text) => absolutePath(text, caller),
+    async file(text) {
+      const path = absolutePath(text, caller);
+      await homes.host?.workspaces.refuseHidden(path);
+      return path;
+    },
     progress: (label) => terminal.progress(label),
     warn: (text) => terminal.writeError(`lazytree: warning: ${oneLine(text)}\n`),
     afterwards: (release) => void releases.push(release),

@@ -35,9 +35,14 @@ export async function buildProgram(
     .showSuggestionAfterError()
     .configureOutput({ writeErr: () => undefined, writeOut: (text) => void written.push(write(text)) })
     .exitOverride();
-  const named = args.find((arg) => !arg.startsWith('-'));
+  const [named, action] = args.filter((arg) => !arg.startsWith('-'));
   const wanted = named !== undefined && named in loaders ? [named] : Object.keys(loaders);
-  for (const name of wanted) addCommand(program, name, (await loaders[name]()).command, execute);
+  for (const name of wanted) {
+    const { command } = await loaders[name]();
+    // Or the program's options would be looked for everywhere.
+    if ('actions' in command && command.actions[action]?.passesThrough) program.enablePositionalOptions();
+    addCommand(program, name, command, execute);
+  }
   return {
     async parse() {
       await program.parseAsync(args, { from: 'user' }).finally(() => Promise.all(written));
@@ -50,7 +55,7 @@ function addCommand(program: Program, name: string, command: Command, execute: E
     addAction(program, name, command, execute);
     return;
   }
-  const group = program.command(name).description(command.summary).exitOverride();
+  const group = program.command(name).description(command.summary).exitOverride().enablePositionalOptions();
   for (const [action, definition] of Object.entries(command.actions))
     addAction(group, action, definition, execute);
 }
@@ -62,9 +67,13 @@ function addAction(parent: Program, name: string, action: Action, execute: Execu
     .option('--json', 'print one JSON document')
     .exitOverride();
   for (const [flags, description] of action.options ?? []) command.option(flags, description);
+  if (action.passesThrough) command.passThroughOptions();
   if (action.details) command.addHelpText('after', `\n${action.details}`);
   command.action((...values: unknown[]) => {
-    const args = values.slice(0, -2).filter((value) => value !== undefined);
+    const args = values
+      .slice(0, -2)
+      .flat()
+      .filter((value) => value !== undefined);
     return execute(action, args as string[], values.at(-2) as Options);
   });
 }

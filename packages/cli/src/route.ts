@@ -21,8 +21,9 @@ export async function askRunningDaemon(args: readonly string[], caller: Caller):
 
 /** Whether a command line is for the daemon if one runs, as far as can be told without loading its command. */
 export function isForDaemon(args: readonly string[]): boolean {
-  const named = args.find((argument) => !argument.startsWith('-'));
-  if (named === undefined || !(named in COMMANDS) || HERE.has(named)) return false;
+  const [named, action] = args.filter((argument) => !argument.startsWith('-'));
+  if (named === undefined || !(named in COMMANDS)) return false;
+  if (HERE.has(named) || HERE.has(`${named} ${action}`)) return false;
   return !args.some((argument) => /^(?:--help|--version|-[A-Za-z]*[hV].*)$/.test(argument));
 }
 

@@ -19,6 +19,8 @@ export * from './import/import-tree.js';
 export * from './import/stat-caches.js';
 export { beginSurvey, type Survey } from './import/survey.js';
 export type { ImportOver } from './overlay/layer.js';
+export type { MarkNamespace } from './overlay/marks.js';
+export { seesTrusted } from './overlay/xattr.js';
 export * from './store/block-store.js';
 export * from './store/caching.js';
 export * from './store/catalog.js';

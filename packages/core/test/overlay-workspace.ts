@@ -172,14 +172,13 @@ function operate(root: string, { do: what, path, number = 0, text = '' }: Operat
   }
 }
 
-/** As mv(1): overlayfs without redirect_dir does not rename the directories of the lower layer. */
+/** Overlayfs without redirect_dir does not rename the directories of the lower layer; mv(1) copies them. */
 function rename(path: string, _: number, to: string): void {
   try {
     fs.renameSync(path, to);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EXDEV') throw error;
-    fs.cpSync(path, to, { recursive: true, verbatimSymlinks: true, preserveTimestamps: true });
-    fs.rmSync(path, { recursive: true });
+    spawnSync('mv', ['-fT', path, to]);
   }
 }
 

@@ -620,11 +620,14 @@ inMounts('what a save needs', () => {
     expect((await workspace.save()).root).toBe(workspace.base());
   });
 
-  it('is the same options as the base was imported with', async () => {
+  it('is the same options as the base was imported with, which it finds out', async () => {
     const workspace = await workspaceOver(base());
     fs.writeFileSync(workspace.at('new'), 'new');
     const error = await errorOf(workspace.save({ preserve: true }));
     expect(error).toMatchObject({ code: 'USAGE', message: expect.stringContaining('metadata') });
+    const keeping = await workspaceOver(base(), { imports: { preserve: true } });
+    fs.writeFileSync(keeping.at('sub/new'), 'new');
+    expect((await keeping.save({ preserve: undefined as never })).root).toBe(await keeping.plain());
   });
 
   it('is the tree that it was mounted over, a directory', async () => {

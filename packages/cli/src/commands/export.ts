@@ -23,7 +23,7 @@ export const command: Action = {
   makesFiles: true,
   async run(context, [spec, dir], { update, force }) {
     if (update && force) throw new LazytreeError('USAGE', '--update and --force exclude each other');
-    const target = context.path(dir);
+    const target = await context.file(dir);
     const tree = await openTree(context, spec);
     const progress = await context.progress('export');
     try {

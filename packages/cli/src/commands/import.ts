@@ -27,7 +27,7 @@ export const command: Action = {
   details: 'Symlinks are stored, never followed. Sockets, pipes and devices are left out, with exit code 3.',
   async run(context, [path], { name, message, preserve, ignore, cache }) {
     if (typeof name === 'string') checkRefName(name);
-    const given = context.path(path);
+    const given = await context.file(path);
     const source = resolve(given);
     await assertDirectory(source);
     const { store, directory: home } = await context.home({ create: true });

@@ -18,7 +18,7 @@ export const command: Action = {
   summary: 'store what an image or a CAR holds, and print its root',
   options: [['--name <ref>', 'point a ref to the root, and record a snapshot']],
   async run(context, [path], { name }) {
-    const file = context.path(path);
+    const file = await context.file(path);
     if (typeof name === 'string') checkRefName(name);
     if (!existsSync(storeDirectory(homeDirectory()))) await assertReadable(file);
     const { store } = await context.home({ create: true });

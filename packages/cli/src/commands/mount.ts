@@ -11,7 +11,8 @@ export const command: Action = {
   collection: 'excludes',
   async run(context, [spec, directory], { prefetch }) {
     const { root, tree, image } = await openMountable(context, spec);
-    const { mounts } = context.host();
+    const { mounts, workspaces } = context.host();
+    await workspaces.refuseTarget(context.path(directory));
     const { target } = await mounts.mount({
       root,
       tree,

@@ -11,7 +11,7 @@ export const command: Action = {
     if (compression !== 'snappy' && compression !== 'zstd') {
       throw new LazytreeError('USAGE', `--compression is snappy or zstd, not '${compression}'`);
     }
-    const target = context.path(file);
+    const target = await context.file(file);
     const tree = await openTree(context, spec);
     const progress = await context.progress('save');
     try {

@@ -1,9 +1,10 @@
 import { encodeDirectory, formatLink, type Link, type LocalStore } from '@lazytree/core';
 import { DEFAULT_KEEP, parseInterval, parseKeep, type WorkspaceRecord } from '@lazytree/node';
-import { type Action, ExitCode } from '../command.js';
+import { type Action, type Context, ExitCode, type Output } from '../command.js';
 import { type Mountable, openMountable } from '../mountable.js';
 import { oneLine } from '../one-line.js';
 import { table } from '../output.js';
+import { exec } from '../workspace-exec.js';
 import { command as log } from './log.js';
 
 const create: Action = {
@@ -11,13 +12,14 @@ const create: Action = {
   summary: 'make a writable fork of a tree in a directory (default: ./NAME)',
   options: [
     ['--from <tree>', 'the tree; without it the workspace begins empty'],
+    ['--no-ignore', 'save what .lazytreeignore files leave out, too'],
     ['--autosave <interval>', 'save it by itself, as with 5m or 1h'],
     ['--keep <counts>', 'automatic snapshots to keep (default: last=8,hourly=24,daily=7,weekly=8)'],
   ],
   details: 'The ref NAME follows what is saved. Changes are kept in the home until they are saved.',
   where: 'daemon',
   collection: 'excludes',
-  async run(context, [name, directory], { from, autosave, keep }) {
+  async run(context, [name, directory], { from, ignore, autosave, keep }) {
     const plan =
       autosave === undefined
         ? undefined
@@ -29,7 +31,18 @@ const create: Action = {
     const { root, tree, image } =
       from === undefined ? await emptyTree(home.store) : await openMountable(context, String(from));
     const target = context.path(directory ?? name);
-    return described(await workspaces.create({ name, base: root, tree, image, target, autosave: plan }));
+    return created(
+      context,
+      await workspaces.create({
+        name,
+        base: root,
+        tree,
+        image,
+        target,
+        ignoreFiles: ignore === true,
+        autosave: plan,
+      }),
+    );
   },
 };
 
@@ -39,7 +52,15 @@ async function emptyTree(store: LocalStore): Promise<Mountable> {
   return { root: link, tree: 'an empty tree' };
 }
 
-function described({ name, target, base }: WorkspaceRecord) {
+async function created(context: Context, record: WorkspaceRecord): Promise<Output> {
+  if (await context.host().workspaces.holder()) {
+    const { name } = record;
+    context.warn(`without root, only what \`lazytree workspace exec ${name}\` runs sees the workspace`);
+  }
+  return described(record);
+}
+
+function described({ name, target, base }: WorkspaceRecord): Output {
   return { data: { name, target, base: formatLink(base) }, text: `${target}\n` };
 }
 
@@ -49,7 +70,7 @@ const list: Action = {
   where: 'daemon',
   async run(context) {
     const workspaces = await context.host().workspaces.list();
-    const data = workspaces.map(({ name, target, state, base, saved, autosave, created, use }) => ({
+    const data = workspaces.map(({ name, target, state, base, saved, autosave, created, use, holder }) => ({
       name,
       target,
       state,
@@ -58,6 +79,7 @@ const list: Action = {
       autosave: autosave ?? null,
       created: new Date(created).toISOString(),
       use,
+      holder: holder ?? null,
     }));
     const rows = data.map(({ name, target, state, saved }) => [name, state, saved, oneLine(target)]);
     return { data: { workspaces: data }, text: table(rows) };
@@ -99,7 +121,7 @@ const fork: Action = {
   async run(context, [name, newName, directory]) {
     const target = context.path(directory ?? newName);
     const { workspaces } = context.host();
-    return described(await workspaces.fork(name, { name: newName, target, signal: context.signal }));
+    return created(context, await workspaces.fork(name, { name: newName, target, signal: context.signal }));
   },
 };
 
@@ -136,6 +158,7 @@ export const command = {
   actions: {
     create,
     list,
+    exec,
     save,
     fork,
     restore,

@@ -15,10 +15,10 @@ import { router } from '../store/router.js';
 import { type Change, diffTrees } from '../tree/diff.js';
 import { findEntry, listDirectory } from '../tree/directory.js';
 import { readFile } from '../tree/file.js';
+import { hasMetadata } from '../tree/has-metadata.js';
 import { rootEntry } from '../tree/path.js';
 import { setDirectoryMetadata, setMetadata } from './metadata.js';
 import type { ExportOptions, ExportResult } from './options.js';
-import { hasMetadata } from './populate.js';
 import { attempt, blockError, isAboutBlock, reading, writeError } from './write-error.js';
 import { createFile, writeFully } from './write-files.js';
 

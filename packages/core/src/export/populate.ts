@@ -18,8 +18,9 @@ import type { Location } from '../store/block-index.js';
 import type { BlockSource } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { createPendingWork } from '../threads/pending-work.js';
-import { listDirectory, readDirectory } from '../tree/directory.js';
+import { listDirectory } from '../tree/directory.js';
 import { fileChunks, readFile } from '../tree/file.js';
+import { hasMetadata } from '../tree/has-metadata.js';
 import { rootEntry } from '../tree/path.js';
 import { setDirectoryMetadata, setMetadata } from './metadata.js';
 import type { ExportOptions, ExportResult } from './options.js';
@@ -80,12 +81,6 @@ export async function populate(
     cache?.discard();
     await populator.close();
   }
-}
-
-/** Whether a tree was imported with `--preserve`; then every entry of its root has metadata. */
-export async function hasMetadata(store: BlockSource, root: Link): Promise<boolean> {
-  for await (const entry of readDirectory(store, root)) return entry.metadata !== undefined;
-  return false;
 }
 
 function createPopulator(

@@ -4,13 +4,12 @@ import { errnoOf, fromSystemError, LazytreeError } from '../errors.js';
 import { encodeDirectory } from '../format/directory-node.js';
 import { type Entry, type Metadata, MODE_MASK, type Totals } from '../format/entry.js';
 import { MAX_TREE_DEPTH } from '../format/limits.js';
-import { LINK_LENGTH, type Link } from '../format/link.js';
+import { LINK_LENGTH, type Link, linkCodec, RAW } from '../format/link.js';
 import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
+import { isInBase, isUnchangedMetacopy } from '../overlay/cached-layer.js';
 import {
   createLayer,
   type ImportOver,
-  isInBase,
-  isUnchangedMetacopy,
   type Layer,
   type MergedDirectory,
   type Place,
@@ -21,6 +20,7 @@ import { untilAtRest } from '../overlay/rounds.js';
 import type { BlockStore } from '../store/block-store.js';
 import type { Lease, LocalStore } from '../store/local.js';
 import { createPendingWork } from '../threads/pending-work.js';
+import { hasMetadata } from '../tree/has-metadata.js';
 import { type BlockSink, createBlockSink } from './block-sink.js';
 import { createIgnoreRules, type IgnoreRules } from './ignore.js';
 import { IGNORE_FILE } from './ignore-file.js';
@@ -43,7 +43,7 @@ import {
 import { beginSurvey, type Survey } from './survey.js';
 
 export interface ImportOptions {
-  /** Keep permission bits and modification times. */
+  /** Keep permission bits and modification times. Default: as the base was imported, or not. */
   preserve?: boolean;
   /** Follow `.lazytreeignore` files. Default true. */
   ignoreFiles?: boolean;
@@ -166,16 +166,18 @@ async function importOver(
   path: string,
   { sink, over, options }: OnceOptions & { over: ImportOver },
 ): Promise<ImportResult> {
+  if (linkCodec(over.base) === RAW) throw new LazytreeError('USAGE', 'the base of a layer is a directory');
   // Warnings of a round that is not the last are of no interest.
   const { onWarning, ...quietly } = options;
   const lease = 'lease' in store ? (store as LocalStore).lease([over.base]) : undefined;
   let read = 0;
-  const once = async (seen: SeenDirectory[]) => {
-    const result = await importOnce(store, path, { sink, seen, options: quietly });
-    read += result.read;
-    return result;
-  };
   try {
+    const preserve = options.preserve ?? (await hasMetadata(over.source ?? store, over.base));
+    const once = async (seen: SeenDirectory[]) => {
+      const result = await importOnce(store, path, { sink, seen, options: { ...quietly, preserve } });
+      read += result.read;
+      return result;
+    };
     const { result, moving } = await untilAtRest(openRoot(path), once, options.signal);
     if (moving !== undefined) {
       const message = 'kept changing while it was read; what was moved may be missing';

@@ -1,6 +1,6 @@
 import { LazytreeError } from '../errors.js';
 import { type DirectoryEntry, type Entry, isFile } from '../format/entry.js';
-import { type Link, linkCodec, RAW } from '../format/link.js';
+import type { Link } from '../format/link.js';
 import { nameFromBytes } from '../format/name.js';
 import type { IgnoreRules } from '../import/ignore.js';
 import { createIgnoreRules } from '../import/ignore.js';
@@ -38,7 +38,6 @@ export function openBaseTree(store: BlockSource, base: Link, options: BaseTreeOp
   return { root, rulesText, listBelow };
 
   async function root(): Promise<BaseDirectory> {
-    if (linkCodec(base) === RAW) throw new LazytreeError('USAGE', 'the base of a layer is a directory');
     const { size, files } = await readNode(store, base, options);
     const entry: DirectoryEntry = { kind: 'directory', name: '', link: base, size, files };
     return open(entry, '', createIgnoreRules(''));

@@ -13,13 +13,13 @@ import {
   type CachedEntry,
   type FileStamp,
   isSameDirectory,
-  isUnchanged,
   NO_RECORD,
   sameStamp,
   stampOf,
 } from '../import/stat-record.js';
 import type { BlockSource } from '../store/block-store.js';
 import { type BaseDirectory, openBaseTree, unresolved } from './base-tree.js';
+import { inBase, metacopyStamp } from './cached-layer.js';
 import { applyRules } from './filter-base.js';
 import { isWhiteoutDevice, type MarkNamespace, type Marks, openMarks } from './marks.js';
 
@@ -85,7 +85,7 @@ export interface Layer {
   merge(place: Place, entries: (CachedEntry | undefined)[], rules: IgnoreRules): Promise<MergedDirectory>;
 }
 
-export interface EnteredDirectory {
+interface EnteredDirectory {
   path: string;
   name: string;
   parent: Place | undefined;
@@ -111,22 +111,6 @@ export interface LayerOptions {
   signal: AbortSignal | undefined;
   /** Gets each directory that is entered. */
   seen: SeenDirectory[];
-}
-
-/**
- * Whether a file is the one whose content is in the base that a cache knows: those have their inode number negative
- * there, so that nobody takes them for others.
- */
-export function isUnchangedMetacopy(entry: CachedEntry, stat: fs.Stats): boolean {
-  const { stamp } = entry;
-  return stamp.inode === -stat.ino && isUnchanged({ ...entry, stamp: { ...stamp, inode: stat.ino } }, stat);
-}
-
-/** Stands in a stat cache for what is not on disk but in the base: no file has this inode. */
-const IN_BASE: FileStamp = { mtime: 0, ctime: 0, inode: 0 };
-
-export function isInBase({ stamp }: CachedEntry): boolean {
-  return stamp.inode === 0;
 }
 
 export function createLayer(options: LayerOptions): Layer {
@@ -240,9 +224,15 @@ export function createLayer(options: LayerOptions): Layer {
     // Moved away meanwhile, and perhaps its redirect with it: its directory has changed, and is scanned again.
     if (!after || !sameStamp(stamp, stampOf(after))) return true;
     if (!(stamp.ctime < at - RACY_MS)) stamp.mtime = Number.NaN;
-    stamp.inode *= -1;
     const kind = stat.mode & 0o100 ? 'executable' : 'file';
-    const common = { link: '' as Link, size: 0, stamp, target: '', files: 0, record: NO_RECORD };
+    const common = {
+      link: '' as Link,
+      size: 0,
+      stamp: metacopyStamp(stamp),
+      target: '',
+      files: 0,
+      record: NO_RECORD,
+    };
     const metadata = preserve ? readMetadata(path) : undefined;
     place.metacopies.push({
       slot,
@@ -285,7 +275,7 @@ export function createLayer(options: LayerOptions): Layer {
 
   function layOver(shown: Entry[], upper: CachedEntry[]): MergedDirectory {
     for (const entry of shown) checkMetadata(entry);
-    const fromBase = shown.filter(({ kind }) => kind !== 'origin').map(asCached);
+    const fromBase = shown.filter((entry) => entry.kind !== 'origin').map(inBase);
     const cached = [...fromBase, ...upper].sort((a, b) => compareNames(a.name, b.name));
     if (fromBase.length === shown.length) return { entries: cached as Entry[], cached, same: undefined };
     const entries = [...shown, ...(upper as Entry[])].sort((a, b) => compareNames(a.name, b.name));
@@ -316,15 +306,4 @@ export function createLayer(options: LayerOptions): Layer {
 
 function hasRules({ entries }: CachedDirectory): boolean {
   return entries.some(({ name }) => name === IGNORE_FILE);
-}
-
-function asCached(entry: Entry): CachedEntry {
-  const { name, metadata } = entry;
-  const common = { name, stamp: IN_BASE, record: NO_RECORD, ...(metadata ? { metadata } : {}) };
-  if (entry.kind === 'symlink') {
-    return { ...common, kind: 'symlink', link: '' as Link, size: 0, target: entry.target, files: 0 };
-  }
-  if (entry.kind === 'origin') throw new Error('an origin in a stat cache');
-  const { kind, link, size } = entry;
-  return { ...common, kind, link, size, target: '', files: kind === 'directory' ? entry.files : 0 };
 }

@@ -24,7 +24,10 @@ export function createCommandStream(response: ServerResponse): CommandStream {
 
   function send(kind: FrameKind, payload: Uint8Array): void {
     if (gone) return;
-    for (const frame of encodeFrames(kind, payload)) response.write(frame);
+    const { socket } = response;
+    socket?.cork();
+    for (const bytes of encodeFrames(kind, payload)) response.write(bytes);
+    socket?.uncork();
   }
 
   async function drained(): Promise<void> {

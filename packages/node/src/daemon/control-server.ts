@@ -18,6 +18,8 @@ const { createServer } = process.getBuiltinModule('node:http');
 
 /** Bytes of a request's body: more than the system lets a command line have, each byte escaped. */
 const MAX_BODY = 16 << 20;
+/** Output of a command that may wait for its reader: enough that neither waits for the other all the time. */
+const AHEAD_BYTES = 512 << 10;
 
 export interface ControlServerOptions {
   version: string;
@@ -71,7 +73,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     },
   };
 
-  const http = createServer((request, response) => {
+  const http = createServer({ highWaterMark: AHEAD_BYTES }, (request, response) => {
     response.setHeader('connection', 'close');
     const { method = '', url = '' } = request;
     const cancelled = method === 'DELETE' && /^\/v1\/commands\/(\d{1,15})$/.exec(url)?.[1];

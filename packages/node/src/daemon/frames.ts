@@ -34,15 +34,15 @@ const HEADER = 5;
 /** What a reader has to be ready for; longer output comes in several frames. */
 export const MAX_PAYLOAD = 1 << 20;
 
-/** The frames that a payload of any length takes. */
-export function* encodeFrames(kind: FrameKind, payload: Uint8Array): Generator<Buffer> {
+/** The frames that a payload of any length takes, each as its header and, without a copy, its part of the payload. */
+export function* encodeFrames(kind: FrameKind, payload: Uint8Array): Generator<Uint8Array> {
   for (let at = 0; at < payload.length || at === 0; at += MAX_PAYLOAD) {
     const part = payload.subarray(at, at + MAX_PAYLOAD);
-    const frame = Buffer.allocUnsafe(HEADER + part.length);
-    frame.writeUInt8(kind, 0);
-    frame.writeUInt32LE(part.length, 1);
-    frame.set(part, HEADER);
-    yield frame;
+    const header = Buffer.allocUnsafe(HEADER);
+    header.writeUInt8(kind, 0);
+    header.writeUInt32LE(part.length, 1);
+    yield header;
+    if (part.length > 0) yield part;
   }
 }
 

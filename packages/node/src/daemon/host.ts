@@ -96,7 +96,8 @@ function partsOf(home: Home, log: Log): Pick<Host, 'home' | 'fetch' | 'mounts' |
     onRepaired: (cid, provider) => log.warn({ cid, provider }, 'a damaged block was replaced'),
     onNotKept: (cid, error) => log.error({ cid, error: String(error) }, 'a block could not be kept'),
   });
-  const mounts = createMountTable({ home: directory, store, fetch, log });
-  const workspaces = createWorkspaces({ home: directory, store, fetch, mounts, log });
+  const onLowerLost = () => workspaces.recover();
+  const mounts = createMountTable({ home: directory, store, fetch, log, onLowerLost });
+  const workspaces: Workspaces = createWorkspaces({ home: directory, store, fetch, mounts, log });
   return { home, fetch, mounts, workspaces };
 }

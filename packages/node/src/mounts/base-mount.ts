@@ -1,11 +1,5 @@
-import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { errnoOf } from '@lazytree/core';
-import { mountFuse } from '../fuse/device/mount-fuse.js';
-import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
-import { UnmountFlag, unmount } from '../fuse/device/system-calls.js';
-import { type Session, type SessionOptions, startSession } from '../fuse/session/session.js';
+import { type Connection, type ConnectionOptions, closeConnection, openConnection } from './connection.js';
 
 /**
  * The superblocks that serve every root at `/<CID>`, each below the home at a place of its own. `trees` tells the CID
@@ -13,58 +7,59 @@ import { type Session, type SessionOptions, startSession } from '../fuse/session
  */
 export type BaseKind = 'trees' | 'lower';
 
-export interface BaseMount {
-  /** Where roots are found by CID. */
-  directory: string;
-  session: Session;
-  /** The number of the FUSE connection. */
-  connection: number;
+/** Connections that all mounts of a kind share, opened when they are first asked for. */
+export interface BaseMounts {
+  open(kind: BaseKind): Promise<Connection>;
+  /** If it is open. */
+  opened(kind: BaseKind): Promise<Connection | undefined>;
+  close(): Promise<void>;
 }
 
-const ABORT_AFTER_MS = 2000;
-
-export function baseDirectory(home: string, kind: BaseKind): string {
-  return join(home, 'mnt', kind);
+export interface BaseMountsOptions {
+  home: string;
+  serve: Omit<ConnectionOptions, 'view' | 'xattrs'>;
+  /** Told of a connection that ends though nobody wanted it to, and takes its mounts with it. */
+  onEnded(kind: BaseKind, error: unknown): void;
 }
 
-export async function openBaseMount(
-  directory: string,
-  options: Omit<SessionOptions, 'device' | 'target' | 'view'>,
-): Promise<BaseMount> {
-  await detachStale(directory);
-  await mkdir(directory, { recursive: true, mode: 0o700 });
-  const device = await mountFuse(directory);
-  const session = startSession({ ...options, device, target: directory, view: { allRoots: true } });
-  await session.serving;
-  const connection = mountAt(await readMountInfo(), directory)?.minor ?? 0;
-  return { directory, session, connection };
-}
+export function createBaseMounts({ home, serve, onEnded }: BaseMountsOptions): BaseMounts {
+  const bases = new Map<BaseKind, Promise<Connection>>();
 
-/** What a process that was killed has left there. A dead mount answers no one, but can be taken away. */
-export async function detachStale(target: string): Promise<boolean> {
-  let found = false;
-  while (mountAt(await readMountInfo(), target)) {
-    await unmount(target, UnmountFlag.DETACH);
-    found = true;
+  async function watch(kind: BaseKind, connection: Connection): Promise<void> {
+    const error = await connection.session.ended.then(
+      () => undefined,
+      (reason: unknown) => reason,
+    );
+    const current = bases.get(kind);
+    if (!current || (await current) !== connection) return;
+    bases.delete(kind);
+    onEnded(kind, error);
   }
-  return found;
-}
 
-/** Unmounts it, and does not wait for those who still use what it serves. */
-export async function closeBaseMount({ directory, session, connection }: BaseMount): Promise<void> {
-  await unmount(directory, UnmountFlag.DETACH).catch((error: unknown) => {
-    if (errnoOf(error) !== 'EINVAL' && errnoOf(error) !== 'ENOENT') throw error;
-  });
-  const ended = session.ended.catch(() => undefined);
-  const inTime = await Promise.race([ended.then(() => true), sleep(ABORT_AFTER_MS, false, { ref: false })]);
-  if (!inTime) await abortConnection(connection);
-  await ended;
-}
-
-/** Ends a connection whatever state it is in (fusectl; Documentation/filesystems/fuse.rst in Linux). */
-export async function abortConnection(connection: number): Promise<void> {
-  await writeFile(`/sys/fs/fuse/connections/${connection}/abort`, '1').catch((error: unknown) => {
-    // It has ended by itself.
-    if (errnoOf(error) !== 'ENOENT') throw error;
-  });
+  return {
+    open(kind) {
+      let opening = bases.get(kind);
+      if (!opening) {
+        opening = openConnection(join(home, 'mnt', kind), {
+          ...serve,
+          view: { allRoots: true },
+          xattrs: kind === 'trees',
+        });
+        bases.set(kind, opening);
+        opening.then(
+          (opened) => void watch(kind, opened),
+          () => bases.delete(kind),
+        );
+      }
+      return opening;
+    },
+    async opened(kind) {
+      return bases.get(kind);
+    },
+    async close() {
+      const opened = await Promise.all(bases.values());
+      bases.clear();
+      for (const connection of opened) await closeConnection(connection);
+    },
+  };
 }

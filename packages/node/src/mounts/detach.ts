@@ -1,16 +1,22 @@
 import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core';
-import { UnmountFlag, unmount } from '../fuse/device/system-calls.js';
+import { unmount } from '../fuse/device/unmount.js';
 import { findHolders, formatHolders } from './holders.js';
+
+export interface DetachOptions {
+  /** Those who have it open may go on. */
+  lazy: boolean;
+  /** Unmounts it where it is mounted; see unmount.ts. */
+  by?: typeof unmount;
+}
 
 /**
  * Unmounts what is mounted on `target`, if anything still is.
  *
- * @param options `lazy`: those who have it open may go on
  * @throws LazytreeError REFUSED, naming who holds it
  */
-export async function detach(target: string, { lazy }: { lazy: boolean }): Promise<void> {
+export async function detach(target: string, { lazy, by = unmount }: DetachOptions): Promise<void> {
   try {
-    await unmount(target, lazy ? UnmountFlag.DETACH : 0);
+    await by(target, { lazy });
   } catch (error) {
     const code = errnoOf(error);
     if (code === 'EINVAL' || code === 'ENOENT') return;

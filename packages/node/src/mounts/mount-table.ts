@@ -1,31 +1,27 @@
 import { join } from 'node:path';
 import {
+  type BlockSource,
   formatLink,
   fromSystemError,
   LazytreeError,
-  type Lease,
   type Link,
   type LocalStore,
   parseLink,
   readNode,
+  type Totals,
 } from '@lazytree/core';
 import { createDemand, type Demand } from '../fetch/demand.js';
 import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
+import { FUSE_TYPE } from '../fuse/device/mount-fuse.js';
 import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
-import { MountFlag, mount as mountCall } from '../fuse/device/system-calls.js';
 import type { ServerReport } from '../fuse/session/messages.js';
+import type { FetchRequest, ServeFailure } from '../fuse/session/session.js';
 import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
 import { prefetchOrder } from '../prefetch/prefetch.js';
 import { readState, writeState } from '../state-file.js';
-import {
-  type BaseKind,
-  type BaseMount,
-  baseDirectory,
-  closeBaseMount,
-  detachStale,
-  openBaseMount,
-} from './base-mount.js';
-import { detach } from './detach.js';
+import { type BaseKind, createBaseMounts } from './base-mount.js';
+import { detachStale } from './connection.js';
+import { choosePlacement, type Place, type Placed } from './placement.js';
 import { canonicalTarget, prepareTarget, removeTarget } from './target.js';
 
 /** What a mount is made of, as it is remembered from one daemon to the next. */
@@ -81,7 +77,8 @@ export interface MountTable {
   list(): Promise<MountStatus[]>;
   /** Where overlays find a root; its content is looked for in `image` as well. */
   lowerDirectory(root: Link): Promise<string>;
-  use(root: Link, kind: BaseKind): Promise<MountUse>;
+  /** What overlays have asked of a root. */
+  useBelow(root: Link): Promise<MountUse>;
   /** Mounts again what an earlier daemon had mounted. */
   restore(): Promise<void>;
   count(): number;
@@ -94,6 +91,8 @@ export interface MountTableOptions {
   store: LocalStore;
   fetch: FetchChain;
   log: MountLog;
+  /** Told when what overlays lie over has died. */
+  onLowerLost(): Promise<void>;
 }
 
 export interface MountLog {
@@ -104,7 +103,8 @@ export interface MountLog {
 
 interface LiveMount {
   record: MountRecord;
-  state: 'mounted' | 'failed';
+  /** Absent where it could not be brought back. */
+  placed?: Placed;
   release(): Promise<void>;
 }
 
@@ -119,76 +119,56 @@ export async function readMounts(home: string): Promise<MountRecord[]> {
 
 type StoredMount = Omit<MountRecord, 'root'> & { root: string };
 
-export function createMountTable({ home, store, fetch, log }: MountTableOptions): MountTable {
+export function createMountTable({ home, store, fetch, log, onLowerLost }: MountTableOptions): MountTable {
   const live = new Map<string, LiveMount>();
-  const bases = new Map<BaseKind, Promise<BaseMount>>();
   const demand = createDemand();
+  const serve = {
+    storeDirectory: store.directory,
+    push: true,
+    fetch: ({ links, signal }: FetchRequest) =>
+      demand.during(() =>
+        Promise.all(links.map(async (link) => ({ link, bytes: await fetch.get(link, { signal }) }))),
+      ),
+    onFailure({ root, path, error }: ServeFailure) {
+      const cid = (error as { cid?: string }).cid;
+      log.error({ root, path, cid, error: (error as Error).message, providers: fetch.providers() }, 'EIO');
+    },
+  };
+  const bases = createBaseMounts({
+    home,
+    serve,
+    onEnded(kind, error) {
+      log.error({ kind, error: error && String(error) }, 'a FUSE connection has ended');
+      void (kind === 'trees' ? recover() : onLowerLost());
+    },
+  });
+  let placement: Promise<Place> | undefined;
 
-  function base(kind: BaseKind): Promise<BaseMount> {
-    let opening = bases.get(kind);
-    if (!opening) {
-      opening = openBaseMount(baseDirectory(home, kind), {
-        storeDirectory: store.directory,
-        xattrs: kind === 'trees',
-        push: true,
-        fetch: ({ links, signal }) =>
-          demand.during(() =>
-            Promise.all(links.map(async (link) => ({ link, bytes: await fetch.get(link, { signal }) }))),
-          ),
-        onFailure({ root, path, error }) {
-          const cid = (error as { cid?: string }).cid;
-          log.error(
-            { root, path, cid, error: (error as Error).message, providers: fetch.providers() },
-            'EIO',
-          );
-        },
-      });
-      bases.set(kind, opening);
-      opening.then(
-        (opened) => void watch(kind, opened),
-        () => bases.delete(kind),
-      );
-    }
-    return opening;
+  /** One after another: each has all that is mounted by then. */
+  function save(): Promise<void> {
+    const mounts = () =>
+      [...live.values()].map(({ record }) => ({ ...record, root: formatLink(record.root) }));
+    const saved = saving.then(() => writeState(mountsFile(home), { mounts: mounts() }));
+    saving = saved.catch(() => undefined);
+    return saved;
   }
-
-  /** A superblock that ends though nobody wanted it to takes its mounts with it. */
-  async function watch(kind: BaseKind, opened: BaseMount): Promise<void> {
-    const error = await opened.session.ended.then(
-      () => undefined,
-      (reason: unknown) => reason,
-    );
-    const current = bases.get(kind);
-    if (!current || (await current) !== opened) return;
-    bases.delete(kind);
-    log.error({ kind, error: error && String(error) }, 'a FUSE connection has ended');
-  }
-
-  async function save(): Promise<void> {
-    const mounts = [...live.values()].map(({ record }) => ({ ...record, root: formatLink(record.root) }));
-    await writeState(mountsFile(home), { mounts });
-  }
+  let saving: Promise<void> = Promise.resolve();
 
   async function attach(record: MountRecord): Promise<LiveMount> {
     const withdraw = await provideImage(fetch, record.image);
-    const lease: Lease = store.lease([record.root]);
     const prefetching = new AbortController();
     const release = async () => {
       prefetching.abort();
-      lease.release();
       await withdraw();
     };
     try {
       // A root that cannot be read is told of here, and not by an errno.
       await readNode(fetch, record.root);
-      const { directory } = await base('trees');
-      await mountCall({
-        source: join(directory, formatLink(record.root)),
-        target: record.target,
-        flags: MountFlag.BIND,
-      });
+      placement ??= choosePlacement({ bases, serve });
+      const place = await placement;
+      const placed = await place(record.root, record.target);
       if (record.prefetch) prefetch(record.root, prefetching.signal);
-      return { record, state: 'mounted', release };
+      return { record, placed, release };
     } catch (error) {
       await release();
       throw fromSystemError(error, `mounting on '${record.target}'`);
@@ -205,14 +185,30 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
       });
   }
 
-  async function reportOf(kind: BaseKind): Promise<ServerReport | undefined> {
-    const opened = await bases.get(kind);
-    const report = await opened?.session.report();
+  /** Mounts again what a dead connection has left. */
+  async function recover(): Promise<void> {
+    for (const [target, mounted] of live) {
+      try {
+        await detachStale(target);
+        await mounted.release();
+        live.set(target, await attach(mounted.record));
+      } catch (error) {
+        live.set(target, { record: mounted.record, async release() {} });
+        log.error({ target, error: (error as Error).message }, 'not mounted again');
+      }
+    }
+  }
+
+  /** Keeps what a report says of the order in which files were read. Of what cannot be reached there is none. */
+  async function learn(asked: Promise<ServerReport | undefined>): Promise<ServerReport | undefined> {
+    const report = await asked.catch(() => undefined);
     for (const { root, firstReads } of report?.uses ?? []) {
       if (firstReads.length > 0) await extendAccessOrder(home, root, firstReads);
     }
     return report;
   }
+
+  const reportOf = (kind: BaseKind) => learn((async () => (await bases.opened(kind))?.session.report())());
 
   const table: MountTable = {
     demand,
@@ -233,7 +229,7 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
         const mounted = live.get(target);
         live.delete(target);
         if (mounted) {
-          await detach(target, { lazy: true });
+          await mounted.placed?.detach({ lazy: true });
           await mounted.release();
         }
         if (madeTarget) await removeTarget(target);
@@ -249,8 +245,8 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
           hint: '`lazytree mounts` lists them',
         });
       }
-      await reportOf('trees');
-      await detach(target, { lazy });
+      await learn(reportFrom(mounted.placed));
+      await mounted.placed?.detach({ lazy });
       live.delete(target);
       await save();
       await mounted.release();
@@ -261,23 +257,23 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
     async list() {
       const mounts = await readMountInfo();
       return Promise.all(
-        [...live.values()].map(async ({ record, state }): Promise<MountStatus> => {
-          const seen = mountAt(mounts, record.target)?.type === 'fuse.lazytree';
-          const { size, files } = await readNode(fetch, record.root);
-          const use = await table.use(record.root, 'trees');
-          return { ...record, state: state === 'mounted' && !seen ? 'unmounted' : state, size, files, use };
+        [...live.values()].map(async ({ record, placed }): Promise<MountStatus> => {
+          const seen = mountAt(mounts, record.target)?.type === FUSE_TYPE;
+          const { size, files } = await totalsOf(fetch, record.root);
+          const use = useOf(record.root, await learn(reportFrom(placed)));
+          return { ...record, state: placed ? (seen ? 'mounted' : 'unmounted') : 'failed', size, files, use };
         }),
       );
     },
 
     async lowerDirectory(root) {
       await readNode(fetch, root);
-      const { directory } = await base('lower');
+      const { directory } = await bases.open('lower');
       return join(directory, formatLink(root));
     },
 
-    async use(root, kind) {
-      return useOf(root, await reportOf(kind));
+    async useBelow(root) {
+      return useOf(root, await reportOf('lower'));
     },
 
     async restore() {
@@ -286,7 +282,7 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
           await detachStale(record.target);
           live.set(record.target, await attach(record));
         } catch (error) {
-          live.set(record.target, { record, state: 'failed', async release() {} });
+          live.set(record.target, { record, async release() {} });
           log.error(
             { target: record.target, tree: record.tree, error: (error as Error).message },
             'not mounted again',
@@ -298,18 +294,28 @@ export function createMountTable({ home, store, fetch, log }: MountTableOptions)
     count: () => live.size,
 
     async close() {
-      await Promise.all([reportOf('trees'), reportOf('lower')]);
-      for (const [target, mounted] of live) {
-        if (mounted.state === 'mounted') await detach(target, { lazy: true });
-        await mounted.release();
-      }
+      await reportOf('lower');
+      for (const { placed } of live.values()) await learn(reportFrom(placed));
+      await Promise.all(
+        [...live.values()].map(async ({ placed, release }) => {
+          await placed?.close();
+          await release();
+        }),
+      );
       live.clear();
-      const opened = await Promise.all(bases.values());
-      bases.clear();
-      for (const mounted of opened) await closeBaseMount(mounted);
+      await bases.close();
     },
   };
   return table;
+}
+
+/** What a directory says of itself; nothing where it cannot be read, which other commands tell of. */
+export async function totalsOf(source: BlockSource, root: Link): Promise<Totals> {
+  return readNode(source, root).catch(() => ({ size: 0, files: 0 }));
+}
+
+async function reportFrom(placed: Placed | undefined): Promise<ServerReport | undefined> {
+  return placed?.report();
 }
 
 function useOf(root: Link, report: ServerReport | undefined): MountUse {

@@ -2,7 +2,7 @@ import { mkdir, readdir, realpath, rmdir, stat } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, fromSystemError, LazytreeError, nameFromBytes, toFsPath } from '@lazytree/core';
-import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
+import { type MountInfo, mountAt, readMountInfo } from '../fuse/device/mount-info.js';
 
 /** Time that a look at a path may take: longer, and the file system that it is on is not answering. */
 const PATIENCE_MS = 5000;
@@ -25,11 +25,12 @@ export async function canonicalTarget(path: string): Promise<string> {
 /**
  * Makes `target` ready to be mounted on: an empty directory, made if there is none.
  *
+ * @param mounts what is mounted where it is to be
  * @returns whether it was made
  * @throws LazytreeError REFUSED (something is mounted there), NOT_EMPTY, USAGE (not a directory)
  */
-export async function prepareTarget(target: string): Promise<boolean> {
-  const mounted = mountAt(await readMountInfo(), target);
+export async function prepareTarget(target: string, mounts?: readonly MountInfo[]): Promise<boolean> {
+  const mounted = mountAt(mounts ?? (await readMountInfo()), target);
   if (mounted) {
     throw new LazytreeError('REFUSED', `'${target}' is a mount point of ${mounted.type} already`, {
       hint: `unmount it with \`${mounted.type === 'fuse.lazytree' ? 'lazytree unmount' : 'umount'} ${target}\`, or choose another directory`,

@@ -1,6 +1,8 @@
 import { mkdir } from 'node:fs/promises';
 import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core';
-import { MountFlag, mount } from '../fuse/device/system-calls.js';
+import { MountFlag, setXattr } from '../fuse/device/system-calls.js';
+import type { OverlayPlace } from './overlay-place.js';
+import { howToAllow } from './user-namespace.js';
 import type { Layer } from './workspace-record.js';
 
 export interface OverlayOptions {
@@ -8,25 +10,36 @@ export interface OverlayOptions {
   lower: string;
   layer: Layer;
   target: string;
+  place: OverlayPlace;
 }
 
 /**
+ * Whoever may set `trusted` attributes has it that a renamed directory is not copied, nor the content of a file whose
+ * mode alone changes. With `userxattr` the kernel refuses both, because users could forge what it would follow.
+ */
+const OPTIONS = { trusted: ['redirect_dir=on', 'metacopy=on'], user: ['userxattr'] };
+
+/**
  * Mounts a writable view of `lower`, whose changes go to the layer (Linux Documentation/filesystems/overlayfs.rst).
- * A renamed directory is not copied, nor is the content of a file whose mode alone changes.
  *
  * @throws LazytreeError UNSUPPORTED where there is no overlayfs, or the home's file system cannot carry a layer
  */
-export async function mountOverlay({ lower, layer, target }: OverlayOptions): Promise<void> {
+export async function mountOverlay({ lower, layer, target, place }: OverlayOptions): Promise<void> {
   await makeLayer(layer);
+  // Without attributes it would be mounted, and fail where a directory takes the place of a removed one.
+  await setXattr(layer.work, `${place.marks}.lazytree.layer`, Buffer.from('work')).catch((error: unknown) => {
+    throw errnoOf(error) === 'EOPNOTSUPP' ? noLayer(layer, error) : error;
+  });
   const options = [
     `lowerdir=${escapeOption(lower)}`,
     `upperdir=${escapeOption(layer.upper)}`,
     `workdir=${escapeOption(layer.work)}`,
-    'redirect_dir=on',
-    'metacopy=on',
+    ...OPTIONS[place.marks],
+    // One device, and inodes that readdir and stat agree on: ours have 52 bits, which leaves room for the layer.
+    'xino=on',
   ];
   try {
-    await mount({
+    await place.mount({
       source: 'lazytree',
       target,
       type: 'overlay',
@@ -34,7 +47,7 @@ export async function mountOverlay({ lower, layer, target }: OverlayOptions): Pr
       data: options.join(','),
     });
   } catch (error) {
-    throw explain(error, { target, layer });
+    throw await explain(error, { target, layer, place });
   }
 }
 
@@ -48,7 +61,10 @@ function escapeOption(path: string): string {
   return path.replace(/[\\,:]/g, '\\$&');
 }
 
-function explain(error: unknown, { target, layer }: Pick<OverlayOptions, 'target' | 'layer'>): Error {
+async function explain(
+  error: unknown,
+  { target, layer, place }: Omit<OverlayOptions, 'lower'>,
+): Promise<Error> {
   switch (errnoOf(error)) {
     case 'ENODEV':
       return new LazytreeError(
@@ -60,15 +76,25 @@ function explain(error: unknown, { target, layer }: Pick<OverlayOptions, 'target
         },
       );
     case 'EINVAL':
-      return new LazytreeError(
-        'UNSUPPORTED',
-        `the file system of ${layer.upper} cannot carry the changes of a workspace`,
-        {
-          cause: error,
-          hint: 'set LAZYTREE_HOME to a directory on ext4, xfs, btrfs or tmpfs, or use `lazytree export`',
-        },
-      );
-    default:
-      return fromSystemError(error, `mounting a workspace on '${target}'`);
+      return noLayer(layer, error);
+    case 'EPERM':
+    case 'EACCES':
+      if (!place.holder()) break;
+      return new LazytreeError('UNSUPPORTED', `nothing may be mounted in a user namespace here`, {
+        cause: error,
+        hint: `${await howToAllow()}, or use \`lazytree export\``,
+      });
   }
+  return fromSystemError(error, `mounting a workspace on '${target}'`);
+}
+
+function noLayer({ upper }: Layer, cause: unknown): LazytreeError {
+  return new LazytreeError(
+    'UNSUPPORTED',
+    `the file system of ${upper} cannot carry the changes of a workspace`,
+    {
+      cause,
+      hint: 'set LAZYTREE_HOME to a directory on ext4, xfs, btrfs or tmpfs, or use `lazytree export`',
+    },
+  );
 }

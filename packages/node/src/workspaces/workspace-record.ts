@@ -19,6 +19,8 @@ export interface WorkspaceRecord {
   saved: Link;
   /** An image that has what the store lacks. */
   image?: string | undefined;
+  /** Whether saving follows `.lazytreeignore` files. */
+  ignoreFiles: boolean;
   autosave?: { interval: number; keep: KeepPolicy } | undefined;
   /** Milliseconds since the epoch. */
   created: number;
@@ -57,18 +59,22 @@ export async function writeWorkspace(home: string, record: WorkspaceRecord): Pro
 
 /** Every workspace of a home, by name. */
 export async function readWorkspaces(home: string): Promise<WorkspaceRecord[]> {
-  const names = await readdir(workspacesDirectory(home)).catch((error: unknown) => {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  });
   const records: WorkspaceRecord[] = [];
-  for (const name of names.sort()) {
+  for (const name of (await namesIn(workspacesDirectory(home))).sort()) {
     const stored = (await readState(recordFile(home, name))) as StoredWorkspace | undefined;
     // One that was being made or removed when its process died.
     if (!stored) continue;
     records.push({ ...stored, base: parseLink(stored.base), saved: parseLink(stored.saved) });
   }
   return records;
+}
+
+/** What is in a directory; nothing when it is not there. */
+export async function namesIn(directory: string): Promise<string[]> {
+  return readdir(directory).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw error;
+  });
 }
 
 type StoredWorkspace = Omit<WorkspaceRecord, 'base' | 'saved'> & { base: string; saved: string };

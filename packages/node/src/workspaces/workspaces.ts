@@ -1,4 +1,4 @@
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
   checkRefName,
@@ -8,26 +8,28 @@ import {
   type ImportWarning,
   importTree,
   LazytreeError,
-  type Lease,
   type Link,
   type LocalStore,
   type Ref,
-  readNode,
   setRef,
   statCacheFile,
   thinHistory,
 } from '@lazytree/core';
 import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
-import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
-import { detachStale } from '../mounts/base-mount.js';
+import { mountAt } from '../fuse/device/mount-info.js';
+import { detachStale } from '../mounts/connection.js';
 import { detach } from '../mounts/detach.js';
-import type { MountLog, MountTable, MountUse } from '../mounts/mount-table.js';
+import { type MountLog, type MountTable, type MountUse, totalsOf } from '../mounts/mount-table.js';
 import { canonicalTarget, prepareTarget, removeTarget } from '../mounts/target.js';
 import { syncDirectory } from '../state-file.js';
-import { mountOverlay } from './overlay-mount.js';
+import { chooseOverlayPlace } from './choose-overlay-place.js';
+import { makeLayer, mountOverlay } from './overlay-mount.js';
+import type { Holder, OverlayPlace } from './overlay-place.js';
+import { removeTree } from './remove-tree.js';
 import { type KeepPolicy, selectKept } from './thinning.js';
 import {
   layerOf,
+  namesIn,
   readWorkspaces,
   type WorkspaceRecord,
   workspaceDirectory,
@@ -42,6 +44,8 @@ export interface CreateOptions {
   /** As the tree was asked for. */
   tree: string;
   image?: string | undefined;
+  /** Whether saving follows `.lazytreeignore` files, as the import of the tree did. */
+  ignoreFiles: boolean;
   autosave?: { interval: number; keep: KeepPolicy } | undefined;
 }
 
@@ -70,6 +74,8 @@ export interface WorkspaceStatus extends WorkspaceRecord {
   size: number;
   files: number;
   use: MountUse;
+  /** Absent where everybody sees the workspace at its target. */
+  holder: Holder | undefined;
 }
 
 /** Named writable forks of trees. Each is an overlay of its own layer over a root that all forks share. */
@@ -88,8 +94,14 @@ export interface Workspaces {
   remove(name: string, options: { discard: boolean; signal?: AbortSignal }): Promise<Saved | undefined>;
   /** Mounts again what an earlier daemon had mounted, and removes what it was removing. */
   restoreAll(): Promise<void>;
+  /** Mounts again all of them, when what they lie over has died and is there anew. */
+  recover(): Promise<void>;
   /** @throws LazytreeError USAGE when a path is where a workspace is: it is not to be unmounted like others */
   refuseTarget(path: string): Promise<void>;
+  /** @throws LazytreeError REFUSED when a path is in a workspace that not everybody sees, nor the daemon */
+  refuseHidden(path: string): Promise<void>;
+  /** The process whose namespaces the workspaces are in; absent where everybody sees them. */
+  holder(): Promise<Holder | undefined>;
   count(): number;
   close(): Promise<void>;
 }
@@ -118,12 +130,24 @@ interface LiveWorkspace {
   release(): Promise<void>;
 }
 
-const TRASH = '.trash';
 const AUTOSAVE = 'autosave';
 
 export function createWorkspaces({ home, store, fetch, mounts, log }: WorkspacesOptions): Workspaces {
   const live = new Map<string, LiveWorkspace>();
   const creating = new Set<string>();
+  const trash = join(workspacesDirectory(home), '.trash');
+  let choosing: Promise<OverlayPlace> | undefined;
+
+  function place(): Promise<OverlayPlace> {
+    choosing ??= chooseOverlayPlace({
+      onLost: () => log.error({}, 'the process that holds the workspaces has ended, and they with it'),
+    });
+    return choosing;
+  }
+
+  async function takeAway(target: string, { lazy }: { lazy: boolean }): Promise<void> {
+    await detach(target, { lazy, by: (await place()).unmount });
+  }
 
   function get(name: string): LiveWorkspace {
     const found = live.get(name);
@@ -144,21 +168,12 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     return result;
   }
 
-  /** Keeps and provides what the workspace lies over. */
-  async function hold(record: WorkspaceRecord): Promise<() => Promise<void>> {
-    const withdraw = await provideImage(fetch, record.image);
-    const lease: Lease = store.lease([record.base, record.saved]);
-    return async () => {
-      lease.release();
-      await withdraw();
-    };
-  }
-
   async function attach(record: WorkspaceRecord): Promise<LiveWorkspace> {
-    const release = await hold(record);
+    const release = await provideImage(fetch, record.image);
     try {
       const lower = await mounts.lowerDirectory(record.base);
-      await mountOverlay({ lower, layer: layerOf(home, record), target: record.target });
+      const layer = layerOf(home, record);
+      await mountOverlay({ lower, layer, target: record.target, place: await place() });
     } catch (error) {
       await release();
       throw error;
@@ -207,7 +222,8 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   async function capture({ record }: LiveWorkspace, { signal, onProgress, onWarning }: SaveOptions) {
     const { upper } = layerOf(home, record);
     return importTree(store, upper, {
-      over: { base: record.base, source: fetch, xattrs: 'trusted' },
+      over: { base: record.base, source: fetch, xattrs: (await place()).marks },
+      ignoreFiles: record.ignoreFiles,
       statCache: statCacheFile(store.directory, 'workspace', upper),
       ...(signal ? { signal } : {}),
       ...(onProgress ? { onProgress } : {}),
@@ -236,7 +252,6 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   }
 
   async function toTrash(path: string): Promise<void> {
-    const trash = join(workspacesDirectory(home), TRASH);
     await mkdir(trash, { recursive: true });
     await rename(path, join(trash, `${Date.now()}-${process.pid}-${Math.random().toString(36).slice(2)}`));
     await syncDirectory(workspacesDirectory(home));
@@ -244,9 +259,10 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   }
 
   function emptyTrash(): void {
-    const trash = join(workspacesDirectory(home), TRASH);
     emptying = emptying
-      .then(() => rm(trash, { recursive: true, force: true }))
+      .then(async () => {
+        for (const name of await namesIn(trash)) await removeTree(join(trash, name));
+      })
       .catch((error: unknown) =>
         log.error({ error: (error as Error).message }, 'the trash cannot be emptied'),
       );
@@ -254,7 +270,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   let emptying: Promise<void> = Promise.resolve();
 
   const workspaces: Workspaces = {
-    async create({ name, base, target: path, tree, image, autosave: plan }) {
+    async create({ name, base, target: path, tree, image, ignoreFiles, autosave: plan }) {
       checkRefName(name);
       const ref = getRef(store, name);
       if (live.has(name) || creating.has(name)) {
@@ -271,7 +287,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
       let undo: (() => Promise<void>)[] = [];
       try {
         const target = await canonicalTarget(path);
-        const madeTarget = await prepareTarget(target);
+        const madeTarget = await prepareTarget(target, await (await place()).mounts());
         if (madeTarget) undo.push(() => removeTarget(target));
         const record: WorkspaceRecord = {
           name,
@@ -281,16 +297,20 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
           layer: 1,
           saved: base,
           image,
+          ignoreFiles,
           autosave: plan,
           created: Date.now(),
         };
-        undo.push(() => rm(workspaceDirectory(home, name), { recursive: true, force: true }));
-        const workspace = await attach(record);
-        undo.push(() => workspace.release());
-        undo.push(() => detach(target, { lazy: true }));
-        if (!ref) await setRef(store, { name, root: base, source: tree, message: 'workspace created' });
+        // Of one that was being made or removed when its process died.
+        await removeTree(workspaceDirectory(home, name));
+        undo.push(() => removeTree(workspaceDirectory(home, name)));
+        await makeLayer(layerOf(home, record));
         await writeWorkspace(home, record);
         await syncDirectory(workspacesDirectory(home));
+        const workspace = await attach(record);
+        undo.push(() => workspace.release());
+        undo.push(() => takeAway(target, { lazy: true }));
+        if (!ref) await setRef(store, { name, root: base, source: tree, message: 'workspace created' });
         live.set(name, workspace);
         schedule(workspace);
         undo = [];
@@ -302,13 +322,15 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     },
 
     async list() {
-      const mounted = await readMountInfo();
+      const { mounts: mountsThere, holder } = await place();
+      const mounted = await mountsThere();
       return Promise.all(
         [...live.values()].map(async ({ record, state }): Promise<WorkspaceStatus> => {
           const seen = mountAt(mounted, record.target)?.type === 'overlay';
-          const use = await mounts.use(record.base, 'lower');
-          const { size, files } = await readNode(fetch, record.base);
-          return { ...record, state: state === 'mounted' && !seen ? 'unmounted' : state, size, files, use };
+          const use = await mounts.useBelow(record.base);
+          const { size, files } = await totalsOf(fetch, record.base);
+          const now = state === 'mounted' && !seen ? 'unmounted' : state;
+          return { ...record, state: now, size, files, use, holder: holder() };
         }),
       );
     },
@@ -317,8 +339,9 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
 
     async fork(name, { name: newName, target, signal }) {
       const { root } = await inTurn(name, (workspace) => capture(workspace, signal ? { signal } : {}));
-      const { image, autosave: plan } = get(name).record;
-      return workspaces.create({ name: newName, base: root, target, tree: name, image, autosave: plan });
+      const { image, ignoreFiles, autosave: plan } = get(name).record;
+      const like = { image, ignoreFiles, autosave: plan };
+      return workspaces.create({ name: newName, base: root, target, tree: name, ...like });
     },
 
     restore: (name, { base, tree, image, signal }) =>
@@ -330,18 +353,17 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
         });
         const { record: old } = workspace;
         const record = { ...old, base, image, saved: base, layer: old.layer + 1 };
-        await detach(old.target, { lazy: false });
-        let next: LiveWorkspace;
+        await takeAway(old.target, { lazy: false });
+        await workspace.release();
         try {
-          next = await attach(record);
+          await makeLayer(layerOf(home, record));
+          await writeWorkspace(home, record);
+          Object.assign(workspace, await attach(record), { turn: workspace.turn });
         } catch (error) {
-          const back = await attach(old);
-          live.set(name, { ...back, turn: workspace.turn });
+          await writeWorkspace(home, old);
+          Object.assign(workspace, await attach(old), { turn: workspace.turn });
           throw error;
         }
-        await writeWorkspace(home, record);
-        await workspace.release();
-        Object.assign(workspace, { record, state: 'mounted', release: next.release });
         await setRef(store, { name, root: base, source: tree, message: `restored from ${tree}` });
         await toTrash(join(workspaceDirectory(home, name), 'layers', String(old.layer)));
         return record;
@@ -357,7 +379,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
               automatic: true,
               ...(signal ? { signal } : {}),
             });
-        await detach(record.target, { lazy: false });
+        await takeAway(record.target, { lazy: false });
         clearTimeout(workspace.timer);
         live.delete(name);
         await toTrash(workspaceDirectory(home, name));
@@ -380,6 +402,19 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
       }
     },
 
+    async recover() {
+      for (const [name, workspace] of live) {
+        await inTurn(name, async ({ record, release }) => {
+          await takeAway(record.target, { lazy: true });
+          await release();
+          Object.assign(workspace, await attach(record), { turn: workspace.turn });
+        }).catch((error: unknown) => {
+          workspace.state = 'failed';
+          log.error({ workspace: name, error: (error as Error).message }, 'not mounted again');
+        });
+      }
+    },
+
     async refuseTarget(path) {
       const target = await canonicalTarget(path);
       for (const { record } of live.values()) {
@@ -389,16 +424,32 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
         });
       }
     },
+    async refuseHidden(path) {
+      if (!(await place()).holder()) return;
+      const target = await canonicalTarget(path).catch(() => path);
+      for (const { record } of live.values()) {
+        if (!`${target}/`.startsWith(`${record.target}/`)) continue;
+        throw new LazytreeError(
+          'REFUSED',
+          `'${path}' is in the workspace '${record.name}', which the daemon cannot see`,
+          {
+            hint: `\`lazytree workspace save ${record.name}\` stores it, and what is in it is ${record.name}/…`,
+          },
+        );
+      }
+    },
+    holder: async () => (await place()).holder(),
     count: () => live.size,
 
     async close() {
       for (const [name, workspace] of live) {
         clearTimeout(workspace.timer);
         await workspace.turn;
-        if (workspace.state === 'mounted') await detach(workspace.record.target, { lazy: true });
+        if (workspace.state === 'mounted') await takeAway(workspace.record.target, { lazy: true });
         await workspace.release();
         live.delete(name);
       }
+      await (await choosing)?.close();
       await emptying;
     },
   };

@@ -1,5 +1,7 @@
 import fs from 'node:fs';
 import { errnoOf, LazytreeError } from '@lazytree/core';
+import { mountByFusermount } from './fusermount.js';
+import { mayMount } from './privilege.js';
 import { MountFlag, mount } from './system-calls.js';
 
 const DEVICE = '/dev/fuse';
@@ -15,6 +17,10 @@ export const FUSE_TYPE = 'fuse.lazytree';
  * @throws LazytreeError UNSUPPORTED, with what to install
  */
 export async function mountFuse(target: string): Promise<number> {
+  return (await mayMount()) ? mountByCall(target) : mountByFusermount(target);
+}
+
+async function mountByCall(target: string): Promise<number> {
   const device = openDevice();
   try {
     await mount({

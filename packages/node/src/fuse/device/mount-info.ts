@@ -17,8 +17,9 @@ export interface MountInfo {
   options: string;
 }
 
-export async function readMountInfo(): Promise<MountInfo[]> {
-  const lines = nameFromBytes(await readFile('/proc/self/mountinfo')).split('\n');
+/** What is mounted in the mount namespace of a process. */
+export async function readMountInfo(pid: number | 'self' = 'self'): Promise<MountInfo[]> {
+  const lines = nameFromBytes(await readFile(`/proc/${pid}/mountinfo`)).split('\n');
   return lines.filter((line) => line !== '').map(parseMountInfo);
 }
 

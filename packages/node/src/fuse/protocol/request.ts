@@ -98,10 +98,14 @@ export interface ReadIn {
   size: number;
 }
 
-/** `struct fuse_read_in`, of READ, READDIR and READDIRPLUS. */
+/**
+ * `struct fuse_read_in`, of READ, READDIR and READDIRPLUS. Anyone can seek a directory to 2^63 - 1: offsets that a
+ * number does not hold are all beyond the end of everything.
+ */
 export function decodeRead(bytes: Buffer): ReadIn {
   const from = body(bytes, 24);
-  return { offset: readUint64(from, 8), size: from.readUInt32LE(16) };
+  const offset = Math.min(Number(from.readBigUInt64LE(8)), Number.MAX_SAFE_INTEGER);
+  return { offset, size: from.readUInt32LE(16) };
 }
 
 export interface XattrIn {

@@ -24,7 +24,7 @@ export interface ServeData {
 
 /** From a serving thread. */
 export type FromServer =
-  | { type: 'serving'; minor: number }
+  | { type: 'serving'; minor: number; thread: number }
   | { type: 'missing'; request: number; root: string; path: string; links: readonly Link[]; corrupt: boolean }
   | { type: 'interrupted'; request: number }
   | { type: 'failure'; root: string; path: string; error: unknown }
@@ -44,7 +44,9 @@ export interface ServerReport {
 export type ToServer =
   | { type: 'fetched'; request: number; blocks: { link: Link; bytes: Uint8Array }[] }
   | { type: 'failed'; request: number }
-  | { type: 'report'; id: number };
+  | { type: 'report'; id: number }
+  /** To stop serving, whoever uses it still. */
+  | { type: 'stop' };
 
 /** What a pushing thread begins with. */
 export interface PushData {

@@ -32,7 +32,9 @@ port.on('message', (list: PushList) => {
     const newest = lists[lists.length - 1];
     pushSlice(newest.list, newest.from);
     newest.from += SLICE;
-    if (newest.from >= newest.list.links.length) lists.splice(lists.indexOf(newest), 1);
+    if (newest.from < newest.list.links.length) continue;
+    lists.splice(lists.indexOf(newest), 1);
+    given.end();
   }
 });
 port.on('close', () => {

@@ -1,7 +1,8 @@
 import fs from 'node:fs';
 import { constants } from 'node:os';
+import { basename } from 'node:path';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { errnoOf, openSharedReader } from '@lazytree/core';
+import { errnoOf, MAX_NAME_BYTES, openSharedReader } from '@lazytree/core';
 import {
   FUSE_MAJOR,
   InitFlag,
@@ -35,7 +36,7 @@ import type { FromServer, ServeData, ToServer } from './messages.js';
  * docs/mounts.md.
  */
 
-const { ENOSYS, EROFS, EIO, EINTR, ENODATA, ERANGE, ENOENT, EPROTO } = constants.errno;
+const { ENOSYS, EROFS, EIO, ENAMETOOLONG, EINTR, ENODATA, ERANGE, ENOENT, EPROTO } = constants.errno;
 /** The kernel wants room for a request of `MAX_WRITE`; a batch of forgotten nodes fills what there is. */
 const REQUEST_BYTES = 128 << 10;
 const MAX_WRITE = 4096;
@@ -58,12 +59,15 @@ const { device, storeDirectory, view, xattrs, owner, push, given } = workerData 
 const port = parentPort as MessagePort;
 const store = await openSharedReader(storeDirectory);
 const blocks = createBlocks(store);
-const files = createTreeFileSystem(blocks, { view, given: givenIn(given) });
+const pushing = givenIn(given);
+const files = createTreeFileSystem(blocks, { view, given: pushing });
 const reply = createReplyWriter(MAX_PAGES * PAGE, owner);
 const allRoots = 'allRoots' in view;
 /** Requests whose content is being fetched, as they came. */
 const waiting = new Map<number, Buffer>();
 const counts: Record<number, number> = {};
+
+let stopped = false;
 
 const send = (message: FromServer) => port.postMessage(message);
 
@@ -79,28 +83,38 @@ function write(...parts: Uint8Array[]): boolean {
   }
 }
 
-function handle(bytes: Buffer): void {
+/** @param again what it lacked has been fetched */
+function handle(bytes: Buffer, again = false): void {
   const header = decodeHeader(bytes);
   blocks.recycle();
-  counts[header.opcode] = (counts[header.opcode] ?? 0) + 1;
+  if (!again) counts[header.opcode] = (counts[header.opcode] ?? 0) + 1;
   try {
     answer(header, bytes);
   } catch (error) {
     if (error instanceof ProtocolError || isGone(error)) throw error;
-    if (error instanceof MissingBlocks) fetchFirst(header, bytes, error);
-    else fail(header, error);
+    if (!(error instanceof MissingBlocks)) {
+      fail(header, error);
+      return;
+    }
+    if (!again) files.use(header.node).fetched += 1;
+    fetchFirst(header, bytes, error);
   }
 }
 
 function fetchFirst({ unique, node }: RequestHeader, bytes: Buffer, { links, corrupt }: MissingBlocks): void {
   waiting.set(unique, Buffer.from(bytes));
-  files.use(node).fetched += 1;
   send({ type: 'missing', request: unique, ...whereabouts(node), links, corrupt });
 }
 
 function fail({ unique, node }: RequestHeader, error: unknown): void {
   send({ type: 'failure', ...whereabouts(node), error });
-  write(reply.status(unique, EIO));
+  end(unique, node, EIO);
+}
+
+/** Ends a request that cannot be answered. */
+function end(unique: number, node: number, errno: number): void {
+  files.use(node).requests += 1;
+  write(reply.status(unique, errno));
 }
 
 function whereabouts(node: number): { root: string; path: string } {
@@ -185,12 +199,19 @@ function init(unique: number, bytes: Buffer): void {
       maxPages: MAX_PAGES,
     }),
   );
-  send({ type: 'serving', minor: common });
+  // That of this thread: proc(5).
+  const thread = Number(basename(fs.readlinkSync('/proc/thread-self')));
+  send({ type: 'serving', minor: common, thread });
 }
 
 const NO_OPTIONS = { maxReadahead: 0, flags: 0, maxBackground: 0, maxWrite: MAX_WRITE, maxPages: 0 };
 
 function lookup(unique: number, parent: number, name: Buffer): void {
+  if (name.length > MAX_NAME_BYTES) {
+    // The kernel passes up to 1024 bytes on.
+    write(reply.status(unique, ENAMETOOLONG));
+    return;
+  }
   const node = files.lookup(parent, name);
   files.use(node === 0 ? parent : node).requests += 1;
   if (node === 0) {
@@ -222,6 +243,7 @@ function pushAfter(node: number, to: MessagePort): void {
   const list = files.toPush(node);
   if (!list) return;
   files.use(node).pushed += list.links.length;
+  pushing.begin();
   to.postMessage(list);
 }
 
@@ -263,14 +285,20 @@ function writeXattr(unique: number, value: Buffer, size: number): void {
 }
 
 function interrupt(unique: number): void {
-  if (!waiting.delete(unique)) return;
+  const bytes = waiting.get(unique);
+  if (!bytes) return;
+  waiting.delete(unique);
   send({ type: 'interrupted', request: unique });
-  write(reply.status(unique, EINTR));
+  end(unique, decodeHeader(bytes).node, EINTR);
 }
 
 function takeMessages(): void {
   for (let next = receiveMessageOnPort(port); next; next = receiveMessageOnPort(port)) {
     const message = next.message as ToServer;
+    if (message.type === 'stop') {
+      stopped = true;
+      continue;
+    }
     if (message.type === 'report') {
       send({ type: 'report', id: message.id, report: report() });
       continue;
@@ -278,10 +306,10 @@ function takeMessages(): void {
     const bytes = waiting.get(message.request);
     if (!bytes) continue;
     waiting.delete(message.request);
-    if (message.type === 'failed') write(reply.status(message.request, EIO));
+    if (message.type === 'failed') end(message.request, decodeHeader(bytes).node, EIO);
     else {
       for (const { link, bytes: block } of message.blocks) blocks.keep(link, block);
-      handle(bytes);
+      handle(bytes, true);
     }
   }
 }
@@ -296,7 +324,7 @@ function isGone(error: unknown): boolean {
 
 function serve(): void {
   const buffer = Buffer.allocUnsafeSlow(REQUEST_BYTES);
-  for (;;) {
+  while (!stopped) {
     let length: number;
     try {
       length = fs.readSync(device, buffer, 0, REQUEST_BYTES, null);
@@ -304,6 +332,8 @@ function serve(): void {
       // Unmounted. The others mean that there is nothing to be read after all.
       if (isGone(error)) return;
       const code = errnoOf(error);
+      // Somebody wants it to look.
+      if (code === 'EINTR') takeMessages();
       if (code === 'EINTR' || code === 'EAGAIN' || code === 'ENOENT') continue;
       throw error;
     }

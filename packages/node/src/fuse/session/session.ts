@@ -2,6 +2,7 @@ import fs from 'node:fs';
 import { constants } from 'node:os';
 import { MessageChannel, type Transferable, Worker } from 'node:worker_threads';
 import { errnoOf, LazytreeError, type Link } from '@lazytree/core';
+import { interruptThread } from '../device/interrupt-thread.js';
 import { createReplyWriter } from '../protocol/reply.js';
 import type { View } from '../tree/tree-file-system.js';
 import { allocateGiven } from './given.js';
@@ -19,8 +20,18 @@ export interface FetchRequest {
   signal: AbortSignal;
 }
 
+/** Why a request got no better answer than EIO; root and path as in a {@link FetchRequest}. */
+export interface ServeFailure {
+  root: string;
+  path: string;
+  error: unknown;
+}
+
 /** <linux/magic.h> */
 const FUSE_SUPER_MAGIC = 0x65735546;
+
+/** A serving thread that was interrupted when it was not waiting is interrupted again. */
+const INTERRUPT_MS = 5;
 
 export interface SessionOptions {
   /** The opened FUSE device. The session closes it. */
@@ -35,7 +46,7 @@ export interface SessionOptions {
   /** Brings blocks, verified. */
   fetch(request: FetchRequest): Promise<{ link: Link; bytes: Uint8Array }[]>;
   /** Told why a request was answered with EIO. */
-  onFailure(failure: { root: string; path: string; error: unknown }): void;
+  onFailure(failure: ServeFailure): void;
 }
 
 /** One FUSE connection and the threads that serve it. */
@@ -44,7 +55,10 @@ export interface Session {
   serving: Promise<void>;
   /** Resolves when it is unmounted; rejects when the server failed. */
   ended: Promise<void>;
+  /** @throws LazytreeError when it has ended, or cannot be reached at its place any more */
   report(): Promise<ServerReport>;
+  /** Ends it whoever uses it still: they get ENOTCONN. */
+  stop(): void;
 }
 
 export function startSession(options: SessionOptions): Session {
@@ -80,10 +94,13 @@ export function startSession(options: SessionOptions): Session {
   const reports = new Map<number, PromiseWithResolvers<ServerReport>>();
   let nextReport = 0;
   let open = true;
+  let thread = 0;
+  let stopping: NodeJS.Timeout | undefined;
 
   server.on('message', (message: FromServer) => {
     switch (message.type) {
       case 'serving':
+        thread = message.thread;
         serving.resolve();
         break;
       case 'missing':
@@ -110,6 +127,7 @@ export function startSession(options: SessionOptions): Session {
   function end(error: unknown): void {
     if (!open) return;
     open = false;
+    clearInterval(stopping);
     for (const controller of fetching.values()) controller.abort();
     for (const report of reports.values()) report.reject(new LazytreeError('FAILED', 'the mount has ended'));
     serving.reject(
@@ -154,7 +172,9 @@ export function startSession(options: SessionOptions): Session {
     server.postMessage(message);
     fs.statfs(target, (_, found) => {
       // Unmounted lazily, or covered by another mount: the thread may never know, but whoever waits must.
-      if (found?.type !== FUSE_SUPER_MAGIC && 'request' in message) giveUp(message.request);
+      if (found?.type === FUSE_SUPER_MAGIC) return;
+      if ('request' in message) giveUp(message.request);
+      else if ('id' in message) giveUpReport(message.id);
     });
   }
 
@@ -166,16 +186,28 @@ export function startSession(options: SessionOptions): Session {
     }
   }
 
+  function giveUpReport(id: number): void {
+    reports.get(id)?.reject(new LazytreeError('FAILED', `the file system of '${target}' cannot be reached`));
+    reports.delete(id);
+  }
+
   return {
     serving: serving.promise,
     ended: ended.promise,
     async report() {
       await serving.promise;
+      if (!open) throw new LazytreeError('FAILED', 'the mount has ended');
       const id = nextReport++;
       const wanted = Promise.withResolvers<ServerReport>();
       reports.set(id, wanted);
       tell({ type: 'report', id });
       return wanted.promise;
+    },
+    stop() {
+      if (!open || stopping) return;
+      server.postMessage({ type: 'stop' } satisfies ToServer);
+      // No request reaches a connection that is mounted elsewhere only.
+      stopping = setInterval(() => interruptThread(thread), INTERRUPT_MS);
     },
   };
 }

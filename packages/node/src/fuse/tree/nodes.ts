@@ -75,19 +75,29 @@ export interface Nodes {
 
 const DIRECTORY = -1;
 
-export function createNodes(): Nodes {
+export interface ReuseOptions {
+  /** Whether nobody but the kernel has an id in hand. */
+  mayReuse(): boolean;
+  onReuse(id: number): void;
+}
+
+export function createNodes({ mayReuse, onReuse }: ReuseOptions): Nodes {
   const owners: (Directory | Content | undefined)[] = [undefined];
   const positions: number[] = [0];
   const lookups: number[] = [0];
   const generations: number[] = [0];
-  const free: number[] = [];
+  let free: number[] = [];
+  /** Not to be used again yet: content is pushed by id, and the kernel would take it for the new file's. */
+  let resting: number[] = [];
   /** By path: what roots have there, by the directory's CID. */
   const contents = new Map<string, Map<Link, Content>>();
   /** Where else than at its owner an id stands. */
   const sharers = new Map<number, { content: Content; position: number }[]>();
 
   function allocate(owner: Directory | Content, position: number): number {
+    if (free.length === 0 && resting.length > 0 && mayReuse()) [free, resting] = [resting, free];
     const id = free.pop() ?? owners.length;
+    onReuse(id);
     owners[id] = owner;
     positions[id] = position;
     lookups[id] = 0;
@@ -97,7 +107,7 @@ export function createNodes(): Nodes {
 
   function release(id: number): void {
     owners[id] = undefined;
-    free.push(id);
+    resting.push(id);
   }
 
   function forgetDirectory(directory: Directory): void {
@@ -123,6 +133,8 @@ export function createNodes(): Nodes {
       part.ids.forEach((id, index) => {
         if (id !== 0) giveUp(id, content, part.start + index);
       });
+      // Whoever still has the content must not take them for its files.
+      part.ids.fill(0);
     }
   }
 
@@ -215,7 +227,7 @@ export function createNodes(): Nodes {
       content.known -= 1;
       dropIfUnused(content);
     },
-    count: () => owners.length - 1 - free.length,
+    count: () => owners.length - 1 - free.length - resting.length,
   };
 }
 

@@ -14,6 +14,12 @@ export interface Given {
   has(node: number): boolean;
   add(node: number): void;
   delete(node: number): void;
+  /** A list is handed to whoever pushes it. */
+  begin(): void;
+  /** It has been pushed. */
+  end(): void;
+  /** Whether no list is under way, and so no node of one can be confused with what is given its id next. */
+  idle(): boolean;
 }
 
 const FILE_BYTES = 128 << 10;

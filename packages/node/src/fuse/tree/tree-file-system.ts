@@ -67,7 +67,7 @@ export interface TreeFileSystemOptions {
 }
 
 export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSystemOptions): TreeFileSystem {
-  const nodes = createNodes();
+  const nodes = createNodes({ mayReuse: given.idle, onReuse: given.delete });
   const planner = createPushPlanner(nodes, given);
   const content = createContent(blocks);
   const uses = new Map<Link, RootUse>();
