@@ -57,6 +57,15 @@ describe('a survey', () => {
     expect(survey && isRootUnchanged(survey)).toBe(false);
   });
 
+  it('that does not look has the cache, and takes nothing for unchanged', async () => {
+    const { source, statCache } = await imported(manyFiles(50));
+    const survey = beginSurvey(source, statCache, { looks: false });
+    await survey?.finish();
+    expect(survey?.cache.root).toBe(await rootOf(source));
+    expect(survey && isRootUnchanged(survey)).toBe(false);
+    survey?.stop();
+  });
+
   it('whose cache another import has changed meanwhile is not believed', async () => {
     const { source, statCache, run } = await imported(manyFiles(50));
     const survey = await surveyed(source, statCache);
