@@ -29,7 +29,7 @@ await build({
   entryPoints: {
     main: join(PACKAGES, 'cli/dist/main.js'),
     'ingest-thread': join(PACKAGES, 'core/dist/import/ingest-thread.js'),
-    'stat-thread': join(PACKAGES, 'core/dist/import/stat-thread.js'),
+    'survey-thread': join(PACKAGES, 'core/dist/import/survey-thread.js'),
     'pack-thread': join(PACKAGES, 'core/dist/image/pack-thread.js'),
     'unpack-thread': join(PACKAGES, 'core/dist/image/unpack-thread.js'),
     'write-thread': join(PACKAGES, 'core/dist/export/write-thread.js'),

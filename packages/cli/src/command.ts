@@ -1,4 +1,4 @@
-import type { LazytreeError } from '@lazytree/core';
+import type { LazytreeError, Survey } from '@lazytree/core';
 import type { Home } from '@lazytree/node';
 import type { Host } from '@lazytree/node/daemon';
 import type { DaemonCommands } from './homes.js';
@@ -14,6 +14,8 @@ export interface Context {
   host(): Host;
   /** What a daemon carries commands out with; for the action that becomes one. */
   commands(): Promise<DaemonCommands>;
+  /** A look at a directory, to be used with this stat cache, that is under way since before the command was. */
+  survey(statCache: string): Survey | undefined;
   /** In one process, tasks with the same key follow one another: such as those that write to one place. */
   inTurn<T>(key: string, task: () => Promise<T>): Promise<T>;
   /** A path argument, made absolute from the caller's directory, which need not be this process's. */

@@ -35,6 +35,7 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
       if (homes.commands) return homes.commands();
       throw new Error('a daemon does not become another');
     },
+    survey: (statCache) => homes.ahead?.of(statCache),
     inTurn: (key, run) => (homes.turns ? homes.turns({ key, run, signal }) : run()),
     path: (text) => absolutePath(text, caller),
     async file(text) {
@@ -54,7 +55,7 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
 }
 
 /** Dots in the middle stay: what `..` leads to is up to the file system where links are. */
-function absolutePath(text: string, { directory }: Caller): string {
+export function absolutePath(text: string, { directory }: Pick<Caller, 'directory'>): string {
   if (text.startsWith('/')) return text;
   if (text === '') throw new LazytreeError('NOT_FOUND', 'an empty path leads nowhere');
   if (directory === undefined) {

@@ -1,3 +1,4 @@
+import type { Survey } from '@lazytree/core';
 import type { Home } from '@lazytree/node';
 import type { Host, Turns } from '@lazytree/node/daemon';
 import type { ExecuteCommand } from '@lazytree/node/daemon-client';
@@ -13,6 +14,15 @@ export interface Homes {
   turns?: Turns;
   /** What a daemon carries commands out with; outside of one. */
   commands?: () => Promise<DaemonCommands>;
+  /** In a process that runs one command. */
+  ahead?: SurveyAhead | undefined;
+}
+
+/** A survey that began before the command line was understood. What it is of is a guess. */
+export interface SurveyAhead {
+  /** The survey, if it is to be used with this cache. */
+  of(statCache: string): Survey | undefined;
+  stop(): void;
 }
 
 export interface DaemonCommands {

@@ -3,10 +3,15 @@ import { ExitCode } from './command.js';
 import { fail } from './errors.js';
 import { exactArguments } from './exact-arguments.js';
 import { exactDirectory } from './exact-directory.js';
-import { ownHome } from './homes.js';
+import { ownHome, type SurveyAhead } from './homes.js';
 import { askRunningDaemon, isForDaemon, performAnywhere } from './route.js';
 import { ownTerminal } from './terminal.js';
 import { VERSION } from './version.js';
+
+/** Whether a command line may be about a directory that is known from before. */
+function mayBeSurveyed(args: readonly string[]): boolean {
+  return args.includes('import') || args.includes('export');
+}
 
 /** Runs one command line and returns its exit code. Never throws. */
 export async function run(argv: string[]): Promise<number> {
@@ -28,13 +33,15 @@ export async function run(argv: string[]): Promise<number> {
     directory: await exactDirectory(),
     debug: Boolean(process.env.LAZYTREE_DEBUG),
   };
+  let ahead: SurveyAhead | undefined;
   try {
     const answer = isForDaemon(args) ? await askRunningDaemon(args, caller) : undefined;
     if (answer !== undefined) return answer;
+    if (mayBeSurveyed(args)) ahead = (await import('./survey-ahead.js')).surveyAhead(args, caller);
     const { execute } = await import('./execute.js');
     return await execute(args, {
       caller,
-      homes: { ...ownHome, commands: () => import('./serve-commands.js') },
+      homes: { ...ownHome, commands: () => import('./serve-commands.js'), ahead },
       perform(action, run) {
         if (action.handlesSignals) ignore();
         return performAnywhere(action, { args, caller, run });
@@ -43,6 +50,7 @@ export async function run(argv: string[]): Promise<number> {
   } catch (error) {
     return fail(error, caller, args.includes('--json'));
   } finally {
+    ahead?.stop();
     ignore();
   }
 

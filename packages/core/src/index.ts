@@ -17,6 +17,7 @@ export { type Image, openImage } from './image/open-image.js';
 export * from './image/save-image.js';
 export * from './import/import-tree.js';
 export * from './import/stat-caches.js';
+export { beginSurvey, type Survey } from './import/survey.js';
 export type { ImportOver } from './overlay/layer.js';
 export type { MarkNamespace } from './overlay/marks.js';
 export { seesTrusted } from './overlay/xattr.js';

@@ -11,6 +11,7 @@ import {
 import { isImageSpec } from '@lazytree/node';
 import { type Action, ExitCode } from '../command.js';
 import { openTree } from '../open-tree.js';
+import { EXPORT_USE } from '../stat-cache-use.js';
 
 export const command: Action = {
   arguments: '<tree> <dir>',
@@ -28,9 +29,10 @@ export const command: Action = {
     try {
       const { link } = asDirectory(tree.entry, spec);
       const store = isImageSpec(spec) ? undefined : (tree.store as LocalStore);
+      const statCache = store && statCacheFile(store.directory, EXPORT_USE, resolve(target));
       const options: ExportOptions = {
         existing: update ? 'update' : force ? 'force' : 'refuse',
-        ...(store ? { statCache: statCacheFile(store.directory, 'export', resolve(target)) } : {}),
+        ...(statCache === undefined ? {} : { statCache, survey: context.survey(statCache) }),
         signal: context.signal,
         onProgress: (state) => progress.update(state),
       };

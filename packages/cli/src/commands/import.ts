@@ -12,6 +12,7 @@ import {
   toFsPath,
 } from '@lazytree/core';
 import { type Action, ExitCode } from '../command.js';
+import { importUse } from '../stat-cache-use.js';
 
 export const command: Action = {
   arguments: '<path>',
@@ -31,13 +32,14 @@ export const command: Action = {
     await assertDirectory(source);
     const { store, directory: home } = await context.home({ create: true });
     const progress = await context.progress('import');
-    const use = `import${preserve ? ' preserve' : ''}${ignore ? '' : ' all'}`;
+    const use = importUse({ preserve, ignore });
+    const statCache = cache ? statCacheFile(store.directory, use, source) : undefined;
     try {
       const result = await importTree(store, given, {
         home,
         preserve: preserve === true,
         ignoreFiles: ignore === true,
-        ...(cache ? { statCache: statCacheFile(store.directory, use, source) } : {}),
+        ...(statCache === undefined ? {} : { statCache, survey: context.survey(statCache) }),
         signal: context.signal,
         onProgress: ({ files, bytes, found }) => progress.update({ files, bytes, totalFiles: found }),
         onWarning: ({ path: where, message: what }) => context.warn(`${where}: ${what}`),

@@ -8,7 +8,7 @@ import type { Link } from '../format/link.js';
 import { toFsPath } from '../format/name.js';
 import { createHashOnlySink } from '../import/hash-only-sink.js';
 import { type ImportResult, readTree } from '../import/import-tree.js';
-import { openStatCache } from '../import/stat-cache.js';
+import { beginSurvey } from '../import/survey.js';
 import type { BlockSource } from '../store/block-store.js';
 import { createMemoryStore } from '../store/memory.js';
 import { router } from '../store/router.js';
@@ -147,16 +147,17 @@ async function look(
   store: BlockSource,
   directory: string,
   preserve: boolean,
-  { statCache, threads, signal }: ApplyOptions,
+  { statCache, survey: begun, threads, signal }: ApplyOptions,
   useCache = true,
 ): Promise<Current> {
   const memory = createMemoryStore();
-  const old = statCache !== undefined && useCache ? openStatCache(statCache, preserve) : undefined;
+  const begin = () => (statCache === undefined ? undefined : beginSurvey(directory, statCache));
+  const survey = useCache ? (begun ?? begin()) : undefined;
   try {
     const scan = await readTree({
       path: directory,
       sink: createHashOnlySink(memory),
-      old,
+      old: survey?.cache.fits({ preserve }) ? survey : undefined,
       options: {
         preserve,
         ignoreFiles: false,
@@ -167,7 +168,7 @@ async function look(
     });
     return { scan, nodes: router(memory, store) };
   } finally {
-    old?.close();
+    survey?.stop();
   }
 }
 

@@ -2,7 +2,8 @@ import fs from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { errnoOf, fromSystemError, LazytreeError } from '../errors.js';
 import { formatLink, type Link } from '../format/link.js';
-import { nameFromBytes, toFsPath } from '../format/name.js';
+import { toFsPath } from '../format/name.js';
+import { realPath } from '../import/real-path.js';
 import type { BlockSource } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { rootEntry } from '../tree/path.js';
@@ -36,10 +37,12 @@ export async function exportTree(
   options: ExportOptions = {},
 ): Promise<ExportResult> {
   const { existing = 'refuse' } = options;
-  const entry = await rootEntry(store, root, options);
-  if (entry.kind !== 'directory') throw new LazytreeError('USAGE', `${formatLink(root)} is not a directory`);
   const lease = 'lease' in store ? (store as LocalStore).lease([root]) : undefined;
   try {
+    const entry = await rootEntry(store, root, options);
+    if (entry.kind !== 'directory') {
+      throw new LazytreeError('USAGE', `${formatLink(root)} is not a directory`);
+    }
     const directory = realTarget(target);
     refuseStore(store, directory);
     const { state, leftovers } = lookAtTarget(directory, root);
@@ -54,6 +57,7 @@ export async function exportTree(
     }
     return await exportFresh(store, root, directory, state, options);
   } finally {
+    options.survey?.stop();
     lease?.release();
   }
 }
@@ -61,16 +65,16 @@ export async function exportTree(
 /** The target's path with symlinks resolved, of its parent at least. */
 function realTarget(target: string): string {
   const directory = resolve(target);
-  const real = realPath(directory);
+  const real = realPathOf(directory);
   if (real !== undefined) return real;
   // A symlink that leads nowhere stays one, and is no directory.
-  const parent = realPath(dirname(directory));
+  const parent = realPathOf(dirname(directory));
   return parent === undefined ? directory : join(parent, basename(directory));
 }
 
-function realPath(path: string): string | undefined {
+function realPathOf(path: string): string | undefined {
   try {
-    return nameFromBytes(fs.realpathSync.native(toFsPath(path), { encoding: 'buffer' }));
+    return realPath(path);
   } catch (error) {
     const code = errnoOf(error);
     if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
@@ -82,7 +86,7 @@ function realPath(path: string): string | undefined {
 function refuseStore(store: BlockSource, directory: string): void {
   if (!('directory' in store)) return;
   const home = resolve((store as LocalStore).directory);
-  const real = realPath(home) ?? home;
+  const real = realPathOf(home) ?? home;
   if (!isWithin(real, directory) && !isWithin(directory, real)) return;
   throw new LazytreeError('REFUSED', `'${directory}' holds the store, or lies in it`, {
     hint: 'export elsewhere',

@@ -1,4 +1,5 @@
 import type { Link } from '../format/link.js';
+import type { Survey } from '../import/survey.js';
 
 export interface ExportOptions {
   /**
@@ -8,6 +9,8 @@ export interface ExportOptions {
   existing?: 'refuse' | 'force' | 'update';
   /** Where to remember what was written, so that an update reads only what has changed. */
   statCache?: string;
+  /** Of the same directory and cache, when the caller has begun one. It is stopped in the end. */
+  survey?: Survey | undefined;
   threads?: number;
   signal?: AbortSignal;
   onProgress?: (progress: ExportProgress) => void;

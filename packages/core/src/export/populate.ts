@@ -12,15 +12,8 @@ import type { FilePart } from '../format/file-node.js';
 import { MAX_TREE_DEPTH } from '../format/limits.js';
 import { formatLink, type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
 import { toFsPath } from '../format/name.js';
-import {
-  type CachedEntry,
-  createStatCache,
-  type FileStamp,
-  RACY_MS,
-  type RecordPlace,
-  type StatCacheWriter,
-  stampOf,
-} from '../import/stat-cache.js';
+import { createStatCache, RACY_MS, type StatCacheWriter } from '../import/stat-cache.js';
+import { type CachedEntry, type FileStamp, type RecordPlace, stampOf } from '../import/stat-record.js';
 import type { Location } from '../store/block-index.js';
 import type { BlockSource } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';

@@ -1,7 +1,10 @@
-import { hash } from 'node:crypto';
 import { CID } from 'multiformats/cid';
 import { create as createDigest } from 'multiformats/hashes/digest';
 import { LazytreeError } from '../errors.js';
+import { DIGEST_BYTES, digestOf } from './digest.js';
+import { LINK_LENGTH } from './link-length.js';
+
+export { DIGEST_BYTES, digestOf, LINK_LENGTH };
 
 /** Multicodec of file content. */
 export const RAW = 0x55;
@@ -17,14 +20,6 @@ export type Codec = typeof RAW | typeof DAG_CBOR;
  * not. {@link linkToCid} and {@link parseLink} convert at the edges.
  */
 export type Link = string & { readonly __brand: 'Link' };
-
-export const LINK_LENGTH = 33;
-export const DIGEST_BYTES = 32;
-
-/** The 32 digest bytes of `bytes` as Latin-1 text. */
-export function digestOf(bytes: Uint8Array): string {
-  return hash('sha256', bytes, 'binary');
-}
 
 export function makeLink(codec: Codec, digest: string): Link {
   return (String.fromCharCode(codec) + digest) as Link;

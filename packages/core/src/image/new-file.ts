@@ -3,7 +3,8 @@ import fs from 'node:fs';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { fromSystemError, LazytreeError } from '../errors.js';
-import { nameFromBytes, toFsPath } from '../format/name.js';
+import { toFsPath } from '../format/name.js';
+import { realPath } from '../import/real-path.js';
 
 /** A file that is being written from its beginning. */
 export interface Output {
@@ -49,7 +50,7 @@ function checkTarget(file: string): string {
   const stat = fs.statSync(toFsPath(file), { throwIfNoEntry: false });
   if (!stat) return file;
   if (!stat.isFile()) throw new LazytreeError('USAGE', `'${basename(file)}' is there and is not a file`);
-  return nameFromBytes(fs.realpathSync.native(toFsPath(file), { encoding: 'buffer' }));
+  return realPath(file);
 }
 
 function createOutput(handle: FileHandle): Output {

@@ -18,7 +18,7 @@ import {
 import { isWhiteoutDevice } from '../overlay/marks.js';
 import { untilAtRest } from '../overlay/rounds.js';
 import type { BlockStore } from '../store/block-store.js';
-import type { LocalStore } from '../store/local.js';
+import type { Lease, LocalStore } from '../store/local.js';
 import { createPendingWork } from '../threads/pending-work.js';
 import { hasMetadata } from '../tree/has-metadata.js';
 import { type BlockSink, createBlockSink } from './block-sink.js';
@@ -27,24 +27,20 @@ import { IGNORE_FILE } from './ignore-file.js';
 import { COLUMNS, Column, type IngestedFiles, Status } from './ingest.js';
 import { createIngestPool, type IngestPool } from './ingest-pool.js';
 import { readMetadata } from './read-metadata.js';
+import { realPath } from './real-path.js';
+import { createStatCache, isWorthKeeping, RACY_MS, type StatCacheWriter } from './stat-cache.js';
+import { isKeptByGc } from './stat-caches.js';
 import {
   type CachedDirectory,
   type CachedEntry,
-  createStatCache,
   type FileStamp,
   isUnchanged,
-  isWorthKeeping,
   NO_RECORD,
-  openStatCache,
-  RACY_MS,
   type RecordPlace,
-  type StatCacheReader,
-  type StatCacheWriter,
   sameStamp,
   stampOf,
-} from './stat-cache.js';
-import { isKeptByGc } from './stat-caches.js';
-import { startStatProber } from './stat-prober.js';
+} from './stat-record.js';
+import { beginSurvey, type Survey } from './survey.js';
 
 export interface ImportOptions {
   /** Keep permission bits and modification times. Default: as the base was imported, or not. */
@@ -53,6 +49,8 @@ export interface ImportOptions {
   ignoreFiles?: boolean;
   /** Where to remember what was read, so that the next import reads only what has changed. */
   statCache?: string;
+  /** Of the same directory and cache, when the caller has begun one. It is stopped in the end. Of no use to a layer. */
+  survey?: Survey | undefined;
   /**
    * The directory is the upper layer of an overlayfs over this tree, and the root is to be that of what the mount
    * shows. The options are to be those that the base was imported with. For a workspace; see docs/workspaces.md.
@@ -152,10 +150,15 @@ export async function importTree(
   path: string,
   options: ImportOptions = {},
 ): Promise<ImportResult> {
-  const { over, signal } = options;
-  signal?.throwIfAborted();
-  const sink = createBlockSink(store, signal);
-  return over ? importOver(store, path, { sink, over, options }) : importOnce(store, path, { sink, options });
+  const { over, survey, signal } = options;
+  try {
+    signal?.throwIfAborted();
+    const sink = createBlockSink(store, signal);
+    if (over) return await importOver(store, path, { sink, over, options });
+    return await importOnce(store, path, { sink, options });
+  } finally {
+    survey?.stop();
+  }
 }
 
 async function importOver(
@@ -199,18 +202,21 @@ async function importOnce(
   path: string,
   { sink, seen = [], options }: OnceOptions,
 ): Promise<ImportResult> {
-  const { statCache, preserve = false } = options;
+  const { statCache, over, preserve = false } = options;
   const local = 'lease' in store ? (store as LocalStore) : undefined;
   const epoch = statCache === undefined ? '' : promiseOf(store, statCache) + baseOf(options);
-  const old = statCache === undefined ? undefined : openStatCache(statCache, preserve, epoch);
-  const lease = local?.lease(old ? [old.root] : []);
+  const begin = () => (statCache === undefined ? undefined : beginSurvey(path, statCache, { looks: !over }));
+  const survey = (over ? undefined : options.survey) ?? begin();
+  let lease: Lease | undefined;
   try {
-    const usable = old && (lease?.complete ?? true) && (await store.has(old.root)) ? old : undefined;
+    const old = survey?.cache.fits({ preserve, epoch }) ? survey : undefined;
+    lease = local?.lease(old ? [old.cache.root] : []);
+    const usable = old && (lease?.complete ?? true) && (await store.has(old.cache.root)) ? old : undefined;
     const layer = layerOf(store, path, { sink, seen, options });
     const about = { path, sink, old: usable, epoch, storeDirectory: local?.directory, layer, options };
     return await readTree(about);
   } finally {
-    old?.close();
+    survey?.stop();
     lease?.release();
   }
 }
@@ -253,8 +259,8 @@ export interface ReadTreeOptions {
   /** Gets the blocks. */
   sink: BlockSink;
   /** What is known from before. */
-  old?: StatCacheReader | undefined;
-  /** Of the store that the blocks go to; see {@link openStatCache}. */
+  old?: Survey | undefined;
+  /** Of the store that the blocks go to; see StatCacheUse. */
   epoch?: string;
   storeDirectory?: string | undefined;
   layer?: Layer | undefined;
@@ -278,7 +284,8 @@ export async function readTree({
   let pool: IngestPool | undefined;
   let writer: StatCacheWriter | undefined;
   try {
-    const keep = old && isWorthKeeping(old) ? old : undefined;
+    const known = old?.root === root ? old : undefined;
+    const keep = known && isWorthKeeping(known.cache) ? known.cache : undefined;
     if (options.statCache !== undefined)
       writer = createStatCache(options.statCache, preserve, { old: keep, epoch });
     const poolFor = (few: boolean) => {
@@ -290,7 +297,7 @@ export async function readTree({
       ownPath: homePath || storePath,
       sink,
       poolFor,
-      old,
+      old: known,
       appends: keep !== undefined,
       writer,
       layer,
@@ -319,11 +326,6 @@ function openRoot(path: string): string {
   } catch (error) {
     throw fromSystemError(error, `importing '${path}'`);
   }
-}
-
-/** The native one: Node's own takes every path for UTF-8. */
-function realPath(path: string): string {
-  return nameFromBytes(fs.realpathSync.native(toFsPath(path), { encoding: 'buffer' }));
 }
 
 /**
@@ -372,7 +374,7 @@ interface ImporterContext {
   sink: BlockSink;
   /** The readers; for `few` files, this thread alone. */
   poolFor: (few: boolean) => IngestPool;
-  old: StatCacheReader | undefined;
+  old: Survey | undefined;
   /** Whether the writer keeps the records of `old`. */
   appends: boolean;
   writer: StatCacheWriter | undefined;
@@ -393,7 +395,8 @@ function createImporter(context: ImporterContext) {
   let finished: CachedEntry | undefined;
   let sliceStart = performance.now();
   let threads: IngestPool | undefined;
-  const prober = old && appends && !layer ? startStatProber(root, old) : undefined;
+  /** Where the records of what has not changed stay as they are, the rest is all there is to be scanned. */
+  const survey = appends ? old : undefined;
 
   const absolute = (path: string) => (path === '' ? root : `${root}/${path}`);
   const join1 = (directory: string, name: string) => (directory === '' ? name : `${directory}/${name}`);
@@ -418,20 +421,17 @@ function createImporter(context: ImporterContext) {
       metadata: undefined,
       rules: createIgnoreRules(root),
       cached: undefined,
-      cachedLink: old && directoryEntry('', old.root, old, old.rootRecord),
+      cachedLink: old && directoryEntry('', old.cache.root, old.cache, old.cache.rootRecord),
       changed: false,
       gone: false,
       sameRules: false,
       kept: false,
       over: undefined,
     };
-    try {
-      await scanAll(top);
-      await readFew();
-      await work.until(() => finished !== undefined);
-    } finally {
-      prober?.stop();
-    }
+    await survey?.finish({ signal, onProgress: report });
+    await scanAll(top);
+    await readFew();
+    await work.until(() => finished !== undefined);
     onProgress?.(progress);
     const { link, size, files, record } = finished as CachedEntry;
     const totals = { size, files };
@@ -460,13 +460,17 @@ function createImporter(context: ImporterContext) {
 
   async function enterLayer(into: Layer, directory: Pending): Promise<void> {
     const { path, name, parent, cachedLink, sameRules } = directory;
-    directory.cached = cachedLink && old?.directory(cachedLink.record);
+    directory.cached = cachedLink && old?.cache.directory(cachedLink.record);
     const cached = sameRules || !parent ? directory.cached : undefined;
     directory.over = await into.enter({ path, name, parent: parent?.over, cached });
   }
 
+  function report(): void {
+    onProgress?.({ ...progress, found: Math.max(progress.found, survey?.seen() ?? 0) });
+  }
+
   async function breathe(): Promise<void> {
-    onProgress?.(progress);
+    report();
     await yieldToEvents();
     work.check();
     sliceStart = performance.now();
@@ -549,7 +553,7 @@ function createImporter(context: ImporterContext) {
       progress.bytes += result.numbers[i * COLUMNS + Column.size];
       await settle(directory);
     }
-    onProgress?.(progress);
+    report();
     await send(readAgain, again, attempt + 1);
   }
 
@@ -600,14 +604,14 @@ function createImporter(context: ImporterContext) {
   function scan(directory: Pending): Pending[] {
     const path = absolute(directory.path);
     const { cachedLink, sameRules } = directory;
-    if (cachedLink && sameRules && prober?.claim(cachedLink.record)) {
+    if (cachedLink && sameRules && survey?.isUnchanged(cachedLink.record)) {
       directory.kept = true;
       progress.files += cachedLink.files;
       progress.found += cachedLink.files;
       progress.bytes += cachedLink.size;
       return [];
     }
-    directory.cached ??= cachedLink && old?.directory(cachedLink.record);
+    directory.cached ??= cachedLink && old?.cache.directory(cachedLink.record);
     try {
       return scanNames(directory, path);
     } catch (error) {
@@ -661,10 +665,7 @@ function createImporter(context: ImporterContext) {
         continue;
       }
       if (entry.kind === 'directory') {
-        for (const inner of enter(directory, entry.name, slot, entry)) {
-          inner.sameRules = true;
-          below.push(inner);
-        }
+        below.push(...enter(directory, entry.name, slot, entry, true));
         continue;
       }
       const path = prefix + entry.name;
@@ -693,12 +694,14 @@ function createImporter(context: ImporterContext) {
     // Rules that are not among the entries change unseen.
     if (rules !== above && rules.ignores(join1(directory.path, IGNORE_FILE), false))
       directory.stamp = UNKNOWN;
+    // What a directory of a layer lies over can be another one without its own time stamps saying so.
+    const sameRules = !layer && directory.cached?.rules === rules.fingerprint;
     const below: Pending[] = [];
     directory.entries = new Array(listed.length);
     for (let slot = 0; slot < listed.length; slot++) {
       const { name, dirent } = listed[slot];
       const entry = known.get(name);
-      if (dirent.isDirectory()) below.push(...enter(directory, name, slot, entry));
+      if (dirent.isDirectory()) below.push(...enter(directory, name, slot, entry, sameRules));
       else if (dirent.isFile() && !entry) enqueue(directory, slot, name);
       else {
         const stat = fs.lstatSync(toFsPath(`${path}/${name}`), { throwIfNoEntry: false });
@@ -725,7 +728,7 @@ function createImporter(context: ImporterContext) {
   function classify(directory: Pending, slot: number, name: string, stat: fs.Stats): Pending[] {
     directory.changed = true;
     const path = join1(directory.path, name);
-    if (stat.isDirectory()) return enter(directory, name, slot, undefined);
+    if (stat.isDirectory()) return enter(directory, name, slot);
     if (stat.isFile()) enqueue(directory, slot, name);
     else if (stat.isSymbolicLink()) {
       directory.entries[slot] = symlinkEntry(directory, name, stat);
@@ -741,16 +744,27 @@ function createImporter(context: ImporterContext) {
     warn(warning);
   }
 
-  function enter(directory: Pending, name: string, slot: number, entry: CachedEntry | undefined): Pending[] {
+  function enter(
+    directory: Pending,
+    name: string,
+    slot: number,
+    entry?: CachedEntry,
+    sameRules = false,
+  ): Pending[] {
     const path = join1(directory.path, name);
     if (path === ownPath) {
       skip(directory, { path, kind: 'store', message: 'the store itself, skipped' });
       return [];
     }
-    return [child(directory, name, slot, entry?.kind === 'directory' ? entry : undefined)];
+    const cachedLink = entry?.kind === 'directory' ? entry : undefined;
+    return [child(directory, name, { slot, cachedLink, sameRules })];
   }
 
-  function child(parent: Pending, name: string, slot: number, entry: CachedEntry | undefined): Pending {
+  function child(
+    parent: Pending,
+    name: string,
+    known: Pick<Pending, 'slot' | 'cachedLink' | 'sameRules'>,
+  ): Pending {
     const path = join1(parent.path, name);
     if (parent.depth >= MAX_TREE_DEPTH) throw new LazytreeError('UNSUPPORTED', `'${path}' is too deep`);
     parent.waiting += 1;
@@ -759,19 +773,17 @@ function createImporter(context: ImporterContext) {
       depth: parent.depth + 1,
       name,
       parent,
-      slot,
       entries: [],
       waiting: 1,
       stamp: UNKNOWN,
       metadata: undefined,
       rules: parent.rules,
       cached: undefined,
-      cachedLink: entry,
       changed: false,
       gone: false,
-      sameRules: false,
       kept: false,
       over: undefined,
+      ...known,
     };
   }
 

@@ -2,52 +2,22 @@ import { randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import { dirname } from 'node:path';
 import { crc32 } from 'node:zlib';
-import type { Metadata } from '../format/entry.js';
-import { digestOf, LINK_LENGTH, type Link } from '../format/link.js';
+import { digestOf } from '../format/digest.js';
+import type { Link } from '../format/link.js';
+import { LINK_LENGTH } from '../format/link-length.js';
+import {
+  type CachedDirectory,
+  createRecordEncoder,
+  decodeDirectory,
+  NO_RECORD,
+  type RecordPlace,
+} from './stat-record.js';
 
 /**
  * A time stamp this close to the moment of looking, in milliseconds, can hide another change: the kernel's clock
  * of time stamps moves in steps of up to 10 ms (CONFIG_HZ=100).
  */
 export const RACY_MS = 30;
-
-/** What tells that a file has not changed. A time of NaN never equals anything. */
-export interface FileStamp {
-  /** Milliseconds, with the fraction that a double holds (about 0.25 µs). */
-  mtime: number;
-  ctime: number;
-  inode: number;
-}
-
-export interface CachedEntry {
-  kind: 'file' | 'executable' | 'symlink' | 'directory';
-  name: string;
-  /** Of the content; of the directory node; absent for a symlink. */
-  link: Link;
-  /** Content bytes, of all files below for a directory; 0 for a symlink. */
-  size: number;
-  stamp: FileStamp;
-  /** Symlinks only. */
-  target: string;
-  /** Directories: files below, and where their own record lies. */
-  files: number;
-  record: RecordPlace;
-  metadata?: Metadata;
-}
-
-export interface RecordPlace {
-  offset: number;
-  length: number;
-}
-
-export const NO_RECORD: RecordPlace = { offset: 0, length: 0 };
-
-export interface CachedDirectory {
-  stamp: FileStamp;
-  /** Of the ignore rules in force when the names were read. */
-  rules: string;
-  entries: CachedEntry[];
-}
 
 /**
  * What an import remembers of a directory on disk, so that the next one reads only what has changed. A file: a
@@ -80,7 +50,6 @@ const WHOLE_FILE = 64 << 20;
 const BUFFER = 1 << 20;
 /** A cache is written anew when less than this part of it is in use. */
 const LEAST_LIVE = 0.5;
-const KINDS = ['file', 'executable', 'symlink', 'directory'] as const;
 
 export interface StatCacheReader {
   root: Link;
@@ -97,22 +66,28 @@ export interface StatCacheReader {
   /** Stamps from this time on are not. */
   trusted: number;
   directory(place: RecordPlace): CachedDirectory | undefined;
+  /** Whether what it says is what is asked for, and still there. */
+  fits(use: StatCacheUse): boolean;
   close(): void;
 }
 
+export interface StatCacheUse {
+  preserve: boolean;
+  /** Of the store that has what the cache promises, see LocalStore.epoch; empty where there is none. */
+  epoch?: string;
+}
+
 /**
- * Opens a cache, or returns undefined when there is none that can be used. As in git's index, what had changed
- * just before the cache was written is not trusted: it may have changed once more at the same time stamp.
- *
- * @param epoch of the store that has what the cache promises, see LocalStore.epoch; empty where there is none
+ * Opens a cache, or returns undefined when there is none. Before it is believed, it has to fit the use that is made
+ * of it. As in git's index, what had changed just before the cache was written is not trusted: it may have changed
+ * once more at the same time stamp.
  */
-export function openStatCache(file: string, preserve: boolean, epoch = ''): StatCacheReader | undefined {
+export function openStatCache(file: string): StatCacheReader | undefined {
   return orNone(() => {
     const fd = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK);
     try {
       const header = readHeader(fd);
-      const fits = header?.preserve === preserve && header.epoch === shortEpoch(epoch);
-      if (fits) return createReader(fd, header);
+      if (header) return createReader(file, fd, header);
     } catch (error) {
       fs.closeSync(fd);
       throw error;
@@ -122,15 +97,16 @@ export function openStatCache(file: string, preserve: boolean, epoch = ''): Stat
   });
 }
 
-function createReader(fd: number, header: Header): StatCacheReader {
+function createReader(file: string, fd: number, header: Header): StatCacheReader {
   const stat = fs.fstatSync(fd);
   const { size: length } = stat;
+  const identity = identityOf(stat);
   const trusted = header.time - RACY_MS;
   const shared = length <= WHOLE_FILE ? new SharedArrayBuffer(length) : undefined;
   const whole = shared && readAt(fd, 0, length, Buffer.from(shared));
   return {
     ...header,
-    identity: identityOf(stat),
+    identity,
     length,
     shared,
     trusted,
@@ -138,6 +114,11 @@ function createReader(fd: number, header: Header): StatCacheReader {
       if (offset + bytes > length) return undefined;
       const record = whole?.subarray(offset, offset + bytes) ?? orNone(() => readAt(fd, offset, bytes));
       return record && decodeDirectory(record, trusted);
+    },
+    fits({ preserve, epoch = '' }) {
+      if (header.preserve !== preserve || header.epoch !== shortEpoch(epoch)) return false;
+      const now = fs.statSync(file, { throwIfNoEntry: false });
+      return now?.size === length && identityOf(now) === identity && readHeader(fd)?.crc === header.crc;
     },
     close: () => fs.closeSync(fd),
   };
@@ -148,6 +129,8 @@ interface Header extends Pick<StatCacheReader, 'root' | 'size' | 'files' | 'root
   time: number;
   preserve: boolean;
   epoch: string;
+  /** Of all that stands before it in the header. */
+  crc: number;
 }
 
 function readHeader(fd: number): Header | undefined {
@@ -168,10 +151,20 @@ function readHeader(fd: number): Header | undefined {
     preserve: header.readUInt32LE(At.preserve) === 1,
     live: header.readDoubleLE(At.live),
     epoch: header.toString('latin1', At.epoch, At.epoch + EPOCH_LENGTH),
+    crc: header.readUInt32LE(At.crc),
   };
 }
 
-function encodeHeader({ rootRecord, root, size, files, time, preserve, live, epoch }: Header): Buffer {
+function encodeHeader({
+  rootRecord,
+  root,
+  size,
+  files,
+  time,
+  preserve,
+  live,
+  epoch,
+}: Omit<Header, 'crc'>): Buffer {
   const header = Buffer.alloc(HEADER);
   header.writeUInt32LE(MAGIC, At.magic);
   header.writeUInt32LE(VERSION, At.version);
@@ -230,85 +223,6 @@ function readAt(
   return buffer.subarray(0, read);
 }
 
-/** Record: crc32, stamp, rules as length and Latin-1, entry count, entries. */
-export function decodeDirectory(record: Buffer, trusted: number): CachedDirectory | undefined {
-  if (record.length < 4 || crc32(record.subarray(4)) !== record.readUInt32LE(0)) return undefined;
-  let at = 4;
-  const stamp = readStamp();
-  const rules = readText('latin1');
-  const count = record.readUInt32LE(at);
-  at += 4;
-  const entries: CachedEntry[] = [];
-  for (let i = 0; i < count; i++) entries.push(readEntry());
-  return { stamp, rules, entries };
-
-  function readDouble(): number {
-    at += 8;
-    return record.readDoubleLE(at - 8);
-  }
-  function readStamp(): FileStamp {
-    const stamp = { mtime: readDouble(), ctime: readDouble(), inode: readDouble() };
-    if (!(stamp.ctime < trusted)) stamp.mtime = Number.NaN;
-    return stamp;
-  }
-  function readText(encoding: 'latin1' | 'utf16le' | 'utf8'): string {
-    const length = record.readUInt16LE(at);
-    at += 2 + length;
-    return record.toString(encoding, at - length, at);
-  }
-  /** Names are UTF-8, or UTF-16 where escaped bytes make them impossible in UTF-8. */
-  function readName(wide: boolean): string {
-    return wide ? readText('utf16le') : readText('utf8');
-  }
-  function readEntry(): CachedEntry {
-    const flags = record[at++];
-    const kind = KINDS[flags & 3];
-    const name = readName((flags & 4) !== 0);
-    const entry: CachedEntry = {
-      kind,
-      name,
-      link: '' as Link,
-      size: 0,
-      stamp: readStamp(),
-      target: '',
-      files: 0,
-      record: NO_RECORD,
-    };
-    if (kind === 'symlink') entry.target = readName((flags & 8) !== 0);
-    else {
-      entry.link = record.toString('latin1', at, at + LINK_LENGTH) as Link;
-      at += LINK_LENGTH;
-      entry.size = readDouble();
-    }
-    if (kind === 'directory') {
-      entry.files = readDouble();
-      entry.record = { offset: readDouble(), length: readDouble() };
-    }
-    if (flags & 16) entry.metadata = { mode: readDouble(), seconds: readDouble(), nanoseconds: readDouble() };
-    return entry;
-  }
-}
-
-export function isUnchanged({ kind, stamp, size }: CachedEntry, stat: fs.Stats): boolean {
-  if (stat.mtimeMs !== stamp.mtime || stat.ctimeMs !== stamp.ctime) return false;
-  if (stat.ino !== stamp.inode) return false;
-  if (kind === 'symlink') return stat.isSymbolicLink();
-  return stat.isFile() && stat.size === size && (stat.mode & 0o100 ? 'executable' : 'file') === kind;
-}
-
-/** Whether a directory still has the names that it had. */
-export function isSameDirectory({ stamp }: CachedDirectory, stat: fs.Stats | undefined): boolean {
-  return stat?.isDirectory() === true && sameStamp(stamp, stampOf(stat));
-}
-
-export function stampOf(stat: fs.Stats): FileStamp {
-  return { mtime: stat.mtimeMs, ctime: stat.ctimeMs, inode: stat.ino };
-}
-
-export function sameStamp(a: FileStamp, b: FileStamp): boolean {
-  return a.mtime === b.mtime && a.ctime === b.ctime && a.inode === b.inode;
-}
-
 export interface StatCacheWriter {
   add(directory: CachedDirectory): RecordPlace;
   /** Makes the root's record the one that the next reader begins with. */
@@ -323,7 +237,7 @@ export interface StatCacheOptions {
    * for a new file.
    */
   old?: StatCacheReader | undefined;
-  /** See {@link openStatCache}. */
+  /** See {@link StatCacheUse}. */
   epoch?: string;
 }
 
@@ -450,78 +364,4 @@ function writeAt(fd: number, bytes: Uint8Array, position: number): void {
   for (let done = 0; done < bytes.length; ) {
     done += fs.writeSync(fd, bytes, done, bytes.length - done, position + done);
   }
-}
-
-/** Encodes records one after another; see decodeDirectory. */
-function createRecordEncoder() {
-  let buffer = Buffer.allocUnsafeSlow(64 << 10);
-  let at = 0;
-
-  function room(bytes: number): void {
-    if (at + bytes <= buffer.length) return;
-    const larger = Buffer.allocUnsafeSlow(Math.max(buffer.length * 2, at + bytes));
-    buffer.copy(larger, 0, 0, at);
-    buffer = larger;
-  }
-
-  function double(value: number): void {
-    at = buffer.writeDoubleLE(value, at);
-  }
-
-  function stamp({ mtime, ctime, inode }: FileStamp): void {
-    double(mtime);
-    double(ctime);
-    double(inode);
-  }
-
-  function text(value: string, encoding: BufferEncoding): void {
-    const length = Buffer.byteLength(value, encoding);
-    room(length + 256);
-    at = buffer.writeUInt16LE(length, at);
-    at += buffer.write(value, at, encoding);
-  }
-
-  function entry(item: CachedEntry): void {
-    room(1024);
-    const wideName = !item.name.isWellFormed();
-    const wideTarget = !item.target.isWellFormed();
-    const kind = KINDS.indexOf(item.kind);
-    buffer[at++] = kind | (wideName ? 4 : 0) | (wideTarget ? 8 : 0) | (item.metadata ? 16 : 0);
-    text(item.name, wideName ? 'utf16le' : 'utf8');
-    stamp(item.stamp);
-    if (item.kind === 'symlink') text(item.target, wideTarget ? 'utf16le' : 'utf8');
-    else {
-      at += buffer.write(item.link, at, LINK_LENGTH, 'latin1');
-      double(item.size);
-    }
-    if (item.kind === 'directory') {
-      double(item.files);
-      double(item.record.offset);
-      double(item.record.length);
-    }
-    if (!item.metadata) return;
-    double(item.metadata.mode);
-    double(item.metadata.seconds);
-    double(item.metadata.nanoseconds);
-  }
-
-  return {
-    length: () => at,
-    add(directory: CachedDirectory): void {
-      const start = at;
-      room(1024);
-      at += 4;
-      stamp(directory.stamp);
-      text(directory.rules, 'latin1');
-      at = buffer.writeUInt32LE(directory.entries.length, at);
-      for (const item of directory.entries) entry(item);
-      buffer.writeUInt32LE(crc32(buffer.subarray(start + 4, at)), start);
-    },
-    /** What was encoded since the last call; valid until the next `add`. */
-    take(): Buffer {
-      const bytes = buffer.subarray(0, at);
-      at = 0;
-      return bytes;
-    },
-  };
 }

@@ -1,7 +1,7 @@
 import type fs from 'node:fs';
 import type { Entry, OriginEntry } from '../format/entry.js';
 import type { Link } from '../format/link.js';
-import { type CachedEntry, type FileStamp, isUnchanged, NO_RECORD } from '../import/stat-cache.js';
+import { type CachedEntry, type FileStamp, isUnchanged, NO_RECORD } from '../import/stat-record.js';
 
 /**
  * How a stat cache holds what is not in the upper layer. What is in the base has the inode number 0, which no file

@@ -7,16 +7,16 @@ import type { BlockSink } from '../import/block-sink.js';
 import type { IgnoreRules } from '../import/ignore.js';
 import { IGNORE_FILE } from '../import/ignore-file.js';
 import { readMetadata } from '../import/read-metadata.js';
+import { RACY_MS } from '../import/stat-cache.js';
 import {
   type CachedDirectory,
   type CachedEntry,
   type FileStamp,
   isSameDirectory,
   NO_RECORD,
-  RACY_MS,
   sameStamp,
   stampOf,
-} from '../import/stat-cache.js';
+} from '../import/stat-record.js';
 import type { BlockSource } from '../store/block-store.js';
 import { type BaseDirectory, openBaseTree, unresolved } from './base-tree.js';
 import { inBase, metacopyStamp } from './cached-layer.js';

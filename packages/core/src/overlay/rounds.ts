@@ -1,7 +1,8 @@
 import fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toFsPath } from '../format/name.js';
-import { RACY_MS, sameStamp, stampOf } from '../import/stat-cache.js';
+import { RACY_MS } from '../import/stat-cache.js';
+import { sameStamp, stampOf } from '../import/stat-record.js';
 import type { SeenDirectory } from './layer.js';
 
 const ROUNDS = 6;

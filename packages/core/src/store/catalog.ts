@@ -27,6 +27,7 @@ export interface Pin {
 export interface ImportedRoot {
   root: Link;
   source: string;
+  /** When it was first made from this source, in milliseconds since the epoch. */
   time: number;
 }
 
@@ -200,9 +201,16 @@ export async function listPins(store: LocalStore): Promise<Pin[]> {
   return pins.map(([name, text]) => ({ root: parseLink(name), time: JSON.parse(text).time }));
 }
 
+/**
+ * Says where a root came from, unless that is known already: an import that changes nothing writes nothing, and the
+ * index need not be brought up to date when it is opened next time.
+ */
 export async function recordImport(store: LocalStore, root: Link, source: string): Promise<void> {
+  const name = formatLink(root);
+  const known = store.index.getText('imported', name);
+  if (known !== undefined && JSON.parse(known).source === source) return;
   const text = JSON.stringify({ source, time: Date.now() });
-  await store.index.write({ texts: [['imported', formatLink(root), text]] });
+  await store.index.write({ texts: [['imported', name, text]] });
 }
 
 export async function listImports(store: LocalStore): Promise<ImportedRoot[]> {
