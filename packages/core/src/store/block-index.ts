@@ -20,7 +20,7 @@ export interface Location extends Place {
  */
 export interface BlockIndex {
   find(digest: string): Location | undefined;
-  /** Applies everything at once. With `durable`, it survives a power cut once this resolves. */
+  /** Applies everything at once. With `durable`, it and all before it survive a power cut once this resolves. */
   write(changes: IndexChanges): Promise<void>;
   /** Every block, in order of digest. */
   entries(): AsyncGenerator<[digest: string, location: Location]>;
@@ -80,12 +80,20 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
 
   const scratch = Buffer.allocUnsafeSlow(1 + DIGEST_BYTES);
   scratch[0] = BLOCK;
+  const value = Buffer.allocUnsafeSlow(LOCATION_BYTES);
+  /** Writes that are done and not durable by themselves, and those of them that a later one has made durable. */
+  let loose = 0;
+  let synced = 0;
+
+  function blockKey(digest: string): Buffer {
+    scratch.write(digest, 1, DIGEST_BYTES, 'latin1');
+    return scratch;
+  }
 
   return {
     find(digest) {
-      scratch.write(digest, 1, DIGEST_BYTES, 'latin1');
-      const value = db.getSync(scratch);
-      return value === undefined ? undefined : decodeLocation(value);
+      const found = db.getSync(blockKey(digest));
+      return found === undefined ? undefined : decodeLocation(found);
     },
     async write({
       blocks = [],
@@ -96,7 +104,8 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
       durable = false,
     }) {
       const batch = db.batch();
-      for (const [digest, location] of blocks) batch.put(blockKey(digest), encodeLocation(location));
+      // The batch copies what it is given.
+      for (const [digest, location] of blocks) batch.put(blockKey(digest), encodeLocation(location, value));
       for (const digest of forget) batch.del(blockKey(digest));
       for (const [segment, length] of segments) batch.put(segmentKey(segment), encodeLength(length));
       for (const segment of forgetSegments) batch.del(segmentKey(segment));
@@ -104,9 +113,14 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
         if (text === undefined) batch.del(textKey(table, name));
         else batch.put(textKey(table, name), Buffer.from(text));
       }
+      // A sync takes everything along that was written before; a deletion of nothing brings one about.
+      if (batch.length === 0 && durable && loose > synced) batch.del(textKey('meta', ''));
       if (batch.length === 0) return batch.close();
       try {
+        const before = loose;
         await batch.write({ sync: durable });
+        if (durable) synced = before;
+        else loose += 1;
       } catch (error) {
         throw explain(error, directory, false);
       }
@@ -148,13 +162,6 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
   }
 }
 
-function blockKey(digest: string): Buffer {
-  const key = Buffer.allocUnsafe(1 + DIGEST_BYTES);
-  key[0] = BLOCK;
-  key.write(digest, 1, DIGEST_BYTES, 'latin1');
-  return key;
-}
-
 function segmentKey(segment: number): Buffer {
   const key = Buffer.allocUnsafe(5);
   key[0] = SEGMENT;
@@ -172,8 +179,7 @@ function encodeLength(length: number): Buffer {
   return value;
 }
 
-function encodeLocation({ segment, offset, stored, raw, compression }: Location): Buffer {
-  const value = Buffer.allocUnsafe(LOCATION_BYTES);
+function encodeLocation({ segment, offset, stored, raw, compression }: Location, value: Buffer): Buffer {
   value.writeUInt32LE(segment, 0);
   value.writeUInt32LE(offset, 4);
   value.writeUInt32LE(stored, 8);
