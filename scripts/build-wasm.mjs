@@ -1,18 +1,19 @@
 // Compiles packages/core/assembly to WebAssembly, beside the JavaScript that loads it.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const CORE = fileURLToPath(new URL('../packages/core', import.meta.url));
-const SOURCE = join(CORE, 'assembly', 'snappy.ts');
-const TARGET = join(CORE, 'dist', 'snappy', 'snappy.wasm');
+const SOURCES = join(CORE, 'assembly');
+const TARGET = join(CORE, 'dist', 'wasm', 'kernels.wasm');
 
 /** @param {string} file */
 const modified = (file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
-if (modified(TARGET) < modified(SOURCE)) {
+const newest = Math.max(...readdirSync(SOURCES).map((name) => modified(join(SOURCES, name))));
+if (modified(TARGET) < newest) {
   const assemblyscript = dirname(
     createRequire(join(CORE, 'package.json')).resolve('assemblyscript/package.json'),
   );
@@ -21,7 +22,7 @@ if (modified(TARGET) < modified(SOURCE)) {
     process.execPath,
     [
       join(assemblyscript, 'bin', 'asc.js'),
-      SOURCE,
+      join(SOURCES, 'index.ts'),
       ...[
         '--outFile',
         TARGET,

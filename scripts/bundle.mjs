@@ -52,7 +52,7 @@ await build({
 });
 
 // Found by the code that loads it through import.meta.url, like the threads.
-copyFileSync(join(PACKAGES, 'core/dist/snappy/snappy.wasm'), join(OUT, 'snappy.wasm'));
+copyFileSync(join(PACKAGES, 'core/dist/wasm/kernels.wasm'), join(OUT, 'kernels.wasm'));
 
 const old = `${PLACE}.old`;
 rmSync(old, { recursive: true, force: true });

@@ -106,13 +106,15 @@ interface PendingFile {
   name: string;
 }
 
-const LIST = 96;
+const LIST = 64;
 /** Other threads wait for answers while this one reads. */
-const LIST_HERE = 24;
+const LIST_HERE = 32;
+/** Lists of this thread that can be on their way into the store while it goes on. */
+const SLOTS_HERE = 3;
 /** Fewer files and bytes than these are read in this thread. */
 const FEW_FILES = 128;
 const FEW_BYTES = 4 << 20;
-const SLICE_MS = 5;
+const SLICE_MS = 2;
 const MOVED_RETRIES = 3;
 const UNKNOWN: FileStamp = { mtime: Number.NaN, ctime: Number.NaN, inode: Number.NaN };
 
@@ -280,6 +282,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
   let read = 0;
   const queue: PendingFile[] = [];
   let active = 0;
+  let activeHere = 0;
   let finished: CachedEntry | undefined;
   let sliceStart = performance.now();
   let threads: IngestPool | undefined;
@@ -355,12 +358,20 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
 
   async function sendList(): Promise<void> {
     threads ??= poolFor(false);
-    if (active < threads.slots) {
+    if (active - activeHere < threads.slots) {
       void send(threads.run, queue.splice(0, LIST));
       return;
     }
-    await send(threads.here, queue.splice(0, LIST_HERE));
+    void sendHere(threads.here, queue.splice(0, LIST_HERE));
+    await work.until(() => activeHere < SLOTS_HERE);
     await breathe();
+  }
+
+  async function sendHere(read: IngestPool['here'], files: PendingFile[]): Promise<void> {
+    activeHere += 1;
+    await send(read, files);
+    activeHere -= 1;
+    work.changed();
   }
 
   /** What is left when everything has been scanned: to the threads if they run, else here if it is little. */

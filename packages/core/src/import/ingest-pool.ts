@@ -1,8 +1,9 @@
 import { availableParallelism } from 'node:os';
-import { compileSnappy } from '../snappy/encoder.js';
 import { createThreadPool } from '../threads/pool.js';
-import { createIngester, type IngestedFiles, type IngestSink } from './ingest.js';
+import { kernelModule } from '../wasm/kernels.js';
+import { createIngester, type IngestedFiles } from './ingest.js';
 import type { IngestQuestion, IngestThreadData } from './ingest-thread.js';
+import type { IngestSink } from './new-blocks.js';
 
 /**
  * Reads lists of files. This thread is one of the readers: another one of its own would only be one more heap to
@@ -32,9 +33,9 @@ export function createIngestPool({ sink, nanoseconds, threads }: IngestPoolOptio
   if (others < 1) return { run: here, slots: 0, here, async close() {} };
   const pool = createThreadPool<string[], IngestedFiles, IngestQuestion, Uint8Array | ArrayBuffer>({
     script: new URL('./ingest-thread.js', import.meta.url),
-    data: { nanoseconds, snappy: compileSnappy() } satisfies IngestThreadData,
+    data: { nanoseconds, kernels: kernelModule() } satisfies IngestThreadData,
     threads: others,
-    jobsPerThread: 4,
+    jobsPerThread: 8,
     transfer: (answer) => (answer instanceof ArrayBuffer ? [answer] : []),
     async serve(question) {
       if ('digests' in question) return sink.query(question.digests);

@@ -1,26 +1,27 @@
 import { workerData } from 'node:worker_threads';
-import type { WasmModule } from '../snappy/wasm-types.js';
-import { shareSnappy } from '../store/record.js';
 import { serveJobs } from '../threads/serve.js';
-import { createIngester, type IngestedFiles, type IngestSink } from './ingest.js';
+import { shareKernelModule } from '../wasm/kernels.js';
+import type { WasmModule } from '../wasm/wasm-types.js';
+import { createIngester, type IngestedFiles } from './ingest.js';
+import type { IngestSink } from './new-blocks.js';
 
 /** What an ingesting thread asks: which digests are wanted, or to take records. */
 export type IngestQuestion = { digests: string } | { records: ArrayBuffer; length: number };
 
 export interface IngestThreadData {
   nanoseconds: boolean;
-  snappy: WasmModule;
+  kernels: WasmModule;
 }
 
-const { nanoseconds, snappy }: IngestThreadData = workerData;
-shareSnappy(snappy);
+const { nanoseconds, kernels }: IngestThreadData = workerData;
+shareKernelModule(kernels);
 
 let sink: IngestSink | undefined;
 /** Buffers that have come back: memory that was touched before costs no page faults and no collector. */
 const spares: ArrayBuffer[] = [];
 const SPARES = 4;
 /** What a full arena and its headers take. */
-const USUAL_ROOM = 2304 << 10;
+const USUAL_ROOM = 1152 << 10;
 const ingest = createIngester(
   {
     query: (digests) => (sink as IngestSink).query(digests),

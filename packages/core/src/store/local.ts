@@ -17,6 +17,7 @@ import type { PrunableStore } from './block-store.js';
 import { createFingerprintSet, type FingerprintSet } from './fingerprint-set.js';
 import { createMutex } from './mutex.js';
 import {
+  type BatchedRecord,
   encodeRecord,
   PayloadError,
   RECORD_HEADER,
@@ -43,10 +44,7 @@ export interface LocalStoreOptions {
   segmentBytes?: number;
 }
 
-/** A record in a batch of them: what it holds and where in the batch it begins. */
-export interface BatchedRecord extends Omit<Location, 'segment'> {
-  digest: string;
-}
+export type { BatchedRecord } from './record.js';
 
 export interface Lease {
   /** False when a collection was under way already: then nothing but what was touched since is safe. */
@@ -64,6 +62,8 @@ export interface LocalStore extends PrunableStore {
   readonly segments: Segments;
   /** Appends whole records at once; like `put` for each of them. */
   append(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void>;
+  /** Whether the block is here and appended; like `has`, without waiting. */
+  holds(digest: string): boolean;
   /** Where a block's record is, without reading it. */
   locate(link: Link): Location | undefined;
   /**
@@ -440,6 +440,11 @@ function localStore(
       if (!isHere(digest)) return false;
       touch(digest);
       return true;
+    },
+    holds(digest) {
+      const found = find(digest) !== undefined;
+      if (found) touch(digest);
+      return found;
     },
     locate(link) {
       const location = find(linkDigest(link));
