@@ -155,7 +155,7 @@ function fillWithInput(table: usize, bytes: usize): void {
 
 /**
  * Takes the newest place with the same 4 bytes, whatever is gained, and looks at fewer and fewer positions while
- * there is none. About 6 % more output than `spanFast` in two thirds of its time.
+ * there is none. Some 4 % more output than `spanFast` in 70 % of its time.
  */
 function spanQuick(at: usize, to: usize): usize {
   while (at < to) {

@@ -27,8 +27,8 @@ export function createBlockSink(store: BlockStore, signal?: AbortSignal): BlockS
 
   /** Whether the block has to be put, which the caller then does. A local store answers without waiting. */
   function claim(digest: string): boolean | Promise<boolean> {
-    if (claimed.has(digest)) return false;
-    claimed.add(digest);
+    const before = claimed.size;
+    if (claimed.add(digest).size === before) return false;
     if (!local) return store.has(makeLink(RAW, digest), { signal }).then((isHere) => settle(digest, isHere));
     return settle(digest, local.holds(digest));
   }

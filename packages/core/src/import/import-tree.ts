@@ -5,7 +5,7 @@ import { encodeDirectory } from '../format/directory-node.js';
 import { type Entry, type Metadata, MODE_MASK } from '../format/entry.js';
 import { MAX_TREE_DEPTH } from '../format/limits.js';
 import { LINK_LENGTH, type Link } from '../format/link.js';
-import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
+import { nameFromBytes, sortByName, toFsPath } from '../format/name.js';
 import type { BlockStore } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { createPendingWork } from '../threads/pending-work.js';
@@ -426,10 +426,9 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
         else await settle(directory);
         continue;
       }
-      const path = join1(directory.path, name);
       if (status === Status.unstable) {
         warn({
-          path,
+          path: join1(directory.path, name),
           kind: 'unstable',
           message: 'kept changing while it was read; stored as it was last read',
         });
@@ -439,7 +438,8 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
       read += 1;
       progress.files += 1;
       progress.bytes += result.numbers[i * COLUMNS + Column.size];
-      await settle(directory);
+      if (directory.waiting > 1) directory.waiting -= 1;
+      else await settle(directory);
     }
     onProgress?.(progress);
     await send(readAgain, again, attempt + 1);
@@ -592,7 +592,7 @@ function createImporter({ root, storePath, sink, poolFor, old, appends, writer, 
           .readdirSync(fsPath, { withFileTypes: true, encoding: 'buffer' })
           .map((dirent) => ({ name: nameFromBytes(dirent.name), dirent }))
       : dirents.map((dirent) => ({ name: dirent.name, dirent }));
-    return items.sort((a, b) => compareNames(a.name, b.name));
+    return sortByName(items);
   }
 
   function classify(directory: Pending, slot: number, name: string, stat: fs.Stats): Pending[] {

@@ -285,8 +285,8 @@ function localStore(
   /** On its way out of the index. */
   let dying = new Set<string>();
   let pendingBytes = 0;
-  /** All that is in the index, when it was empty to begin with: a first import need not ask it for every block. */
-  const indexed = acknowledged.size > 0 ? undefined : createFingerprintSet();
+  /** All that was ever appended, when there was nothing to begin with: a first import need not look for every block. */
+  const known = acknowledged.size > 0 ? undefined : createFingerprintSet();
   let background: Promise<void> | undefined;
   let backgroundError: unknown;
   const leases = new Map<Lease, readonly Link[]>();
@@ -296,9 +296,9 @@ function localStore(
   let unwanted: number[] = [];
 
   function find(digest: string): Location | undefined {
+    if (known?.has(digest) === false) return undefined;
     const location = pending.get(digest) ?? committing.get(digest);
-    if (location) return location;
-    if (dying.has(digest) || indexed?.has(digest) === false) return undefined;
+    if (location || dying.has(digest)) return location;
     return index.find(digest);
   }
 
@@ -345,7 +345,6 @@ function localStore(
         pendingBytes = 0;
       }
       try {
-        if (indexed) for (const digest of committing.keys()) indexed.add(digest);
         const lengths = await segments.sync();
         await index.write({ blocks: committing, segments: lengths, durable });
         for (const [segment, length] of lengths) acknowledged.set(segment, length);
@@ -386,6 +385,7 @@ function localStore(
   async function appendBatch(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void> {
     const { segment, offset } = await segments.append(bytes);
     for (const { digest, offset: at, stored, raw, compression } of records) {
+      known?.add(digest);
       pending.set(digest, { segment, offset: offset + at, stored, raw, compression });
     }
     pendingBytes += bytes.length;
