@@ -1,16 +1,19 @@
 // Compiles packages/core/assembly to WebAssembly, beside the JavaScript that loads it.
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const CORE = fileURLToPath(new URL('../packages/core', import.meta.url));
-const MODULES = ['snappy', 'unsnappy'];
+const SOURCES = join(CORE, 'assembly');
+/** A module by its entry point. The kernels share a memory with their caller's data; the decoder has one of its own. */
+const MODULES = { 'index.ts': 'kernels.wasm', 'unsnappy.ts': 'unsnappy.wasm' };
 
 /** @param {string} file */
 const modified = (file) => statSync(file, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 
+const newest = Math.max(...readdirSync(SOURCES).map((name) => modified(join(SOURCES, name))));
 const assemblyscript = dirname(
   createRequire(join(CORE, 'package.json')).resolve('assemblyscript/package.json'),
 );
@@ -19,11 +22,10 @@ const OPTIONS = [
   ...['--enable', 'simd', '--enable', 'bulk-memory'],
 ];
 
-for (const name of MODULES) {
-  const source = join(CORE, 'assembly', `${name}.ts`);
-  const target = join(CORE, 'dist', 'snappy', `${name}.wasm`);
-  if (modified(target) >= modified(source)) continue;
+for (const [source, name] of Object.entries(MODULES)) {
+  const target = join(CORE, 'dist', 'wasm', name);
+  if (modified(target) >= newest) continue;
   mkdirSync(dirname(target), { recursive: true });
-  const arguments_ = [join(assemblyscript, 'bin', 'asc.js'), source, '--outFile', target, ...OPTIONS];
-  execFileSync(process.execPath, arguments_, { stdio: 'inherit' });
+  const asc = [join(assemblyscript, 'bin', 'asc.js'), join(SOURCES, source), '--outFile', target];
+  execFileSync(process.execPath, [...asc, ...OPTIONS], { stdio: 'inherit' });
 }

@@ -55,8 +55,8 @@ await build({
 });
 
 // Found by the code that loads it through import.meta.url, like the threads.
-for (const name of ['snappy.wasm', 'unsnappy.wasm'])
-  copyFileSync(join(PACKAGES, 'core/dist/snappy', name), join(OUT, name));
+for (const name of ['kernels.wasm', 'unsnappy.wasm'])
+  copyFileSync(join(PACKAGES, 'core/dist/wasm', name), join(OUT, name));
 
 const old = `${PLACE}.old`;
 rmSync(old, { recursive: true, force: true });

@@ -10,13 +10,12 @@
  * Linear memory, lowest address first:
  *   LONG_TABLE   address of the newest position for each hash of 8 bytes (finds long, often distant matches)
  *   SHORT_TABLE  address of the newest position for each hash of 4 bytes (finds short, recent matches)
- *   INPUT        the input, then SLACK bytes
- *   output       the encoded block, then SLACK bytes
+ *   FREE         the caller's: inputs and outputs, each with SLACK bytes behind it
  *
  * Loads may reach past the input and stores past the output, always by fewer than SLACK bytes: what is
  * loaded there never influences the result, and what is stored there is never part of it.
  *
- * Tables hold addresses, not offsets, and an unused slot holds INPUT: the first input byte is a valid
+ * Tables hold addresses, not offsets, and an unused slot holds that of the input: its first byte is a valid
  * candidate for every later position, so no search has to test for an empty slot.
  */
 
@@ -26,8 +25,14 @@ const MAX_SHORT_BITS: u32 = MAX_LONG_BITS - 1;
 
 const LONG_TABLE: usize = 1 << 16;
 const SHORT_TABLE: usize = LONG_TABLE + (4 << MAX_LONG_BITS);
-const INPUT: usize = SHORT_TABLE + (4 << MAX_SHORT_BITS);
+const FREE: usize = SHORT_TABLE + (4 << MAX_SHORT_BITS);
 const SLACK: usize = 128;
+
+/** The quick effort has one table, of hashes of 4 bytes, in the place of LONG_TABLE. */
+const MIN_QUICK_BITS: u32 = 8;
+const MAX_QUICK_BITS: u32 = 15;
+/** The quick effort's {@link SKIP_SHIFT}; its steps grow without a limit. */
+const QUICK_SKIP_SHIFT: usize = 5;
 
 /** No match starts within this many bytes of the end: an 8-byte load there stays inside the input. */
 const TAIL: usize = 12;
@@ -50,60 +55,68 @@ const COPY1_OFFSETS: u32 = 1 << 11;
 const COPY2_OFFSETS: u32 = 1 << 16;
 
 /** State of the call under way. */
+let inputStart: usize = 0;
 let inputEnd: usize = 0;
 let matchLimit: usize = 0;
 let literalStart: usize = 0;
 let output: usize = 0;
 let longShift: u64 = 0;
 let shortShift: u32 = 0;
+let quickShift: u32 = 0;
 
 /** The match that the latest successful `findMatch` found. */
 let foundAt: usize = 0;
 let foundLength: u32 = 0;
 
-/** Address at which the caller places the input. */
-export function inputAddress(): usize {
-  return INPUT;
+/** Where the memory begins that this module leaves to its caller. */
+export function freeAddress(): usize {
+  return FREE;
 }
 
-/** Address at which `encode` places the output for an input of `length` bytes. */
-export function outputAddress(length: u32): usize {
-  return (INPUT + length + SLACK + 15) & ~15;
+/** Bytes that an input of `length` bytes takes, with what has to be free behind it. */
+export function inputRoom(length: u32): u32 {
+  return (length + <u32>SLACK + 15) & ~15;
 }
 
-/** Grows the memory for an input of `length` bytes and its largest output; false if there is no memory. */
-export function reserve(length: u32): bool {
-  const end = outputAddress(length) + 32 + length + length / 6 + SLACK;
+/** Bytes that the largest output for an input of `length` bytes takes, with what has to be free behind it. */
+export function outputRoom(length: u32): u32 {
+  return (32 + length + length / 6 + <u32>SLACK + 15) & ~15;
+}
+
+/** Makes the memory reach to `end`; false if there is none. Growing detaches the buffer that it had. */
+export function reserve(end: usize): bool {
   const missing = <i32>((end + 0xffff) >>> 16) - memory.size();
   return missing <= 0 || memory.grow(missing) >= 0;
 }
 
 /**
- * Encodes the `length` bytes at `inputAddress()`, at most 2^24, to `outputAddress(length)`; returns the
- * size of the output. `reserve(length)` must have succeeded. Effort is 0 (fast), 1 (balanced) or 2 (high).
+ * Encodes the `length` bytes at `input`, at most 2^24, to `to`; returns the size of the output. Both have the
+ * room that `inputRoom` and `outputRoom` say. Effort is 0 (fast), 1 (balanced), 2 (high) or 3 (quick).
  *
  * The work is done in many short calls because V8 replaces baseline code by optimised code only between
  * calls: a single long call would run a whole frame in baseline code.
  */
-export function encode(length: u32, effort: u32): u32 {
-  const start = outputAddress(length);
-  inputEnd = INPUT + length;
-  literalStart = INPUT;
-  output = putLength(start, length);
+export function encode(input: usize, length: u32, to: usize, effort: u32): u32 {
+  inputStart = input;
+  inputEnd = input + length;
+  literalStart = input;
+  output = putLength(to, length);
   if (length > <u32>TAIL) {
     matchLimit = inputEnd - TAIL;
-    clearTables(length, effort);
+    if (effort == 3) clearQuickTable(length);
+    else clearTables(length, effort);
     encodeSpans(effort);
   }
   output = putLiteral(output, literalStart, <u32>(inputEnd - literalStart));
-  return <u32>(output - start);
+  return <u32>(output - to);
 }
 
 function encodeSpans(effort: u32): void {
-  let at = INPUT + 1;
+  let at = inputStart + 1;
   while (at < matchLimit) {
     const to = min(at + SPAN, matchLimit);
-    if (effort == 0) at = spanFast(at, to);
+    if (effort == 3) at = spanQuick(at, to);
+    else if (effort == 0) at = spanFast(at, to);
     else if (effort == 1) at = spanBalanced(at, to);
     else at = spanHigh(at, to);
   }
@@ -124,14 +137,47 @@ function clearTables(length: u32, effort: u32): void {
   fillWithInput(SHORT_TABLE, 4 << shortBits);
 }
 
+function clearQuickTable(length: u32): void {
+  const bits = <u32>min(max(31 - <i32>clz(length), <i32>MIN_QUICK_BITS), <i32>MAX_QUICK_BITS);
+  quickShift = 32 - bits;
+  fillWithInput(LONG_TABLE, 4 << bits);
+}
+
 function fillWithInput(table: usize, bytes: usize): void {
-  const empty = i32x4.splat(<i32>INPUT);
+  const empty = i32x4.splat(<i32>inputStart);
   for (let at = table; at < table + bytes; at += 64) {
     v128.store(at, empty);
     v128.store(at, empty, 16);
     v128.store(at, empty, 32);
     v128.store(at, empty, 48);
   }
+}
+
+/**
+ * Takes the newest place with the same 4 bytes, whatever is gained, and looks at fewer and fewer positions while
+ * there is none. Some 4 % more output than `spanFast` in 70 % of its time.
+ */
+function spanQuick(at: usize, to: usize): usize {
+  while (at < to) {
+    const bytes = load<u64>(at);
+    const slot = quickHash(<u32>bytes);
+    const source = <usize>load<u32>(slot, LONG_TABLE);
+    store<u32>(slot, <u32>at, LONG_TABLE);
+    const difference = load<u64>(source) ^ bytes;
+    // A copy from further back takes 5 bytes.
+    const isShort = (difference & 0xff_ffff_ffff) != 0 && at - source >= COPY2_OFFSETS;
+    if (<u32>difference != 0 || isShort) {
+      at += 1 + ((at - literalStart) >> QUICK_SKIP_SHIFT);
+      continue;
+    }
+    const length = difference != 0 ? <u32>(ctz(difference) >> 3) : lengthAfter8(at, source);
+    at = putMatch(at, source, length);
+    if (at >= matchLimit) return at;
+    const last = load<u64>(at - 2);
+    store<u32>(quickHash(<u32>last), <u32>(at - 2), LONG_TABLE);
+    store<u32>(quickHash(<u32>(last >> 8)), <u32>(at - 1), LONG_TABLE);
+  }
+  return at;
 }
 
 /** Greedy choice of the better of two candidates; four positions of each match enter the tables. */
@@ -260,6 +306,12 @@ function shortHash(bytes: u64): usize {
 
 // @ts-ignore: decorator
 @inline
+function quickHash(bytes: u32): usize {
+  return <usize>((bytes * 0x9e3779b1) >> quickShift) << 2;
+}
+
+// @ts-ignore: decorator
+@inline
 function index(at: usize): void {
   const bytes = load<u64>(at);
   store<u32>(longHash(bytes), <u32>at, LONG_TABLE);
@@ -292,7 +344,7 @@ function indexSome(at: usize, end: usize): void {
 function putMatch(start: usize, source: usize, length: u32): usize {
   const offset = <u32>(start - source);
   const end = start + (length > COPY_MAX ? withoutCostlyRest(offset, length) : length);
-  while (start > literalStart && source > INPUT && load<u8>(start - 1) == load<u8>(source - 1)) {
+  while (start > literalStart && source > inputStart && load<u8>(start - 1) == load<u8>(source - 1)) {
     start--;
     source--;
   }

@@ -20,6 +20,7 @@ const NULL = 0xf6;
 /** d8 2a 58 25 00 01 codec 12 20: tag 42, 37 bytes, identity multibase, CIDv1, codec, sha2-256, 32 bytes. */
 const LINK_PREFIX_BYTES = 9;
 const LINK_BYTES = LINK_PREFIX_BYTES + DIGEST_BYTES;
+const SHORT_TEXT = 48;
 
 export interface CborWriter {
   /** Bytes written since the last reset. */
@@ -73,7 +74,24 @@ export function createCborWriter(): CborWriter {
     }
   }
 
+  /** Writes a short text of ASCII alone, sooner than a call that encodes would begin. Returns whether it was one. */
+  function shortText(value: string): boolean {
+    const { length } = value;
+    if (length > SHORT_TEXT) return false;
+    room(2 + length);
+    const start = length < 24 ? at + 1 : at + 2;
+    for (let i = 0; i < length; i++) {
+      const code = value.charCodeAt(i);
+      if (code > 0x7f) return false;
+      buffer[start + i] = code;
+    }
+    head(TEXT, length);
+    at += length;
+    return true;
+  }
+
   function text(value: string): void {
+    if (shortText(value)) return;
     const length = Buffer.byteLength(value, 'utf8');
     head(TEXT, length);
     room(length);
@@ -89,6 +107,7 @@ export function createCborWriter(): CborWriter {
     int: (value) => (value < 0 ? head(NEGATIVE, -1 - value) : head(UINT, value)),
     text,
     name(value) {
+      if (shortText(value)) return;
       if (value.isWellFormed()) return text(value);
       const bytes = nameToBytes(value);
       head(BYTES, bytes.length);
@@ -103,7 +122,7 @@ export function createCborWriter(): CborWriter {
       buffer.writeUInt16BE(0x0001, at + 4);
       buffer[at + 6] = value.charCodeAt(0);
       buffer.writeUInt16BE(0x1220, at + 7);
-      buffer.write(value.slice(1), at + LINK_PREFIX_BYTES, DIGEST_BYTES, 'latin1');
+      for (let i = 0; i < DIGEST_BYTES; i++) buffer[at + LINK_PREFIX_BYTES + i] = value.charCodeAt(1 + i);
       at += LINK_BYTES;
     },
     nothing() {

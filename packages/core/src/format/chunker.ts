@@ -13,10 +13,22 @@ export const MAX_CHUNK = 256 << 10;
  * `end` is the end of the content, or at least `start + MAX_CHUNK`.
  */
 export function chunkEnd(bytes: Uint8Array, start: number, end: number): number {
+  return searchCut(start, end, (first, normal, limit) => findCut(bytes, first, normal, limit));
+}
+
+/** {@link chunkEnd} with another way to look for a cut: from `first` on, the rare one before `normal`. */
+export function searchCut(
+  start: number,
+  end: number,
+  find: (first: number, normal: number, limit: number) => number,
+): number {
   if (end - start <= MIN_CHUNK) return end;
   const limit = Math.min(end, start + MAX_CHUNK);
-  const normal = Math.min(limit, start + AVERAGE_CHUNK);
-  let at = start + MIN_CHUNK;
+  return find(start + MIN_CHUNK, Math.min(limit, start + AVERAGE_CHUNK), limit);
+}
+
+function findCut(bytes: Uint8Array, first: number, normal: number, limit: number): number {
+  let at = first;
   let hash = 0;
   while (at < normal) {
     hash = ((hash << 1) + GEAR[bytes[at++]]) | 0;

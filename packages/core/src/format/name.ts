@@ -59,6 +59,13 @@ export function compareNames(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }
 
+/** Sorts what has names as {@link compareNames} does, and returns it. */
+export function sortByName<T extends { name: string }>(items: T[]): T[] {
+  if (items.some(({ name }) => SURROGATE.test(name)))
+    return items.sort((a, b) => compareNames(a.name, b.name));
+  return items.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+}
+
 /** Why `name` cannot stand in a directory, or undefined when it can. */
 export function nameProblem(name: string): string | undefined {
   if (name === '') return 'an empty name';

@@ -1,7 +1,6 @@
 import { constants, zstdCompressSync, zstdDecompressSync } from 'node:zlib';
-import { createSnappyEncoder, type SnappyEffort, type SnappyEncoder } from '../snappy/encoder.js';
-import type { WasmModule } from '../snappy/wasm-types.js';
 import { Compression, type CompressionCode, decompress } from '../store/record.js';
+import { createSnappyEncoder, type SnappyEffort, type SnappyEncoder } from '../wasm/snappy-encoder.js';
 
 /** How the frames of an image are compressed. */
 export type ImageCompression = 'snappy' | 'zstd';
@@ -30,11 +29,6 @@ export interface CompressedFrame {
 
 let snappy: SnappyEncoder | undefined;
 
-/** Lets this thread encode with a module that was compiled in another one. */
-export function shareFrameEncoder(module: WasmModule): void {
-  snappy = createSnappyEncoder({ module, effort: SNAPPY_EFFORT });
-}
-
 /** The shorter form of `bytes`: compressed, or as they are where that does not help. */
 export function compressFrame(kind: ImageCompression, bytes: Uint8Array): CompressedFrame {
   const payload = kind === 'zstd' ? compressZstd(bytes) : compressSnappy(bytes);
@@ -45,7 +39,7 @@ export function compressFrame(kind: ImageCompression, bytes: Uint8Array): Compre
 }
 
 function compressSnappy(bytes: Uint8Array): Uint8Array {
-  snappy ??= createSnappyEncoder({ effort: SNAPPY_EFFORT });
+  snappy ??= createSnappyEncoder(SNAPPY_EFFORT);
   return snappy(bytes);
 }
 

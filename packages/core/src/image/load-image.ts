@@ -1,10 +1,10 @@
 import { type Link, linkCodec, linkDigest } from '../format/link.js';
 import { type BlockSink, createBlockSink } from '../import/block-sink.js';
-import { compileSnappy } from '../snappy/encoder.js';
 import type { BlockStore } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { router } from '../store/router.js';
 import { createThreadPool, type ThreadPool } from '../threads/pool.js';
+import { kernelModule } from '../wasm/kernels.js';
 import { checkTrees } from './check-trees.js';
 import { type ImageFile, openImageFile } from './image-file.js';
 import { imageSource } from './open-image.js';
@@ -82,7 +82,7 @@ function createUnpackPool(
   }
   const pool = createThreadPool<UnpackJob, void, UnpackQuestion, Uint8Array | undefined>({
     script: new URL('./unpack-thread.js', import.meta.url),
-    data: { fd, file, snappy: compileSnappy() } satisfies UnpackThreadData,
+    data: { fd, file, kernels: kernelModule() } satisfies UnpackThreadData,
     threads,
     async serve(question) {
       if ('digests' in question) return sink.query(question.digests);

@@ -2,7 +2,6 @@ import { crc32 } from 'node:zlib';
 import { LazytreeError } from '../errors.js';
 import type { DirectoryEntry } from '../format/entry.js';
 import { formatLink, type Link, linkDigest } from '../format/link.js';
-import { compileSnappy } from '../snappy/encoder.js';
 import type { Location } from '../store/block-index.js';
 import type { BlockSource } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
@@ -10,6 +9,7 @@ import { segmentPath } from '../store/segments.js';
 import { verifying } from '../store/verifying.js';
 import { createThreadPool, type ThreadPool } from '../threads/pool.js';
 import { rootEntry } from '../tree/path.js';
+import { kernelModule } from '../wasm/kernels.js';
 import {
   digestOrder,
   encodeHeader,
@@ -102,7 +102,7 @@ function createPackPool(
     script: new URL('./pack-thread.js', import.meta.url),
     data: {
       segments,
-      snappy: compression === 'snappy' ? compileSnappy() : undefined,
+      kernels: compression === 'snappy' ? kernelModule() : undefined,
     } satisfies PackThreadData,
     threads,
   });

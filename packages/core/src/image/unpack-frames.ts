@@ -1,6 +1,6 @@
 import type { LazytreeError } from '../errors.js';
 import { type Codec, DIGEST_BYTES, digestOf, formatLink, makeLink } from '../format/link.js';
-import { type IngestSink, type NewBlock, store } from '../import/ingest.js';
+import { type IngestSink, type NewBlock, storeBlocks } from '../import/new-blocks.js';
 import { damaged, type PlacedFrame } from './format.js';
 import { readFrame } from './image-file.js';
 
@@ -17,7 +17,7 @@ export interface UnpackJob {
 export function createFrameUnpacker(fd: number, file: string, sink: IngestSink) {
   return async function unpackFrame(job: UnpackJob): Promise<void> {
     const bytes = readFrame(fd, job.frame, file);
-    await store(sink, blocksOf(job, bytes, file));
+    await storeBlocks(sink, blocksOf(job, bytes, file));
   };
 }
 

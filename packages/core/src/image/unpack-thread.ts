@@ -1,7 +1,7 @@
 import { workerData } from 'node:worker_threads';
-import type { WasmModule } from '../snappy/wasm-types.js';
-import { shareSnappy } from '../store/record.js';
 import { serveJobs } from '../threads/serve.js';
+import { shareKernelModule } from '../wasm/kernels.js';
+import type { WasmModule } from '../wasm/wasm-types.js';
 import { plainError } from './thread-error.js';
 import { createFrameUnpacker, type UnpackJob } from './unpack-frames.js';
 
@@ -13,11 +13,11 @@ export interface UnpackThreadData {
   fd: number;
   /** Its name, for messages. */
   file: string;
-  snappy: WasmModule;
+  kernels: WasmModule;
 }
 
-const { fd, file, snappy }: UnpackThreadData = workerData;
-shareSnappy(snappy);
+const { fd, file, kernels }: UnpackThreadData = workerData;
+shareKernelModule(kernels);
 
 serveJobs<UnpackJob, void, UnpackQuestion, Uint8Array | undefined>((job, ask) => {
   const unpackFrame = createFrameUnpacker(fd, file, {

@@ -2,8 +2,8 @@ import type { EncodedNode } from '../format/file-node.js';
 import { type Link, linkDigest, makeLink, RAW } from '../format/link.js';
 import type { BlockStore } from '../store/block-store.js';
 import type { BatchedRecord, LocalStore } from '../store/local.js';
-import { encodeRecord, RECORD_HEADER, readRecordHeader, recordContent } from '../store/record.js';
-import type { IngestSink } from './ingest.js';
+import { encodeRecord, ownRecord, RECORD_HEADER, readRecordHeader, recordContent } from '../store/record.js';
+import type { IngestSink } from './new-blocks.js';
 
 /** The way of an import's blocks into a store: asks for each block once, writes whole batches of records. */
 export interface BlockSink extends IngestSink {
@@ -27,10 +27,10 @@ export function createBlockSink(store: BlockStore, signal?: AbortSignal): BlockS
 
   /** Whether the block has to be put, which the caller then does. A local store answers without waiting. */
   function claim(digest: string): boolean | Promise<boolean> {
-    if (claimed.has(digest)) return false;
-    claimed.add(digest);
+    const before = claimed.size;
+    if (claimed.add(digest).size === before) return false;
     if (!local) return store.has(makeLink(RAW, digest), { signal }).then((isHere) => settle(digest, isHere));
-    return settle(digest, local.locate(makeLink(RAW, digest)) !== undefined);
+    return settle(digest, local.holds(digest));
   }
 
   function settle(digest: string, isHere: boolean): boolean {
@@ -88,11 +88,9 @@ export function createBlockSink(store: BlockStore, signal?: AbortSignal): BlockS
 function listRecords(records: Buffer): BatchedRecord[] {
   const batch: BatchedRecord[] = [];
   for (let offset = 0; offset < records.length; ) {
-    const header = readRecordHeader(records, offset);
-    if (!header) throw new Error('a batch of records with something else in it');
-    const { stored, raw, compression, link } = header;
-    batch.push({ digest: linkDigest(link), offset, stored, raw, compression });
-    offset += RECORD_HEADER + stored;
+    const record = ownRecord(records, offset);
+    batch.push(record);
+    offset += RECORD_HEADER + record.stored;
   }
   return batch;
 }

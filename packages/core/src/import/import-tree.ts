@@ -5,7 +5,7 @@ import { encodeDirectory } from '../format/directory-node.js';
 import { type Entry, type Metadata, MODE_MASK, type Totals } from '../format/entry.js';
 import { MAX_TREE_DEPTH } from '../format/limits.js';
 import { LINK_LENGTH, type Link, linkCodec, RAW } from '../format/link.js';
-import { compareNames, nameFromBytes, toFsPath } from '../format/name.js';
+import { nameFromBytes, sortByName, toFsPath } from '../format/name.js';
 import { isInBase, isUnchangedMetacopy } from '../overlay/cached-layer.js';
 import {
   createLayer,
@@ -129,13 +129,15 @@ interface PendingFile {
   name: string;
 }
 
-const LIST = 96;
+const LIST = 64;
 /** Other threads wait for answers while this one reads. */
-const LIST_HERE = 24;
+const LIST_HERE = 32;
+/** Lists of this thread that can be on their way into the store while it goes on. */
+const SLOTS_HERE = 3;
 /** Fewer files and bytes than these are read in this thread. */
 const FEW_FILES = 128;
 const FEW_BYTES = 4 << 20;
-const SLICE_MS = 5;
+const SLICE_MS = 2;
 const MOVED_RETRIES = 3;
 const UNKNOWN: FileStamp = { mtime: Number.NaN, ctime: Number.NaN, inode: Number.NaN };
 
@@ -392,6 +394,7 @@ function createImporter(context: ImporterContext) {
   let read = 0;
   const queue: PendingFile[] = [];
   let active = 0;
+  let activeHere = 0;
   let finished: CachedEntry | undefined;
   let sliceStart = performance.now();
   let threads: IngestPool | undefined;
@@ -478,12 +481,20 @@ function createImporter(context: ImporterContext) {
 
   async function sendList(): Promise<void> {
     threads ??= poolFor(false);
-    if (active < threads.slots) {
+    if (active - activeHere < threads.slots) {
       void send(threads.run, queue.splice(0, LIST));
       return;
     }
-    await send(threads.here, queue.splice(0, LIST_HERE));
+    void sendHere(threads.here, queue.splice(0, LIST_HERE));
+    await work.until(() => activeHere < SLOTS_HERE);
     await breathe();
+  }
+
+  async function sendHere(read: IngestPool['here'], files: PendingFile[]): Promise<void> {
+    activeHere += 1;
+    await send(read, files);
+    activeHere -= 1;
+    work.changed();
   }
 
   /** What is left when everything has been scanned: to the threads if they run, else here if it is little. */
@@ -538,10 +549,9 @@ function createImporter(context: ImporterContext) {
         else await settle(directory);
         continue;
       }
-      const path = join1(directory.path, name);
       if (status === Status.unstable) {
         warn({
-          path,
+          path: join1(directory.path, name),
           kind: 'unstable',
           message: 'kept changing while it was read; stored as it was last read',
         });
@@ -551,7 +561,8 @@ function createImporter(context: ImporterContext) {
       read += 1;
       progress.files += 1;
       progress.bytes += result.numbers[i * COLUMNS + Column.size];
-      await settle(directory);
+      if (directory.waiting > 1) directory.waiting -= 1;
+      else await settle(directory);
     }
     report();
     await send(readAgain, again, attempt + 1);
@@ -722,7 +733,7 @@ function createImporter(context: ImporterContext) {
           .readdirSync(fsPath, { withFileTypes: true, encoding: 'buffer' })
           .map((dirent) => ({ name: nameFromBytes(dirent.name), dirent }))
       : dirents.map((dirent) => ({ name: dirent.name, dirent }));
-    return items.sort((a, b) => compareNames(a.name, b.name));
+    return sortByName(items);
   }
 
   function classify(directory: Pending, slot: number, name: string, stat: fs.Stats): Pending[] {

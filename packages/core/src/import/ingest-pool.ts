@@ -1,8 +1,10 @@
 import { availableParallelism } from 'node:os';
-import { compileSnappy } from '../snappy/encoder.js';
 import { createThreadPool } from '../threads/pool.js';
-import { createIngester, type IngestedFiles, type IngestSink } from './ingest.js';
+import { kernelModule } from '../wasm/kernels.js';
+import { createIngester, type IngestedFiles } from './ingest.js';
 import type { IngestQuestion, IngestThreadData } from './ingest-thread.js';
+import type { IngestSink } from './new-blocks.js';
+import { createRecordBuffers } from './record-buffers.js';
 
 /**
  * Reads lists of files. This thread is one of the readers: another one of its own would only be one more heap to
@@ -28,13 +30,13 @@ export interface IngestPoolOptions {
 
 export function createIngestPool({ sink, nanoseconds, threads }: IngestPoolOptions): IngestPool {
   const others = (threads ?? Math.min(availableParallelism(), 16)) - 1;
-  const here = createIngester(sink, { nanoseconds });
+  const here = createIngester(reusingBuffers(sink), { nanoseconds });
   if (others < 1) return { run: here, slots: 0, here, async close() {} };
   const pool = createThreadPool<string[], IngestedFiles, IngestQuestion, Uint8Array | ArrayBuffer>({
     script: new URL('./ingest-thread.js', import.meta.url),
-    data: { nanoseconds, snappy: compileSnappy() } satisfies IngestThreadData,
+    data: { nanoseconds, kernels: kernelModule() } satisfies IngestThreadData,
     threads: others,
-    jobsPerThread: 4,
+    jobsPerThread: 8,
     transfer: (answer) => (answer instanceof ArrayBuffer ? [answer] : []),
     async serve(question) {
       if ('digests' in question) return sink.query(question.digests);
@@ -43,4 +45,19 @@ export function createIngestPool({ sink, nanoseconds, threads }: IngestPoolOptio
     },
   });
   return { ...pool, here };
+}
+
+/** What the short lists of this thread usually take. */
+const USUAL_ROOM = 256 << 10;
+
+function reusingBuffers(sink: IngestSink): IngestSink {
+  const { room, giveBack } = createRecordBuffers(USUAL_ROOM);
+  return {
+    query: (digests) => sink.query(digests),
+    room,
+    async emit(records) {
+      await sink.emit(records);
+      giveBack(records.buffer as ArrayBuffer);
+    },
+  };
 }

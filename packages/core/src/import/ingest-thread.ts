@@ -1,34 +1,30 @@
 import { workerData } from 'node:worker_threads';
-import type { WasmModule } from '../snappy/wasm-types.js';
-import { shareSnappy } from '../store/record.js';
 import { serveJobs } from '../threads/serve.js';
-import { createIngester, type IngestedFiles, type IngestSink } from './ingest.js';
+import { shareKernelModule } from '../wasm/kernels.js';
+import type { WasmModule } from '../wasm/wasm-types.js';
+import { createIngester, type IngestedFiles } from './ingest.js';
+import type { IngestSink } from './new-blocks.js';
+import { createRecordBuffers } from './record-buffers.js';
 
 /** What an ingesting thread asks: which digests are wanted, or to take records. */
 export type IngestQuestion = { digests: string } | { records: ArrayBuffer; length: number };
 
 export interface IngestThreadData {
   nanoseconds: boolean;
-  snappy: WasmModule;
+  kernels: WasmModule;
 }
 
-const { nanoseconds, snappy }: IngestThreadData = workerData;
-shareSnappy(snappy);
+const { nanoseconds, kernels }: IngestThreadData = workerData;
+shareKernelModule(kernels);
 
 let sink: IngestSink | undefined;
-/** Buffers that have come back: memory that was touched before costs no page faults and no collector. */
-const spares: ArrayBuffer[] = [];
-const SPARES = 4;
 /** What a full arena and its headers take. */
-const USUAL_ROOM = 2304 << 10;
+const USUAL_ROOM = 1152 << 10;
+const { room, giveBack } = createRecordBuffers(USUAL_ROOM);
 const ingest = createIngester(
   {
     query: (digests) => (sink as IngestSink).query(digests),
-    room(bytes) {
-      const spare = spares.pop();
-      const enough = spare !== undefined && spare.byteLength >= bytes;
-      return enough ? Buffer.from(spare) : Buffer.allocUnsafeSlow(Math.max(bytes, USUAL_ROOM));
-    },
+    room,
     emit: (records) => (sink as IngestSink).emit(records),
   },
   { nanoseconds },
@@ -39,8 +35,7 @@ serveJobs<string[], IngestedFiles, IngestQuestion, Uint8Array | ArrayBuffer>((pa
     query: async (digests) => (await ask({ digests })) as Uint8Array,
     async emit(records) {
       const buffer = records.buffer as ArrayBuffer;
-      const spare = await ask({ records: buffer, length: records.length }, [buffer]);
-      if (spares.length < SPARES) spares.push(spare as ArrayBuffer);
+      giveBack((await ask({ records: buffer, length: records.length }, [buffer])) as ArrayBuffer);
     },
   };
   return ingest(paths);

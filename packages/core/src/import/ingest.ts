@@ -1,22 +1,14 @@
 import fs from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf } from '../errors.js';
-import { chunkEnd, MAX_CHUNK } from '../format/chunker.js';
+import { MAX_CHUNK } from '../format/chunker.js';
 import { encodeFile, type FilePart } from '../format/file-node.js';
 import { type Codec, DAG_CBOR, digestOf, type Link, linkDigest, makeLink, RAW } from '../format/link.js';
 import { toFsPath } from '../format/name.js';
-import { compress, RECORD_HEADER, writeRecord } from '../store/record.js';
+import { RECORD_EFFORT } from '../store/record.js';
+import { type Arena, createArena } from './arena.js';
+import { type IngestSink, type NewBlock, storeBlocks } from './new-blocks.js';
 import { RACY_MS } from './stat-cache.js';
-
-/** Where ingested blocks go. */
-export interface IngestSink {
-  /** Which of the digests, 32 characters each in one string, are wanted: one byte each, 1 for yes. */
-  query(digests: string): Promise<Uint8Array>;
-  /** A buffer of at least so many bytes to write records to, where the sink keeps some. */
-  room?(bytes: number): Buffer;
-  /** Takes whole records. The buffer is the sink's from then on. */
-  emit(records: Buffer): Promise<void>;
-}
 
 export const Status = {
   ok: 0,
@@ -43,19 +35,13 @@ export interface IngestedFiles {
 const ATTEMPTS = 12;
 /** A file with a change time further ahead than this is from another clock; waiting for it is no use. */
 const CLOCK_SKEW_MS = 2000;
-const ARENA = 2 << 20;
+const ARENA = 1 << 20;
 const FLAGS =
   fs.constants.O_RDONLY | fs.constants.O_NOFOLLOW | fs.constants.O_NONBLOCK | fs.constants.O_NOCTTY;
 
-export interface NewBlock {
-  codec: Codec;
-  digest: string;
-  bytes: Uint8Array;
-}
-
 /** Reads, chunks, hashes and compresses files. One ingester works on several lists at a time. */
 export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
-  const arenas: Buffer[] = [];
+  const arenas: Arena[] = [];
 
   return async function ingest(paths: readonly string[]): Promise<IngestedFiles> {
     const count = paths.length;
@@ -65,8 +51,9 @@ export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
       numbers: new Float64Array(count * COLUMNS),
       failures: [],
     };
-    const arena = arenas.pop() ?? Buffer.allocUnsafeSlow(ARENA);
-    const links: string[] = [];
+    const arena = arenas.pop() ?? createArena(ARENA, RECORD_EFFORT);
+    const { bytes: memory } = arena;
+    const links: string[] = new Array(count).fill(NO_LINK);
     let used = 0;
     let blocks: NewBlock[] = [];
     /** Set for good by a failure of the sink, which is the whole list's and no file's. */
@@ -75,7 +62,7 @@ export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
     /** Stores what is in the arena, which is empty afterwards. */
     async function flush(): Promise<void> {
       try {
-        if (blocks.length > 0) await store(sink, blocks);
+        if (blocks.length > 0) await storeBlocks(sink, blocks, arena.encode);
       } catch (error) {
         sinkFailed = true;
         throw error;
@@ -94,8 +81,8 @@ export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
     function cut(from: number, to: number, last: boolean, chunks: FilePart[]): number {
       let at = from;
       while (at < to && (last || to - at >= MAX_CHUNK)) {
-        const end = chunkEnd(arena, at, to);
-        chunks.push({ link: addBlock(RAW, arena.subarray(at, end)), size: end - at });
+        const end = arena.chunkEnd(at, to);
+        chunks.push({ link: addBlock(RAW, memory.subarray(at, end)), size: end - at });
         at = end;
       }
       return at;
@@ -120,7 +107,7 @@ export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
       let size = 0;
       for (;;) {
         const want = Math.min(ARENA - used, size === 0 ? MAX_CHUNK + 1 : ARENA);
-        const read = fs.readSync(fd, arena, used, want, null);
+        const read = fs.readSync(fd, memory, used, want, null);
         used += read;
         size += read;
         // A short read of a regular file is its end; a second attempt does not rely on that.
@@ -129,11 +116,31 @@ export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
         if (ended) return { link: finishFile(chunks), size };
         if (size === read && !fs.fstatSync(fd).isFile()) throw new NotAFileError();
         if (ARENA - used <= MAX_CHUNK) {
-          const rest = Buffer.from(arena.subarray(start, used));
+          const rest = Buffer.from(memory.subarray(start, used));
           await flush();
-          used = rest.copy(arena);
+          used = rest.copy(memory);
           start = 0;
         }
+      }
+    }
+
+    /** Takes a small file that is at rest, as nearly all are. Returns whether it was one; if not, nothing is done. */
+    function ingestAtOnce(index: number): boolean {
+      const began = Date.now();
+      const fd = fs.openSync(toFsPath(paths[index]), FLAGS);
+      try {
+        const size = fs.readSync(fd, memory, used, MAX_CHUNK + 1, null);
+        if (size > MAX_CHUNK) return false;
+        const stat = fs.fstatSync(fd);
+        if (!stat.isFile() || stat.size !== size || stat.ctimeMs >= began - RACY_MS) return false;
+        const chunks: FilePart[] = [];
+        cut(used, used + size, true, chunks);
+        used += size;
+        links[index] = finishFile(chunks);
+        record(index, fd, stat, { size, cacheable: true });
+        return true;
+      } finally {
+        fs.closeSync(fd);
       }
     }
 
@@ -147,7 +154,6 @@ export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
           const stat = fs.fstatSync(fd);
           if (!stat.isFile()) {
             result.status[index] = Status.moved;
-            links.push(NO_LINK);
             return;
           }
           const skewed = stat.ctimeMs > began + CLOCK_SKEW_MS;
@@ -155,7 +161,7 @@ export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
           if ((quiet && stat.size === file.size) || attempt === ATTEMPTS) {
             const stable = quiet && stat.size === file.size;
             result.status[index] = stable ? Status.ok : Status.unstable;
-            links.push(file.link);
+            links[index] = file.link;
             record(index, fd, stat, { size: file.size, cacheable: stable && !skewed });
             return;
           }
@@ -190,13 +196,13 @@ export function createIngester(sink: IngestSink, { nanoseconds = false } = {}) {
     try {
       for (let index = 0; index < count; index++) {
         try {
-          await ingestOne(index);
+          if (ARENA - used <= MAX_CHUNK) await flush();
+          if (!ingestAtOnce(index)) await ingestOne(index);
         } catch (error) {
           if (sinkFailed) throw error;
           const code = errnoOf(error);
           const gone = code === 'ENOENT' || code === 'ELOOP' || code === 'ENXIO' || code === 'EISDIR';
           result.status[index] = gone || code === 'ENOTDIR' ? Status.moved : Status.failed;
-          links.push(NO_LINK);
           if (result.status[index] !== Status.failed) continue;
           if (code === undefined) throw error;
           result.failures.push({ index, code, message: (error as Error).message });
@@ -222,23 +228,4 @@ const NO_LINK = ' '.repeat(33);
 export function splitNanoseconds(time: bigint): [seconds: number, nanoseconds: number] {
   const rest = ((time % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
   return [Number((time - rest) / 1_000_000_000n), Number(rest)];
-}
-
-/** Compresses and emits those of `blocks` that the sink wants. */
-export async function store(sink: IngestSink, blocks: readonly NewBlock[]): Promise<void> {
-  const wanted = await sink.query(blocks.map(({ digest }) => digest).join(''));
-  let most = 0;
-  for (let i = 0; i < blocks.length; i++) {
-    if (wanted[i] !== 0) most += RECORD_HEADER + blocks[i].bytes.length;
-  }
-  if (most === 0) return;
-  // Memory that is not written to is not there: the room for what compression saves costs nothing.
-  const records = sink.room?.(most) ?? Buffer.allocUnsafeSlow(most);
-  let at = 0;
-  for (let i = 0; i < blocks.length; i++) {
-    if (wanted[i] === 0) continue;
-    const { codec, digest, bytes } = blocks[i];
-    at = writeRecord(records, at, { codec, digest, raw: bytes.length, ...compress(bytes) });
-  }
-  await sink.emit(records.subarray(0, at));
 }

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readdirSync } from 'node:fs';
+import { existsSync, readdirSync, realpathSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Level } from 'level';
 import { LazytreeError } from '../errors.js';
@@ -66,6 +67,7 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
   const fresh = !existsSync(directory) || readdirSync(directory).length === 0;
   // LevelDB would begin anew, and remove what it then takes for leftovers.
   if (!fresh && !(await hasCurrent(directory))) throw corrupt(directory, 'its file CURRENT is gone');
+  const release = hold(directory);
   const db = new Level<Buffer, Buffer>(directory, {
     ...ENCODINGS,
     compression: false,
@@ -75,6 +77,7 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
   try {
     await db.open();
   } catch (error) {
+    release();
     throw explain(error, directory, fresh);
   }
 
@@ -142,7 +145,10 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
       for await (const [key, value] of pages(range)) found.push([key.toString('utf8', 1), value.toString()]);
       return found;
     },
-    close: () => db.close(),
+    async close() {
+      await db.close();
+      release();
+    },
   };
 
   async function* pages(range: { gte: Buffer; lt: Buffer }): AsyncGenerator<[Buffer, Buffer]> {
@@ -194,6 +200,17 @@ function decodeLocation(value: Buffer): Location {
     raw: value.readUInt32LE(12),
     compression: value[16] as CompressionCode,
   };
+}
+
+/** Indexes that this thread has open. LevelDB keeps other processes out, and lets threads of one process share. */
+const held = new Set<string>();
+
+/** @throws LazytreeError LOCKED */
+function hold(directory: string): () => void {
+  const place = join(realpathSync(dirname(directory)), basename(directory));
+  if (held.has(place)) throw new LazytreeError('LOCKED', `${directory} is in use`);
+  held.add(place);
+  return () => held.delete(place);
 }
 
 /**

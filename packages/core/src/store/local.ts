@@ -17,6 +17,7 @@ import type { PrunableStore } from './block-store.js';
 import { createFingerprintSet, type FingerprintSet } from './fingerprint-set.js';
 import { createMutex } from './mutex.js';
 import {
+  type BatchedRecord,
   blockOfRecord,
   encodeRecord,
   RECORD_HEADER,
@@ -42,10 +43,7 @@ export interface LocalStoreOptions {
   segmentBytes?: number;
 }
 
-/** A record in a batch of them: what it holds and where in the batch it begins. */
-export interface BatchedRecord extends Omit<Location, 'segment'> {
-  digest: string;
-}
+export type { BatchedRecord } from './record.js';
 
 export interface Lease {
   /** False when a collection was under way already: then nothing but what was touched since is safe. */
@@ -63,6 +61,8 @@ export interface LocalStore extends PrunableStore {
   readonly segments: Segments;
   /** Appends whole records at once; like `put` for each of them. */
   append(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void>;
+  /** Whether the block is here and appended; like `has`, without waiting. */
+  holds(digest: string): boolean;
   /** Where a block's record is, without reading it. */
   locate(link: Link): Location | undefined;
   /**
@@ -284,8 +284,8 @@ function localStore(
   /** On its way out of the index. */
   let dying = new Set<string>();
   let pendingBytes = 0;
-  /** All that is in the index, when it was empty to begin with: a first import need not ask it for every block. */
-  const indexed = acknowledged.size > 0 ? undefined : createFingerprintSet();
+  /** All that was ever appended, when there was nothing to begin with: a first import need not look for every block. */
+  const known = acknowledged.size > 0 ? undefined : createFingerprintSet();
   let background: Promise<void> | undefined;
   let backgroundError: unknown;
   const leases = new Map<Lease, readonly Link[]>();
@@ -295,9 +295,9 @@ function localStore(
   let unwanted: number[] = [];
 
   function find(digest: string): Location | undefined {
+    if (known?.has(digest) === false) return undefined;
     const location = pending.get(digest) ?? committing.get(digest);
-    if (location) return location;
-    if (dying.has(digest) || indexed?.has(digest) === false) return undefined;
+    if (location || dying.has(digest)) return location;
     return index.find(digest);
   }
 
@@ -344,7 +344,6 @@ function localStore(
         pendingBytes = 0;
       }
       try {
-        if (indexed) for (const digest of committing.keys()) indexed.add(digest);
         const lengths = await segments.sync();
         await index.write({ blocks: committing, segments: lengths, durable });
         for (const [segment, length] of lengths) acknowledged.set(segment, length);
@@ -385,6 +384,7 @@ function localStore(
   async function appendBatch(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void> {
     const { segment, offset } = await segments.append(bytes);
     for (const { digest, offset: at, stored, raw, compression } of records) {
+      known?.add(digest);
       pending.set(digest, { segment, offset: offset + at, stored, raw, compression });
     }
     pendingBytes += bytes.length;
@@ -426,6 +426,11 @@ function localStore(
       if (!isHere(digest)) return false;
       touch(digest);
       return true;
+    },
+    holds(digest) {
+      const found = find(digest) !== undefined;
+      if (found) touch(digest);
+      return found;
     },
     locate(link) {
       const location = find(linkDigest(link));

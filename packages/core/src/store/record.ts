@@ -13,8 +13,7 @@ import {
   makeLink,
   RAW,
 } from '../format/link.js';
-import { createSnappyEncoder, type SnappyEncoder } from '../snappy/encoder.js';
-import type { WasmModule } from '../snappy/wasm-types.js';
+import { createSnappyEncoder, type SnappyEffort, type SnappyEncoder } from '../wasm/snappy-encoder.js';
 
 /**
  * A record is a block with all that is needed to find it again without an index. Little-endian:
@@ -41,31 +40,44 @@ export interface RecordHeader {
   raw: number;
 }
 
+/** A record in a batch of them: what it holds and where in the batch it begins. */
+export interface BatchedRecord {
+  digest: string;
+  offset: number;
+  stored: number;
+  raw: number;
+  compression: CompressionCode;
+}
+
 /** Compression has to save at least this part of the bytes to be worth undoing on every read. */
 const WORTH = 1 / 32;
 const SHORTEST = 32;
+/** Of the blocks of a store. */
+export const RECORD_EFFORT: SnappyEffort = 'quick';
 
 type Snappy = typeof import('snappy');
 
 let encoder: SnappyEncoder | undefined;
 let snappy: Snappy | undefined;
 
-/** Lets this thread encode with a module that was compiled in another one. */
-export function shareSnappy(module: WasmModule): void {
-  encoder = createSnappyEncoder({ module });
-}
-
 /**
  * The shortest form of `bytes`: snappy, or as they are where that does not help. The payload is valid until the
  * next call.
  */
-export function compress(bytes: Uint8Array): { compression: CompressionCode; payload: Uint8Array } {
+export function compress(
+  bytes: Uint8Array,
+  encode: SnappyEncoder = ownEncoder,
+): { compression: CompressionCode; payload: Uint8Array } {
   if (bytes.length >= SHORTEST) {
-    encoder ??= createSnappyEncoder();
-    const payload = encoder(bytes);
+    const payload = encode(bytes);
     if (payload.length <= bytes.length * (1 - WORTH)) return { compression: Compression.snappy, payload };
   }
   return { compression: Compression.none, payload: bytes };
+}
+
+function ownEncoder(bytes: Uint8Array): Uint8Array {
+  encoder ??= createSnappyEncoder(RECORD_EFFORT);
+  return encoder(bytes);
 }
 
 /** A record's payload does not decompress to what its header says. */
@@ -171,6 +183,18 @@ export function readRecordHeader(bytes: Buffer, at: number): RecordHeader | unde
   if (bytes.readUInt16LE(at + 10) !== 0) return undefined;
   const link = makeLink(codec, bytes.toString('latin1', at + 20, at + 20 + DIGEST_BYTES));
   return { crc: bytes.readUInt32LE(at + 4), compression, link, stored, raw };
+}
+
+/** What a record says that this process has just written, unchecked. */
+export function ownRecord(bytes: Buffer, at: number): BatchedRecord {
+  if (bytes.readUInt32LE(at) !== MAGIC) throw new Error('a batch of records with something else in it');
+  return {
+    digest: bytes.toString('latin1', at + 20, at + 20 + DIGEST_BYTES),
+    offset: at,
+    stored: bytes.readUInt32LE(at + 12),
+    raw: bytes.readUInt32LE(at + 16),
+    compression: bytes[at + 8] as CompressionCode,
+  };
 }
 
 /** Why the whole record at `at` is not what was written there, or undefined. */

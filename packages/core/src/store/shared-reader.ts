@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { CorruptBlockError, errnoOf } from '../errors.js';
 import { formatLink, type Link, linkDigest } from '../format/link.js';
-import { createSnappyDecoder } from '../snappy/decoder.js';
+import { createSnappyDecoder } from '../wasm/snappy-decoder.js';
 import { type Location, openIndexLookup } from './block-index.js';
 import { blockOfRecord, Compression, checkRecord, RECORD_HEADER } from './record.js';
 import { segmentPath } from './segments.js';
