@@ -1,27 +1,27 @@
 // The most memory that an import ever holds, of one large file and of very many small ones.
-import { closeSync, mkdirSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { run } from './lib/command.mjs';
 import { lazytree, reportingRss, rootIn } from './lib/lazytree.mjs';
+import { isBig, largeFile, smallFiles } from './lib/made.mjs';
 import { quantity } from './lib/numbers.mjs';
 import { randomBytes } from './lib/random.mjs';
 import { valueRow } from './lib/row.mjs';
 
 const MAX_BYTES = 300e6;
 const GIGABYTE = 1e9;
-const PIECE = 8 << 20;
-const PER_DIRECTORY = 1000;
 
 /** @typedef {import('./lib/context.mjs').Context} Context */
 
 /** @type {import('./lib/context.mjs').Benchmark} */
 export async function* benchmark(context) {
-  const big = process.env.LAZYTREE_BENCH_BIG === '1';
+  const big = isBig();
   const note = big ? undefined : 'with LAZYTREE_BENCH_BIG=1 memory is measured with 10 GB and 1M files';
   const gigabytes = big ? 10 : 1;
   context.progress(`memory: a file of ${gigabytes} GB`);
-  const large = largeFile(context.fresh('large'), gigabytes * GIGABYTE);
+  const large = context.fresh('large');
+  largeFile(join(large, 'large'), gigabytes * GIGABYTE, randomBytes(2));
   yield row(`memory: import of a ${gigabytes} GB file`, await peakRss(context, large), note);
   rmSync(large, { recursive: true });
 
@@ -55,30 +55,4 @@ async function peakRss(context, tree) {
   run(lazytree(home, 'verify', root));
   rmSync(home, { recursive: true });
   return Number(await readFile(report, 'utf8'));
-}
-
-/**
- * @param {string} directory
- * @param {number} bytes
- */
-function largeFile(directory, bytes) {
-  const next = randomBytes(2);
-  const file = openSync(join(directory, 'large'), 'w');
-  for (let left = bytes; left > 0; left -= PIECE) writeSync(file, next(Math.min(left, PIECE)));
-  closeSync(file);
-  return directory;
-}
-
-/**
- * @param {string} directory
- * @param {number} directories
- */
-function smallFiles(directory, directories) {
-  for (let d = 0; d < directories; d++) {
-    const below = join(directory, `d${d}`);
-    mkdirSync(below);
-    for (let f = 0; f < PER_DIRECTORY; f++)
-      writeFileSync(join(below, `f${f}`), `file ${f} of directory ${d}\n`);
-  }
-  return directory;
 }

@@ -7,7 +7,7 @@ import { copyCorpus } from './lib/corpus.mjs';
 import { expectRoot, importRoot, lazytree, rootIn } from './lib/lazytree.mjs';
 import { archivers, GIT_STATUS, git, have, verifyClean, verifyModified } from './lib/peers.mjs';
 import { timesRow } from './lib/row.mjs';
-import { listTree } from './lib/trees.mjs';
+import { middleFile } from './lib/trees.mjs';
 
 /**
  * @typedef {import('./lib/context.mjs').Context} Context
@@ -44,14 +44,6 @@ export function* benchmark(context) {
   }
   yield timesRow('import again, unchanged', unchanged, { peer: GIT_STATUS, max: 2 });
   yield timesRow('import again, one file changed', changed, { peer: GIT_STATUS, max: 2 });
-}
-
-/** @param {string} tree */
-function middleFile(tree) {
-  const files = listTree(tree).filter(
-    ({ path, kind }) => kind === 'file' && path.startsWith('node_modules/'),
-  );
-  return files[files.length >> 1].path;
 }
 
 /**

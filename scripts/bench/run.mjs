@@ -24,18 +24,27 @@ const BENCHMARKS = {
   diff: () => import('./diff.mjs'),
   store: () => import('./store.mjs'),
   memory: () => import('./memory.mjs'),
+  'mount-start': () => import('./mount-start.mjs'),
+  'mount-files': () => import('./mount-files.mjs'),
+  'mount-large': () => import('./mount-large.mjs'),
+  'mount-memory': () => import('./mount-memory.mjs'),
+  'workspace-save': () => import('./workspace-save.mjs'),
+  'workspace-tools': () => import('./workspace-tools.mjs'),
+  // At the end: it removes trees, after which ext4 is slow.
+  'workspace-remove': () => import('./workspace-remove.mjs'),
 };
 
 const USAGE = `Usage: npm run bench -- [NAME...] [--rounds N] [--json FILE] [--write-docs]
 
-  NAME          what to measure, default everything: ${Object.keys(BENCHMARKS).join(', ')}
+  NAME          what to measure, default everything: ${Object.keys(BENCHMARKS).join(', ')};
+                mount and workspace are all that begin with that
   --rounds N    rounds of which the median is taken, default 5
   --json FILE   write every single measurement to a file
   --write-docs  put the table into docs/benchmarks.md
 
 Environment: LAZYTREE_BENCH_CORPUS (directory with package.json and package-lock.json, default
 ../shared/corpus/react), LAZYTREE_BENCH_GB (size of the store benchmark, default 10), LAZYTREE_BENCH_BIG=1
-(memory with 10 GB and a million files), LAZYTREE_BENCH_COMMAND (another lazytree.js to measure).
+(memory with 10 GB and a million files, mounts of a million files), LAZYTREE_BENCH_COMMAND (another lazytree.js to measure).
 `;
 
 process.exitCode = await main();
@@ -74,16 +83,24 @@ function readOptions() {
       process.stdout.write(USAGE);
       return 0;
     }
-    const unknown = positionals.find((name) => !Object.hasOwn(BENCHMARKS, name));
+    const unknown = positionals.find((name) => named(name).length === 0);
     if (unknown !== undefined) throw new Error(`there is no benchmark '${unknown}'`);
     const rounds = Number(values.rounds);
     if (!Number.isInteger(rounds) || rounds < 1) throw new Error('--rounds takes a whole number from 1');
-    const names = positionals.length > 0 ? positionals : Object.keys(BENCHMARKS);
+    const names = positionals.length > 0 ? positionals.flatMap(named) : Object.keys(BENCHMARKS);
     return { names, rounds, json: values.json, docs: values['write-docs'] };
   } catch (error) {
     process.stderr.write(`bench: ${/** @type {Error} */ (error).message}\n${USAGE}`);
     return 2;
   }
+}
+
+/**
+ * @param {string} wanted
+ * @returns {string[]} the benchmark of that name, or those that begin with it and a dash
+ */
+function named(wanted) {
+  return Object.keys(BENCHMARKS).filter((name) => name === wanted || name.startsWith(`${wanted}-`));
 }
 
 /**

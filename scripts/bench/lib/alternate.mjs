@@ -12,6 +12,7 @@ export const OURS = 'lazytree';
  * @typedef {object} Entry
  * @property {string} name
  * @property {import('./command.mjs').Command} command
+ * @property {() => void} [before] what has to be done immediately before, not timed
  * @property {(stdout: string) => void} [verify] throws when the result is not right
  */
 
@@ -38,6 +39,7 @@ export function alternate(rounds, enter) {
 export function playRound(times, entries, round) {
   const order = round % 2 === 0 ? entries : [...entries].reverse();
   const done = order.map((entry) => {
+    entry.before?.();
     settle();
     return { entry, ...timed(entry.command) };
   });

@@ -1,6 +1,6 @@
 // Running programs, with and without a clock. A program that fails ends the benchmark it is part of: a time is
 // worth nothing when the work was not done.
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
@@ -50,6 +50,18 @@ export function timed({ argv, cwd, env }) {
  */
 export function run(command) {
   return timed(command).stdout;
+}
+
+/**
+ * Starts what goes on in the background, with nobody listening to what it says.
+ * @param {Command} command
+ * @returns {number} its process
+ */
+export function start({ argv, cwd, env }) {
+  const child = spawn(argv[0], argv.slice(1), { cwd, env: environment(env), stdio: 'ignore' });
+  child.unref();
+  if (child.pid === undefined) throw new VerificationError(`${argv[0]} cannot be started`);
+  return child.pid;
 }
 
 /**

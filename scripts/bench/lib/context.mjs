@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { openCorpus } from './corpus.mjs';
+import { takeAwayBelow } from './mount-points.mjs';
 
 /**
  * @typedef {object} Context
@@ -44,7 +45,9 @@ export function createContext({ rounds }) {
     close() {
       progress('removing what was written');
       for (const name of existsSync(cache) ? readdirSync(cache) : []) {
-        if (isLeftOver(name)) rmSync(join(cache, name), { recursive: true, force: true });
+        if (!isLeftOver(name)) continue;
+        takeAwayBelow(join(cache, name));
+        rmSync(join(cache, name), { recursive: true, force: true });
       }
     },
   };

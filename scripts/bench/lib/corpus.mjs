@@ -17,12 +17,21 @@ import { listTree, readTree } from './trees.mjs';
 
 const DEFAULT = fileURLToPath(new URL('../../../../shared/corpus/react', import.meta.url));
 
+/** What makes a corpus of an empty directory. */
+export const MANIFESTS = ['package.json', 'package-lock.json'];
+export const NPM_CI = ['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund'];
+
+/** Where the manifests are. */
+export function corpusSource() {
+  return resolve(process.env.LAZYTREE_BENCH_CORPUS || DEFAULT);
+}
+
 /**
  * @param {string} cache directory that stays from run to run
  * @returns {Corpus} with all of it in the page cache
  */
 export function openCorpus(cache) {
-  const path = install(resolve(process.env.LAZYTREE_BENCH_CORPUS || DEFAULT), cache);
+  const path = install(corpusSource(), cache);
   readTree(path);
   const entries = listTree(path);
   const count = (/** @type {string[]} */ ...kinds) =>
@@ -41,15 +50,14 @@ export function openCorpus(cache) {
  * @param {string} cache
  */
 function install(source, cache) {
-  const manifests = ['package.json', 'package-lock.json'];
   const version = createHash('sha256');
-  for (const name of manifests) version.update(readFileSync(join(source, name)));
+  for (const name of MANIFESTS) version.update(readFileSync(join(source, name)));
   const corpus = join(cache, `corpus-${version.digest('hex').slice(0, 12)}`);
   if (existsSync(corpus)) return corpus;
   const draft = `${corpus}.${process.pid}`;
   mkdirSync(draft, { recursive: true });
-  for (const name of manifests) copyFileSync(join(source, name), join(draft, name));
-  run({ argv: ['npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund'], cwd: draft });
+  for (const name of MANIFESTS) copyFileSync(join(source, name), join(draft, name));
+  run({ argv: NPM_CI, cwd: draft });
   renameSync(draft, corpus);
   return corpus;
 }

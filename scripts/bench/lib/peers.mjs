@@ -17,6 +17,8 @@ const VERSION_OF = {
   borg: ['--version'],
   casync: ['--version'],
   mksquashfs: ['-version'],
+  squashfuse_ll: ['--help'],
+  bindfs: ['--version'],
 };
 
 /** @typedef {keyof typeof VERSION_OF} Tool */
@@ -35,7 +37,7 @@ export function peerFacts() {
   for (const [tool, args] of Object.entries(VERSION_OF)) {
     if (!isInstalled(tool)) missing.push(tool);
     // Some of them end with an error after printing it.
-    else versions[tool] = versionIn(run(shell('"$@" 2>/dev/null || :', tool, ...args)));
+    else versions[tool] = versionIn(run(shell('"$@" 2>&1 || :', tool, ...args)));
   }
   return { versions, missing };
 }
@@ -140,13 +142,13 @@ const ARCHIVERS = [
   {
     name: 'restic',
     repository: 'repository',
-    create: (state) => void run(restic(state, 'init')),
+    create: (state) => void run(resticCommand(state, 'init')),
     save: (state, source, label) => ({
-      ...restic(state, 'backup', '--quiet', '--tag', label, '.'),
+      ...resticCommand(state, 'backup', '--quiet', '--tag', label, '.'),
       cwd: source,
     }),
     restore: (state, label, target) =>
-      restic(state, 'restore', 'latest', '--tag', label, '--quiet', '--target', target),
+      resticCommand(state, 'restore', 'latest', '--tag', label, '--quiet', '--target', target),
   },
   {
     name: 'borg',
@@ -174,6 +176,16 @@ const ARCHIVERS = [
   },
 ];
 
+/**
+ * @param {Tool} wanted
+ * @returns {Archiver}
+ */
+export function archiver(wanted) {
+  const found = ARCHIVERS.find(({ name }) => name === wanted);
+  if (!found) throw new Error(`${wanted} keeps no trees`);
+  return found;
+}
+
 /** Those that are installed. */
 export function archivers() {
   return ARCHIVERS.filter(({ name }) => have(name));
@@ -184,7 +196,7 @@ export function archivers() {
  * @param {string[]} args
  * @returns {Command}
  */
-function restic(state, ...args) {
+export function resticCommand(state, ...args) {
   return {
     argv: ['restic', ...args],
     env: {

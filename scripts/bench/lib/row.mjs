@@ -57,6 +57,22 @@ export function timesRow(item, times, { peer, max, ours = OURS } = {}) {
 }
 
 /**
+ * @param {import('./alternate.mjs').Times} times
+ * @param {string[]} names
+ */
+export function without(times, ...names) {
+  return new Map([...times].filter(([name]) => !names.includes(name)));
+}
+
+/**
+ * @param {import('./alternate.mjs').Times} times
+ * @param {string[]} names
+ */
+export function only(times, ...names) {
+  return new Map([...times].filter(([name]) => names.includes(name)));
+}
+
+/**
  * A row whose threshold is about our own number.
  * @param {string} item
  * @param {Quantity} ours

@@ -33,6 +33,14 @@ function treeEntry(tree, path) {
   return { path, kind: stat.mode & 0o100 ? 'executable' : 'file', size: stat.size };
 }
 
+/** @param {string} tree with dependencies installed */
+export function middleFile(tree) {
+  const files = listTree(tree).filter(
+    ({ path, kind }) => kind === 'file' && path.startsWith('node_modules/'),
+  );
+  return files[files.length >> 1].path;
+}
+
 /**
  * Reads everything, so that all who come after find it in the page cache.
  * @param {string} tree
