@@ -71,7 +71,7 @@ export interface StatCacheReader {
   close(): void;
 }
 
-export interface StatCacheUse {
+interface StatCacheUse {
   preserve: boolean;
   /** Of the store that has what the cache promises, see LocalStore.epoch; empty where there is none. */
   epoch?: string;

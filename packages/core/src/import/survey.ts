@@ -25,7 +25,7 @@ export interface Survey {
   stop(): void;
 }
 
-export interface SurveyOptions {
+interface SurveyOptions {
   signal?: AbortSignal | undefined;
   onProgress?: (() => void) | undefined;
 }
@@ -35,7 +35,7 @@ const WORTH_A_THREAD = 4000;
 /** Others, such as a store that is being opened, have their turn in between. */
 const SLICE_MS = 2;
 
-export interface BeginOptions {
+interface BeginOptions {
   /**
    * False where the records say more than lstat can tell, as those of a layer do: then there is the cache, and nothing
    * is known to be unchanged. Default true.
