@@ -48,6 +48,7 @@ export async function openHost({ home: directory, log }: OpenHostOptions): Promi
   async function closeParts(): Promise<void> {
     await parts.workspaces.close();
     await parts.mounts.close();
+    await parts.fetch.close();
     await parts.home.close();
   }
 

@@ -56,8 +56,12 @@ export async function provideImage(
   };
 }
 
+/** Blocks that come within this are made durable together. */
+const FLUSH_MS = 500;
+
 export function createFetchChain(store: LocalStore, events: FetchEvents = {}): FetchChain {
   const providers = new Set<BlockSource>();
+  let flushing: NodeJS.Timeout | undefined;
 
   async function get(link: Link, options: StoreOptions = {}): Promise<Uint8Array> {
     let corrupt: CorruptBlockError | undefined;
@@ -98,10 +102,19 @@ export function createFetchChain(store: LocalStore, events: FetchEvents = {}): F
     try {
       if (repairedBy !== undefined) await store.forget([linkDigest(link)]);
       await store.put({ link, bytes });
+      flushSoon();
       if (repairedBy !== undefined) events.onRepaired?.(formatLink(link), repairedBy);
     } catch (error) {
       events.onNotKept?.(formatLink(link), error);
     }
+  }
+
+  /** What is committed is found by every thread that reads the store, and by whoever comes after a crash. */
+  function flushSoon(): void {
+    flushing ??= setTimeout(() => {
+      flushing = undefined;
+      store.flush().catch((error: unknown) => events.onNotKept?.('', error));
+    }, FLUSH_MS).unref();
   }
 
   return {
@@ -109,7 +122,9 @@ export function createFetchChain(store: LocalStore, events: FetchEvents = {}): F
       describe: () => `fetch(${store.describe()})`,
       get,
       has: (link, options) => store.has(link, options),
-      async close() {},
+      async close() {
+        clearTimeout(flushing);
+      },
     }),
     add(provider) {
       const checked = verifying(provider);

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
 import { type Connection, type ConnectionOptions, closeConnection, openConnection } from './connection.js';
 
 /**
@@ -24,6 +25,7 @@ export interface BaseMountsOptions {
 
 export function createBaseMounts({ home, serve, onEnded }: BaseMountsOptions): BaseMounts {
   const bases = new Map<BaseKind, Promise<Connection>>();
+  const retired: Connection[] = [];
 
   async function watch(kind: BaseKind, connection: Connection): Promise<void> {
     const error = await connection.session.ended.then(
@@ -36,30 +38,42 @@ export function createBaseMounts({ home, serve, onEnded }: BaseMountsOptions): B
     onEnded(kind, error);
   }
 
+  function begin(kind: BaseKind): Promise<Connection> {
+    const opening = openConnection(join(home, 'mnt', kind), {
+      ...serve,
+      view: { allRoots: true },
+      xattrs: kind === 'trees',
+    });
+    bases.set(kind, opening);
+    opening.then(
+      (opened) => void watch(kind, opened),
+      () => bases.delete(kind),
+    );
+    return opening;
+  }
+
   return {
-    open(kind) {
-      let opening = bases.get(kind);
-      if (!opening) {
-        opening = openConnection(join(home, 'mnt', kind), {
-          ...serve,
-          view: { allRoots: true },
-          xattrs: kind === 'trees',
-        });
-        bases.set(kind, opening);
-        opening.then(
-          (opened) => void watch(kind, opened),
-          () => bases.delete(kind),
-        );
-      }
-      return opening;
+    async open(kind) {
+      const known = bases.get(kind);
+      if (!known) return begin(kind);
+      const connection = await known;
+      if (await isInPlace(connection)) return connection;
+      // Somebody has unmounted it: what was mounted from it goes on, and what comes needs another one.
+      if (bases.get(kind) !== known) return this.open(kind);
+      retired.push(connection);
+      return begin(kind);
     },
     async opened(kind) {
       return bases.get(kind);
     },
     async close() {
-      const opened = await Promise.all(bases.values());
+      const opened = [...(await Promise.all(bases.values())), ...retired];
       bases.clear();
       for (const connection of opened) await closeConnection(connection);
     },
   };
+}
+
+async function isInPlace({ directory, number }: Connection): Promise<boolean> {
+  return mountAt(await readMountInfo(), directory)?.minor === number;
 }

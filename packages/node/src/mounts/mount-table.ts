@@ -78,7 +78,7 @@ export interface MountTable {
   /** Where overlays find a root; its content is looked for in `image` as well. */
   lowerDirectory(root: Link): Promise<string>;
   /** What overlays have asked of a root. */
-  useBelow(root: Link): Promise<MountUse>;
+  usesBelow(): Promise<(root: Link) => MountUse>;
   /** Mounts again what an earlier daemon had mounted. */
   restore(): Promise<void>;
   count(): number;
@@ -292,8 +292,9 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
       return join(directory, formatLink(root));
     },
 
-    async useBelow(root) {
-      return useOf(root, await reportOf('lower'));
+    async usesBelow() {
+      const report = await reportOf('lower');
+      return (root) => useOf(root, report);
     },
 
     async restore() {

@@ -333,10 +333,11 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     async list() {
       const { mounts: mountsThere, holder } = await place();
       const mounted = await mountsThere();
+      const useOf = await mounts.usesBelow();
       return Promise.all(
         [...live.values()].map(async ({ record, state }): Promise<WorkspaceStatus> => {
           const seen = mountAt(mounted, record.target)?.type === 'overlay';
-          const use = await mounts.useBelow(record.base);
+          const use = useOf(record.base);
           const { size, files } = await totalsOf(fetch, record.base);
           const now = state === 'mounted' && !seen ? 'unmounted' : state;
           return { ...record, state: now, size, files, use, holder: holder() };

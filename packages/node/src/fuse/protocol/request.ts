@@ -7,6 +7,8 @@ export interface RequestHeader {
   opcode: number;
   unique: number;
   node: number;
+  /** The thread that asks, as this process sees it; 0 for none that it can see. */
+  thread: number;
 }
 
 /** A request that the kernel cannot have meant. The connection is of no more use. */
@@ -28,6 +30,7 @@ export function decodeHeader(bytes: Buffer): RequestHeader {
     opcode: bytes.readUInt32LE(4),
     unique: readUint64(bytes, 8),
     node: readUint64(bytes, 16),
+    thread: bytes.readUInt32LE(32),
   };
 }
 

@@ -2,7 +2,7 @@ import fs from 'node:fs';
 import { constants } from 'node:os';
 import { basename } from 'node:path';
 import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
-import { errnoOf, MAX_NAME_BYTES, openSharedReader } from '@lazytree/core';
+import { errnoOf, LazytreeError, MAX_NAME_BYTES, openSharedReader } from '@lazytree/core';
 import {
   FUSE_MAJOR,
   InitFlag,
@@ -99,6 +99,10 @@ function handle(bytes: Buffer, again = false): void {
       return;
     }
     if (!again) files.use(header.node).fetched += 1;
+    if (header.thread === process.pid) {
+      fail(header, new LazytreeError('FAILED', 'the daemon would wait for itself to fetch it'));
+      return;
+    }
     fetchFirst(header, bytes, error);
   }
 }

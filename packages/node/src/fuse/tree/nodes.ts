@@ -1,7 +1,7 @@
 import type { Entry, Link, Metadata } from '@lazytree/core';
 import { ROOT_NODE } from '../protocol/kernel.js';
 import type { DecodedParts } from './decoded-parts.js';
-import type { Listing, Part } from './listing.js';
+import { type Listing, type Part, partAt, positionOf } from './listing.js';
 
 /** What is counted for each root that is served. */
 export interface RootUse {
@@ -245,29 +245,26 @@ interface Compared {
   parts: DecodedParts;
 }
 
-/** Calls `found` for each file of `part` that is also in `other`, whose part with it is loaded. */
+/** Calls `found` for each file of `part` that is also in what has been loaded of `other`. */
 function forEqualFiles(
   { other, part, parts }: Compared,
   found: (otherPart: Part, otherIndex: number, index: number) => void,
 ): void {
-  const byName = new Map<string, { part: Part; index: number; entry: Entry }>();
-  for (const loaded of other.listing.parts) {
-    if (!loaded.loaded) continue;
-    parts.entries(loaded).forEach((entry, index) => {
-      byName.set(entry.name, { part: loaded, index, entry });
-    });
-  }
+  const loaded = (of: Part) => (of.loaded ? parts.entries(of) : []);
   parts.entries(part).forEach((entry, index) => {
-    const match = byName.get(entry.name);
-    if (!match || entry.kind === 'directory' || entry.kind === 'origin') return;
-    const twin = match.entry;
-    if (twin.kind !== entry.kind || !sameMetadata(twin.metadata, entry.metadata)) return;
-    const same =
-      twin.kind === 'symlink' && entry.kind === 'symlink'
-        ? twin.target === entry.target
-        : 'link' in twin && 'link' in entry && twin.link === entry.link;
-    if (same) found(match.part, match.index, index);
+    if (entry.kind === 'directory' || entry.kind === 'origin') return;
+    const position = positionOf(other.listing, entry.name, loaded);
+    if (position < 0) return;
+    const otherPart = partAt(other.listing, position);
+    const otherIndex = position - otherPart.start;
+    if (isSameFile(parts.entries(otherPart)[otherIndex], entry)) found(otherPart, otherIndex, index);
   });
+}
+
+function isSameFile(a: Entry, b: Entry): boolean {
+  if (a.kind !== b.kind || !sameMetadata(a.metadata, b.metadata)) return false;
+  if (a.kind === 'symlink' && b.kind === 'symlink') return a.target === b.target;
+  return 'link' in a && 'link' in b && a.link === b.link;
 }
 
 function sameMetadata(a: Metadata | undefined, b: Metadata | undefined): boolean {
