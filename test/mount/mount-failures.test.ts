@@ -271,6 +271,20 @@ describe.skipIf(unlessMountable('mounts that fail'))('a mount', () => {
     });
   });
 
+  test('that the daemon itself looks into never keeps it waiting for itself', async () => {
+    await box.ok('save', 'base', 'file.image');
+    const lazy = { home: box.path('lazy-home') };
+    expect((await box.run(['mount', 'image:file.image', 'mount', '--no-prefetch'], lazy)).code).toBe(0);
+    const { code, err } = await box.run(['import', 'mount'], lazy);
+    expect(code).not.toBe(0);
+    expect(err.trim().split('\n')).toHaveLength(1);
+    expect((await box.run(['prefetch', 'image:file.image'], lazy)).code).toBe(0);
+    const whole = await box.run(['import', 'mount'], lazy);
+    expect(whole).toMatchObject({ code: 0, out: `${root}\n` });
+    expect((await box.run(['unmount', 'mount'], lazy)).code).toBe(0);
+    await box.run(['daemon', 'stop'], lazy);
+  });
+
   test('of an image brings what is read, and nothing else', async () => {
     await box.ok('save', 'base', 'file.image');
     const lazy = { home: box.path('lazy-home') };

@@ -67,10 +67,12 @@ export async function openHost({ home: directory, log }: OpenHostOptions): Promi
       return parts.workspaces;
     },
     async prefetch(root, { image, ...options }) {
-      const { fetch, mounts } = parts;
+      const { fetch, mounts, home } = parts;
       const withdraw = await provideImage(fetch, image);
       try {
-        return await prefetchTree(fetch, root, { ...options, idle: mounts.demand.idle });
+        const fetched = await prefetchTree(fetch, root, { ...options, idle: mounts.demand.idle });
+        await home.store.flush();
+        return fetched;
       } finally {
         await withdraw();
       }

@@ -38,7 +38,13 @@ describe('the header of what a kernel has sent', () => {
     ['readdirplus', 44, 0x30, 1],
     ['statx', 52, 8, 2],
   ] as const)('%s', (name, opcode, unique, node) => {
-    expect(header(name)).toEqual({ length: captured(name).length, opcode, unique, node });
+    expect(header(name)).toMatchObject({ length: captured(name).length, opcode, unique, node });
+  });
+
+  it('the thread that asks', () => {
+    expect([header('getattr').thread, header('read').thread, header('interrupt').thread]).toEqual([
+      0x65d8, 0x6b53, 0,
+    ]);
   });
 
   it('names opcodes as <linux/fuse.h> numbers them', () => {
