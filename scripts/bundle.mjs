@@ -1,5 +1,5 @@
 // Bundles the command with all it imports, native addons apart: one file to find and parse instead of hundreds,
-// which is most of a command's start-up time. The threads of core are entry points of their own.
+// which is most of a command's start-up time. Threads are entry points of their own.
 import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -25,21 +25,10 @@ const levelAddon = {
 };
 
 rmSync(OUT, { recursive: true, force: true });
-await build({
-  entryPoints: {
-    main: join(PACKAGES, 'cli/dist/main.js'),
-    'ingest-thread': join(PACKAGES, 'core/dist/import/ingest-thread.js'),
-    'survey-thread': join(PACKAGES, 'core/dist/import/survey-thread.js'),
-    'pack-thread': join(PACKAGES, 'core/dist/image/pack-thread.js'),
-    'unpack-thread': join(PACKAGES, 'core/dist/image/unpack-thread.js'),
-    'write-thread': join(PACKAGES, 'core/dist/export/write-thread.js'),
-    'serve-thread': join(PACKAGES, 'node/dist/fuse/session/serve-thread.js'),
-    'holder-process': join(PACKAGES, 'node/dist/workspaces/holder-process.js'),
-    'push-thread': join(PACKAGES, 'node/dist/fuse/session/push-thread.js'),
-  },
+/** @type {import('esbuild').BuildOptions} */
+const OPTIONS = {
   outdir: OUT,
   bundle: true,
-  splitting: true,
   format: 'esm',
   platform: 'node',
   target: 'node22',
@@ -52,6 +41,21 @@ await build({
   },
   legalComments: 'linked',
   logLevel: 'warning',
+};
+await build({ ...OPTIONS, entryPoints: { main: join(PACKAGES, 'cli/dist/main.js') }, splitting: true });
+// Each by itself, with no more in it than it uses: a thread has to be there at once.
+await build({
+  ...OPTIONS,
+  entryPoints: {
+    'ingest-thread': join(PACKAGES, 'core/dist/import/ingest-thread.js'),
+    'survey-thread': join(PACKAGES, 'core/dist/import/survey-thread.js'),
+    'pack-thread': join(PACKAGES, 'core/dist/image/pack-thread.js'),
+    'unpack-thread': join(PACKAGES, 'core/dist/image/unpack-thread.js'),
+    'write-thread': join(PACKAGES, 'core/dist/export/write-thread.js'),
+    'serve-thread': join(PACKAGES, 'node/dist/fuse/session/serve-thread.js'),
+    'push-thread': join(PACKAGES, 'node/dist/fuse/session/push-thread.js'),
+    'holder-process': join(PACKAGES, 'node/dist/workspaces/holder-process.js'),
+  },
 });
 
 // Found by the code that loads it through import.meta.url, like the threads.

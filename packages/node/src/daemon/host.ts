@@ -1,5 +1,6 @@
 import type { Link } from '@lazytree/core';
 import { createFetchChain, type FetchChain, provideImage } from '../fetch/fetch-chain.js';
+import { warmUp } from '../fuse/session/session.js';
 import { type Home, openHome } from '../home.js';
 import { createMountTable, type MountTable } from '../mounts/mount-table.js';
 import { type PrefetchOptions, type PrefetchProgress, prefetchTree } from '../prefetch/prefetch.js';
@@ -31,6 +32,8 @@ export interface OpenHostOptions {
   /** The home's directory; made if need be. */
   home: string;
   log: Log;
+  /** Something is about to be mounted. */
+  soon?: boolean;
 }
 
 /**
@@ -38,7 +41,8 @@ export interface OpenHostOptions {
  *
  * @throws LazytreeError as openHome
  */
-export async function openHost({ home: directory, log }: OpenHostOptions): Promise<Host> {
+export async function openHost({ home: directory, log, soon }: OpenHostOptions): Promise<Host> {
+  if (soon) warmUp();
   let parts = partsOf(await openHome({ directory, create: true }), log);
   let distrusted = false;
   await parts.mounts.restore();

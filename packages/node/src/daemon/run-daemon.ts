@@ -35,7 +35,7 @@ export interface RunDaemonOptions {
 export async function runDaemon(options: RunDaemonOptions): Promise<void> {
   const { home, version, log } = options;
   let { stays } = options;
-  const host = await openHost({ home, log }).catch(async (error) => {
+  const host = await openHost({ home, log, soon: !stays }).catch(async (error) => {
     throw (await runningAlready(home, error)) ?? error;
   });
   const execute = options.execute(host);

@@ -1,7 +1,8 @@
+import { once } from 'node:events';
 import fs from 'node:fs';
 import { constants } from 'node:os';
 import { basename } from 'node:path';
-import { type MessagePort, parentPort, receiveMessageOnPort, workerData } from 'node:worker_threads';
+import { type MessagePort, parentPort, receiveMessageOnPort } from 'node:worker_threads';
 import { errnoOf, LazytreeError, MAX_NAME_BYTES, openSharedReader } from '@lazytree/core';
 import {
   FUSE_MAJOR,
@@ -57,8 +58,8 @@ const WANTED =
   InitFlag.EXPLICIT_INVAL_DATA;
 const NEEDED = InitFlag.DO_READDIRPLUS | InitFlag.NO_OPEN_SUPPORT | InitFlag.NO_OPENDIR_SUPPORT;
 
-const { device, storeDirectory, view, xattrs, owner, push, given } = workerData as ServeData;
 const port = parentPort as MessagePort;
+const { device, storeDirectory, view, xattrs, owner, push, given } = await firstMessage(port);
 const store = await openSharedReader(storeDirectory);
 const blocks = createBlocks(store);
 const pushing = givenIn(given);
@@ -72,6 +73,12 @@ const counts: Record<number, number> = {};
 let stopped = false;
 
 const send = (message: FromServer) => port.postMessage(message);
+
+/** The thread may have been started before there was anything to serve. */
+async function firstMessage(from: MessagePort): Promise<ServeData> {
+  const [data] = await once(from, 'message');
+  return data;
+}
 
 /** Whether the kernel took it: it has forgotten a request that was interrupted meanwhile. */
 function write(...parts: Uint8Array[]): boolean {

@@ -66,24 +66,10 @@ export function startSession(options: SessionOptions): Session {
   const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
   const channel = push ? new MessageChannel() : undefined;
   const given = allocateGiven();
-  const server = startThread('serve-thread', {
-    workerData: {
-      device,
-      storeDirectory,
-      view,
-      xattrs,
-      owner,
-      push: channel?.port1,
-      given,
-    } satisfies ServeData,
-    transferList: channel ? [channel.port1] : [],
-  });
-  const pusher =
-    channel &&
-    startThread('push-thread', {
-      workerData: { device, storeDirectory, lists: channel.port2, given } satisfies PushData,
-      transferList: [channel.port2],
-    });
+  const server = takeServer();
+  const data: ServeData = { device, storeDirectory, view, xattrs, owner, push: channel?.port1, given };
+  server.postMessage(data, channel ? [channel.port1] : []);
+  let pusher: Worker | undefined;
   const writer = createReplyWriter(64, owner);
   const serving = Promise.withResolvers<void>();
   const ended = Promise.withResolvers<void>();
@@ -101,6 +87,7 @@ export function startSession(options: SessionOptions): Session {
     switch (message.type) {
       case 'serving':
         thread = message.thread;
+        startPushing();
         serving.resolve();
         break;
       case 'missing':
@@ -122,7 +109,16 @@ export function startSession(options: SessionOptions): Session {
   });
   server.on('error', end);
   server.on('exit', () => end(undefined));
-  pusher?.on('error', (error) => onFailure({ root: '', path: 'prefetch', error }));
+
+  /** Nobody waits for this thread: what is to be pushed waits for it. */
+  function startPushing(): void {
+    if (!channel) return;
+    pusher = startThread('push-thread', {
+      workerData: { device, storeDirectory, lists: channel.port2, given } satisfies PushData,
+      transferList: [channel.port2],
+    });
+    pusher.on('error', (error) => onFailure({ root: '', path: 'prefetch', error }));
+  }
 
   function end(error: unknown): void {
     if (!open) return;
@@ -218,7 +214,42 @@ export function startSession(options: SessionOptions): Session {
  */
 const HEAP = { maxYoungGenerationSizeMb: 8, maxOldGenerationSizeMb: 1024 };
 
-function startThread(name: string, options: { workerData: unknown; transferList: Transferable[] }): Worker {
+let spare: { worker: Worker; release(): void } | undefined;
+
+/** Starts a thread for the next session, which takes longer than anything else that a session begins with. */
+export function warmUp(): void {
+  if (spare) return;
+  const worker = startThread('serve-thread');
+  const forget = () => {
+    if (spare?.worker === worker) spare = undefined;
+  };
+  worker.on('error', forget);
+  worker.on('exit', forget);
+  worker.unref();
+  spare = {
+    worker,
+    release() {
+      worker.off('error', forget);
+      worker.off('exit', forget);
+      worker.ref();
+    },
+  };
+}
+
+function takeServer(): Worker {
+  if (!spare) return startThread('serve-thread');
+  const { worker, release } = spare;
+  spare = undefined;
+  release();
+  return worker;
+}
+
+interface ThreadOptions {
+  workerData?: unknown;
+  transferList?: Transferable[];
+}
+
+function startThread(name: string, options: ThreadOptions = {}): Worker {
   return new Worker(new URL(`./${name}.js`, import.meta.url), {
     ...options,
     stdin: false,
