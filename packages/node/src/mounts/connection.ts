@@ -2,7 +2,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf } from '@lazytree/core';
 import { mountFuse } from '../fuse/device/mount-fuse.js';
-import { isOurs, mountAt, readMountInfo } from '../fuse/device/mount-info.js';
+import { isOurs, type MountInfo, mountAt, readMountInfo } from '../fuse/device/mount-info.js';
 import { unmount } from '../fuse/device/unmount.js';
 import { type Session, type SessionOptions, startSession } from '../fuse/session/session.js';
 import { covered } from './detach.js';
@@ -17,6 +17,8 @@ export interface Connection {
 
 export type ConnectionOptions = Omit<SessionOptions, 'device' | 'target'>;
 
+/** Four requests. */
+const READ_AHEAD_KIB = 4096;
 /** An unmount that is the last ends it at once. */
 const LINGER_MS = 100;
 /** A server that does not hear of it within this is stuck. */
@@ -29,8 +31,21 @@ export async function openConnection(directory: string, options: ConnectionOptio
   const device = await mountFuse(directory);
   const session = startSession({ ...options, device, target: directory });
   await session.serving;
-  const number = mountAt(await readMountInfo(), directory)?.minor ?? 0;
-  return { directory, session, number };
+  const mount = mountAt(await readMountInfo(), directory);
+  if (mount) await readAhead(mount);
+  return { directory, session, number: mount?.minor ?? 0 };
+}
+
+/**
+ * Lets the kernel read ahead further than the 128 KiB that it allows file systems at first, so that large files come in
+ * requests of 1 MiB (Documentation/ABI/testing/sysfs-class-bdi). It is root's to say.
+ */
+async function readAhead({ major, minor }: MountInfo): Promise<void> {
+  await writeFile(`/sys/class/bdi/${major}:${minor}/read_ahead_kb`, String(READ_AHEAD_KIB)).catch(
+    (error: unknown) => {
+      if (!['EACCES', 'EPERM', 'EROFS', 'ENOENT'].includes(errnoOf(error) ?? '')) throw error;
+    },
+  );
 }
 
 /**
