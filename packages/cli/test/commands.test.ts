@@ -5,9 +5,11 @@ import { COMMANDS, HERE } from '../dist/commands.js';
 test('commands that are not sent to a daemon without being loaded are those that run in the caller’s process', async () => {
   for (const [name, load] of Object.entries(COMMANDS)) {
     const { command } = await load();
-    const actions = 'actions' in command ? Object.values(command.actions) : [command];
-    for (const { where } of actions)
-      expect({ name, here: where === 'here' }).toEqual({ name, here: HERE.has(name) });
+    const actions = 'actions' in command ? Object.entries(command.actions) : [['', command] as const];
+    for (const [action, { where }] of actions) {
+      const words = `${name} ${action}`.trim();
+      expect({ words, here: where === 'here' }).toEqual({ words, here: HERE.has(name) || HERE.has(words) });
+    }
   }
 });
 

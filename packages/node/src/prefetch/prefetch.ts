@@ -1,10 +1,13 @@
 import {
   type BlockSource,
+  decodeFileNode,
+  type FilePart,
   fileChunks,
-  fileNodes,
   isFile,
   isMissing,
   type Link,
+  linkCodec,
+  RAW,
   walkTree,
 } from '@lazytree/core';
 
@@ -22,6 +25,8 @@ export interface PrefetchOptions {
 
 /** Blocks that are on their way at the same time. */
 const PARALLEL = 8;
+/** Files that are fetched whole because some of them was read before. */
+const WHOLE_BYTES = 8 << 20;
 
 /** Fetches everything below a directory that is not here yet. */
 export async function prefetchTree(
@@ -32,8 +37,7 @@ export async function prefetchTree(
   const progress = { files: 0, bytes: 0 };
   await inParallel(contentOf(), async ({ link, size, last }) => {
     await idle?.();
-    // What is here need not be read.
-    if (!(await source.has(link, { signal }))) await source.get(link, { signal });
+    await bring(source, link, signal);
     progress.bytes += size;
     if (last) progress.files += 1;
     onProgress?.(progress);
@@ -65,13 +69,27 @@ export async function prefetchOrder(
   await inParallel(order, async (link) => {
     await idle?.();
     try {
-      if (!(await source.has(link, { signal }))) await source.get(link, { signal });
-      // Of a large file the nodes: which of its chunks are read is another matter.
-      for await (const node of fileNodes(source, link, { signal })) await source.get(node, { signal });
+      await bring(source, link, signal);
+      for await (const chunk of chunksOf(source, link, signal)) {
+        await idle?.();
+        await bring(source, chunk.link, signal);
+      }
     } catch (error) {
       if (!isMissing(error)) throw error;
     }
   });
+}
+
+/** What is here need not be read. */
+async function bring(source: BlockSource, link: Link, signal: AbortSignal): Promise<void> {
+  if (!(await source.has(link, { signal }))) await source.get(link, { signal });
+}
+
+/** The chunks of a file, unless it is so large that most of it may never be wanted. */
+async function* chunksOf(source: BlockSource, link: Link, signal: AbortSignal): AsyncGenerator<FilePart> {
+  if (linkCodec(link) === RAW) return;
+  const { size } = decodeFileNode(await source.get(link, { signal }));
+  if (size <= WHOLE_BYTES) yield* fileChunks(source, { link, size }, { signal });
 }
 
 async function inParallel<T>(
