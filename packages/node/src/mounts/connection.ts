@@ -88,7 +88,7 @@ export async function endConnection({ session, number }: Connection): Promise<vo
 }
 
 /** Ends a connection whatever state it is in (fusectl; Documentation/filesystems/fuse.rst in Linux). */
-export async function abortConnection(connection: number): Promise<void> {
+async function abortConnection(connection: number): Promise<void> {
   await writeFile(`/sys/fs/fuse/connections/${connection}/abort`, '1').catch((error: unknown) => {
     // It has ended by itself.
     if (errnoOf(error) !== 'ENOENT') throw error;

@@ -108,7 +108,7 @@ interface LiveMount {
   release(): Promise<void>;
 }
 
-export function mountsFile(home: string): string {
+function mountsFile(home: string): string {
   return join(home, 'mounts.json');
 }
 

@@ -77,7 +77,7 @@ export const InitFlag = {
 
 export const IN_HEADER = 40;
 export const OUT_HEADER = 16;
-export const ATTR_BYTES = 88;
+const ATTR_BYTES = 88;
 export const ENTRY_OUT = 40 + ATTR_BYTES;
 export const ATTR_OUT = 16 + ATTR_BYTES;
 export const INIT_OUT = 64;

@@ -35,7 +35,7 @@ export function decodeHeader(bytes: Buffer): RequestHeader {
 }
 
 /** @throws ProtocolError for more than 2^53 - 1, which nothing that we hand out or count to reaches */
-export function readUint64(bytes: Buffer, at: number): number {
+function readUint64(bytes: Buffer, at: number): number {
   const value = bytes.readUInt32LE(at + 4) * 0x1_0000_0000 + bytes.readUInt32LE(at);
   if (!Number.isSafeInteger(value)) throw new ProtocolError('a number beyond 2^53');
   return value;
