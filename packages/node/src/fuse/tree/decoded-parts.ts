@@ -14,27 +14,34 @@ export interface DecodedParts {
 export function createDecodedParts(read: ReadBlock): DecodedParts {
   const kept = new Map<Part, readonly Entry[]>();
   let count = 0;
+  /** Asked for again and again while its entries are gone through. */
+  let latest: { part: Part; entries: readonly Entry[] } | undefined;
+
+  function find(part: Part): readonly Entry[] {
+    let entries = kept.get(part);
+    if (entries) {
+      // A map is in the order of insertion: with many kept, those in use are not to be the first to go.
+      if (count > ENTRIES / 2) {
+        kept.delete(part);
+        kept.set(part, entries);
+      }
+      return entries;
+    }
+    entries = part.decode(read);
+    kept.set(part, entries);
+    count += entries.length;
+    for (const [oldest, { length }] of kept) {
+      if (count <= ENTRIES || oldest === part) break;
+      kept.delete(oldest);
+      count -= length;
+    }
+    return entries;
+  }
 
   return {
     entries(part) {
-      let entries = kept.get(part);
-      if (entries) {
-        // A map is in the order of insertion: with many kept, those in use are not to be the first to go.
-        if (count > ENTRIES / 2) {
-          kept.delete(part);
-          kept.set(part, entries);
-        }
-        return entries;
-      }
-      entries = part.decode(read);
-      kept.set(part, entries);
-      count += entries.length;
-      for (const [oldest, { length }] of kept) {
-        if (count <= ENTRIES || oldest === part) break;
-        kept.delete(oldest);
-        count -= length;
-      }
-      return entries;
+      if (latest?.part !== part) latest = { part, entries: find(part) };
+      return latest.entries;
     },
   };
 }
