@@ -127,6 +127,8 @@ interface PendingFile {
   directory: Pending;
   slot: number;
   name: string;
+  /** In a layer, the file that is meant (see Layer.ownContent); NaN for whatever has the name. */
+  inode: number;
 }
 
 const LIST = 64;
@@ -549,7 +551,16 @@ function createImporter(context: ImporterContext) {
         else await settle(directory);
         continue;
       }
-      if (status === Status.unstable) {
+      const { inode } = files[i];
+      // Another file has got the name since, and may be one whose content is in the base.
+      const isAnother = !Number.isNaN(inode) && result.numbers[i * COLUMNS + Column.inode] !== inode;
+      if (isAnother && attempt < MOVED_RETRIES) {
+        const found = inodeToRead(files[i]);
+        if (found === undefined) await settle(directory);
+        else again.push({ ...files[i], inode: found });
+        continue;
+      }
+      if (status === Status.unstable || isAnother) {
         warn({
           path: join1(directory.path, name),
           kind: 'unstable',
@@ -557,6 +568,8 @@ function createImporter(context: ImporterContext) {
         });
       }
       directory.entries[slot] = fileEntry(name, result, i);
+      // What may be another file's content is not to be remembered as this one's.
+      if (isAnother) directory.entries[slot].stamp = UNKNOWN;
       directory.changed = true;
       read += 1;
       progress.files += 1;
@@ -809,10 +822,19 @@ function createImporter(context: ImporterContext) {
   function enqueue(directory: Pending, slot: number, name: string): void {
     directory.changed = true;
     const before = directory.cached?.entries[slot];
-    if (layer && directory.over && layer.takes(directory.over, { slot, name, before })) return;
+    const inode = inodeToRead({ directory, slot, name }, before);
+    if (inode === undefined) return;
     directory.waiting += 1;
     progress.found += 1;
-    queue.push({ directory, slot, name });
+    queue.push({ directory, slot, name, inode });
+  }
+
+  function inodeToRead(
+    { directory, slot, name }: Omit<PendingFile, 'inode'>,
+    before?: CachedEntry,
+  ): number | undefined {
+    if (!layer || !directory.over) return Number.NaN;
+    return layer.ownContent(directory.over, { slot, name, before });
   }
 
   /** A symlink as it is now, or undefined when it is not there, or no symlink, any more. */

@@ -76,11 +76,16 @@ export interface Layer {
   /** What is listed in a directory, less the whiteouts. */
   visible<T extends Listed>(place: Place, listed: T[]): T[];
   /**
-   * Whether the regular file has its content in the base; `merge` then sees to its entry.
+   * The inode of the regular file if it has content of its own: that one is to be read, and no other that may take its
+   * name. NaN where every file has. Undefined when there is nothing to be read: its content is in the base, and
+   * `merge` sees to its entry, or it has been moved away, and its directory will be scanned again.
    *
    * @param before what a cache says of this name
    */
-  takes(place: Place, file: { slot: number; name: string; before: CachedEntry | undefined }): boolean;
+  ownContent(
+    place: Place,
+    file: { slot: number; name: string; before: CachedEntry | undefined },
+  ): number | undefined;
   /** Lays a directory's entries over those of the base. */
   merge(place: Place, entries: (CachedEntry | undefined)[], rules: IgnoreRules): Promise<MergedDirectory>;
 }
@@ -209,20 +214,30 @@ export function createLayer(options: LayerOptions): Layer {
     });
   }
 
-  function takes(place: Place, { slot, name, before }: Parameters<Layer['takes']>[1]): boolean {
-    if (isBare) return false;
+  function ownContent(
+    place: Place,
+    { slot, name, before }: Parameters<Layer['ownContent']>[1],
+  ): number | undefined {
+    if (isBare) return Number.NaN;
     const path = absolute(join1(place.path, name));
     const at = Date.now();
     // Before the mark is looked at: a file that gets its content meanwhile shows.
     const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
     // What has had content of its own keeps that. Where names have changed, another file may have got the number.
     const isOwn = place.known !== undefined && before?.stamp.inode === stat?.ino;
-    if (!stat?.isFile() || isOwn || !marks().isMetacopy(path)) return false;
+    if (!stat?.isFile()) return undefined;
+    if (isOwn) return stat.ino;
+    const isMetacopy = marks().isMetacopy(path);
+    if (!isMetacopy) {
+      // Without a mark, or moved away meanwhile: then that was another file's, or nothing's.
+      const same = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false })?.ino === stat.ino;
+      return same ? stat.ino : undefined;
+    }
     const redirect = marks().redirect(path) ?? name;
     const stamp = stampOf(stat);
     const after = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
     // Moved away meanwhile, and perhaps its redirect with it: its directory has changed, and is scanned again.
-    if (!after || !sameStamp(stamp, stampOf(after))) return true;
+    if (!after || !sameStamp(stamp, stampOf(after))) return undefined;
     if (!(stamp.ctime < at - RACY_MS)) stamp.mtime = Number.NaN;
     const kind = stat.mode & 0o100 ? 'executable' : 'file';
     const common = {
@@ -239,7 +254,7 @@ export function createLayer(options: LayerOptions): Layer {
       redirect,
       entry: { kind, name, ...common, ...(metadata ? { metadata } : {}) },
     });
-    return true;
+    return undefined;
   }
 
   async function merge(
@@ -299,7 +314,7 @@ export function createLayer(options: LayerOptions): Layer {
           )
         : fingerprint),
     visible,
-    takes,
+    ownContent,
     merge,
   };
 }
