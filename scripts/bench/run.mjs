@@ -59,12 +59,18 @@ async function main() {
   }
   const { names, rounds, json, docs } = options;
   const machine = machineFacts(rounds);
-  const rows = await measure(names, createContext({ rounds }));
-  const report = formatReport(machine, rows);
-  process.stdout.write(report);
-  if (json !== undefined) writeFileSync(json, `${JSON.stringify({ machine, rows }, undefined, 2)}\n`);
-  if (docs) writeDocs(report);
-  return rows.some(({ failure }) => failure !== undefined) ? 1 : 0;
+  const context = createContext({ rounds });
+  try {
+    const rows = await measure(names, context);
+    const report = formatReport(machine, rows);
+    process.stdout.write(report);
+    if (json !== undefined) writeFileSync(json, `${JSON.stringify({ machine, rows }, undefined, 2)}\n`);
+    if (docs) writeDocs(report);
+    return rows.some(({ failure }) => failure !== undefined) ? 1 : 0;
+  } finally {
+    // Not before all is measured and told: ext4 creates files slowly for minutes after many were removed.
+    context.close();
+  }
 }
 
 /** @returns {{ names: string[], rounds: number, json: string | undefined, docs: boolean } | number} or an exit code */
@@ -111,20 +117,15 @@ function named(wanted) {
 async function measure(names, context) {
   /** @type {Row[]} */
   const rows = [];
-  try {
-    for (const name of names) {
-      try {
-        const { benchmark } = await BENCHMARKS[name]();
-        for await (const row of benchmark(context)) rows.push(row);
-      } catch (error) {
-        const { message } = /** @type {Error} */ (error);
-        context.progress(`${name} FAILED: ${message}`);
-        rows.push({ item: name, peers: [], failure: message });
-      }
+  for (const name of names) {
+    try {
+      const { benchmark } = await BENCHMARKS[name]();
+      for await (const row of benchmark(context)) rows.push(row);
+    } catch (error) {
+      const { message } = /** @type {Error} */ (error);
+      context.progress(`${name} FAILED: ${message}`);
+      rows.push({ item: name, peers: [], failure: message });
     }
-  } finally {
-    // Not before all is measured: ext4 creates files slowly for minutes after many were removed.
-    context.close();
   }
   return rows;
 }
