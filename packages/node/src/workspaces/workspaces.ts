@@ -247,6 +247,22 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     return { root, size, files, changed, warnings, ref };
   }
 
+  /** Saves what is about to be taken away, once nobody can write there any more. If it cannot be, it is back. */
+  async function saveUnmounted(
+    workspace: LiveWorkspace,
+    message: string,
+    signal: AbortSignal | undefined,
+  ): Promise<Saved> {
+    await takeAway(workspace.record.target, { lazy: false });
+    try {
+      return await save(workspace, { message, automatic: true, ...(signal ? { signal } : {}) });
+    } catch (error) {
+      await workspace.release();
+      Object.assign(workspace, await attach(workspace.record), { turn: workspace.turn });
+      throw error;
+    }
+  }
+
   async function replace(workspace: LiveWorkspace, record: WorkspaceRecord): Promise<void> {
     await writeWorkspace(home, record);
     workspace.record = record;
@@ -356,14 +372,9 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
 
     restore: (name, { base, tree, image, signal }) =>
       inTurn(name, async (workspace) => {
-        await save(workspace, {
-          message: `before restoring ${tree}`,
-          automatic: true,
-          ...(signal ? { signal } : {}),
-        });
+        await saveUnmounted(workspace, `before restoring ${tree}`, signal);
         const { record: old } = workspace;
         const record = { ...old, base, image, saved: base, layer: old.layer + 1 };
-        await takeAway(old.target, { lazy: false });
         await workspace.release();
         try {
           await makeLayer(layerOf(home, record));
@@ -382,14 +393,8 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
     remove: (name, { discard, signal }) =>
       inTurn(name, async (workspace) => {
         const { record } = workspace;
-        const saved = discard
-          ? undefined
-          : await save(workspace, {
-              message: 'before removal',
-              automatic: true,
-              ...(signal ? { signal } : {}),
-            });
-        await takeAway(record.target, { lazy: false });
+        const saved = discard ? undefined : await saveUnmounted(workspace, 'before removal', signal);
+        if (discard) await takeAway(record.target, { lazy: false });
         clearTimeout(workspace.timer);
         live.delete(name);
         await toTrash(workspaceDirectory(home, name));
