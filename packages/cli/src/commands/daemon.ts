@@ -51,6 +51,7 @@ async function become(context: Context, launched: Launched | undefined): Promise
     log,
     execute: commandsOf,
     stays: launched?.startedFor !== 'command',
+    awaited: launched?.left,
     onReady() {
       launched?.tell({ ready: true });
       loadCommands().catch((err) => log.error({ err }, 'a command cannot be loaded'));

@@ -3,6 +3,7 @@ import { connect, type Socket } from 'node:net';
 import { errnoOf, LazytreeError } from '@lazytree/core/errors';
 import { SOCKET_NAME } from '../home-directory.js';
 import { socketAddress } from './socket-address.js';
+import { storeHolder } from './store-holder.js';
 
 /** Within this a daemon that is well begins its answer. */
 const ANSWER_MS = 5000;
@@ -93,19 +94,10 @@ async function connectDaemon(home: string): Promise<Socket | undefined> {
 }
 
 function silent(home: string): LazytreeError {
-  const pid = holder(home);
+  const pid = storeHolder(home);
   const who = pid ? `process ${pid}` : 'its process';
   const hint = pid ? `\`kill -CONT ${pid}\` when it is stopped, else \`kill -9 ${pid}\`` : 'end it';
   return new LazytreeError('FAILED', `the daemon of ${home} does not answer: ${who}`, { hint });
-}
-
-/** The process that has the store open, which says so in the store's lock. */
-function holder(home: string): number | undefined {
-  try {
-    return Number(fs.readFileSync(`${home}/store/lock`, 'utf8')) || undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 async function readAnswer(socket: Socket): Promise<Answer> {

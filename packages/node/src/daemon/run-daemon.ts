@@ -23,6 +23,8 @@ export interface RunDaemonOptions {
   execute(host: Host): ExecuteCommand;
   /** Whether it stays when it has nothing to do. */
   stays: boolean;
+  /** When it resolves, nobody is about to come with what the daemon was started for. */
+  awaited?: Promise<void> | undefined;
   onReady(): void;
 }
 
@@ -35,6 +37,7 @@ export interface RunDaemonOptions {
 export async function runDaemon(options: RunDaemonOptions): Promise<void> {
   const { home, version, log } = options;
   let { stays } = options;
+  let awaited = options.awaited !== undefined;
   const host = await openHost({ home, log, soon: !stays }).catch(async (error) => {
     throw (await runningAlready(home, error)) ?? error;
   });
@@ -43,6 +46,7 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
   let crash: unknown;
   let refreshed: Promise<void> = Promise.resolve();
   let idle: NodeJS.Timeout | undefined;
+  let closing = false;
   let since = performance.now();
   const server = createControlServer({
     version,
@@ -74,8 +78,9 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
 
   function watchIdleness(): void {
     clearTimeout(idle);
+    if (closing) return;
     idle = setTimeout(() => {
-      if (stays || host.busy() || server.running() > 0) watchIdleness();
+      if (stays || awaited || host.busy() || server.running() > 0) watchIdleness();
       else ending.resolve('nothing to do');
     }, IDLE_MS);
   }
@@ -85,7 +90,6 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
     // Asked again, it does not wait.
     if (closing) server.cancelAll();
   });
-  let closing = false;
   const guards = guard({
     onRejection: (err) => log.error({ err }, 'a promise failed that nobody waited for'),
     onException(err) {
@@ -108,6 +112,10 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
   }, LOOK_MS);
   since = performance.now();
   watchIdleness();
+  void options.awaited?.then(() => {
+    awaited = false;
+    watchIdleness();
+  });
   log.info({ version, home, node: process.version, stays }, 'ready');
   options.onReady();
 

@@ -1,17 +1,23 @@
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
-import type { Readable } from 'node:stream';
+import { Socket } from 'node:net';
 import { type ErrorCode, fromSystemError, LazytreeError } from '@lazytree/core/errors';
 import { daemonLog } from '../home-directory.js';
 import { daemonStatus } from './control-client.js';
 import type { DaemonStatus } from './protocol.js';
+import { storeHolder } from './store-holder.js';
 
-/** The descriptor on which a new daemon says that it is ready, or why not. */
+/**
+ * The descriptor on which a new daemon says that it is ready, or why not. The process that started it has the other end
+ * until it ends itself: till then, the daemon has something to wait for.
+ */
 const READY_FD = 3;
 /** Tells a new daemon that somebody listens on that descriptor, and what it was started for. */
 const STARTED_FOR = 'LAZYTREE_DAEMON_STARTED_FOR';
 const LOOK_MS = 25;
-/** For the socket of a daemon that another command is just starting. */
+/** For the socket of whoever has the store: a daemon that another command is just starting, on a machine with much to do. */
+const DAEMON_MS = 30_000;
+/** And of what does not look like a daemon. */
 const OTHER_MS = 3000;
 
 export interface StartDaemonOptions {
@@ -36,11 +42,12 @@ export async function startDaemon(options: StartDaemonOptions): Promise<DaemonSt
   if (running) return { ...running, started: false };
   const readiness = await launch(options);
   const began = performance.now();
+  const patience = () => (holdsAsDaemon(home) ? DAEMON_MS : OTHER_MS);
   do {
     const status = await daemonStatus(home);
     if (status) return { ...status, started: 'ready' in readiness };
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-  } while (isTaken(readiness) && performance.now() - began < OTHER_MS);
+  } while (isTaken(readiness) && performance.now() - began < patience());
   if ('ready' in readiness) throw new LazytreeError('FAILED', 'the daemon ended as soon as it was ready');
   const { code, message, hint } = readiness.error;
   throw new LazytreeError(code, message, hint ? { hint } : {});
@@ -48,6 +55,15 @@ export async function startDaemon(options: StartDaemonOptions): Promise<DaemonSt
 
 function isTaken(readiness: Readiness): boolean {
   return 'error' in readiness && readiness.error.code === 'LOCKED';
+}
+
+function holdsAsDaemon(home: string): boolean {
+  try {
+    const command = fs.readFileSync(`/proc/${storeHolder(home)}/cmdline`, 'utf8');
+    return command.includes('\0daemon\0run\0');
+  } catch {
+    return false;
+  }
 }
 
 async function launch({ home, command, startedFor }: StartDaemonOptions): Promise<Readiness> {
@@ -71,18 +87,16 @@ async function launch({ home, command, startedFor }: StartDaemonOptions): Promis
   const failed = new Promise<never>((_, reject) => {
     child.once('error', (error) => reject(fromSystemError(error, `starting the daemon of ${home}`)));
   });
-  const pipe = child.stdio[READY_FD] as Readable;
-  try {
-    return await Promise.race([readReadiness(pipe, log), failed]);
-  } finally {
-    pipe.destroy();
-    child.unref();
-  }
+  const pipe = child.stdio[READY_FD] as Socket;
+  const readiness = await Promise.race([readReadiness(pipe, log), failed]);
+  pipe.unref();
+  child.unref();
+  return readiness;
 }
 
-async function readReadiness(pipe: Readable, log: string): Promise<Readiness> {
+async function readReadiness(pipe: Socket, log: string): Promise<Readiness> {
   let text = '';
-  for await (const part of pipe) {
+  for await (const part of pipe.iterator({ destroyOnReturn: false })) {
     text += part;
     if (text.endsWith('\n')) return JSON.parse(text);
   }
@@ -93,6 +107,8 @@ async function readReadiness(pipe: Readable, log: string): Promise<Readiness> {
 export interface Launched {
   startedFor: 'command' | 'user';
   tell(readiness: Readiness): void;
+  /** Resolves when the process that started this one has ended. */
+  left: Promise<void>;
 }
 
 /** @returns undefined in a process that was not started by {@link startDaemon} */
@@ -100,15 +116,14 @@ export function launchedFor(): Launched | undefined {
   const startedFor = process.env[STARTED_FOR];
   delete process.env[STARTED_FOR];
   if (startedFor !== 'command' && startedFor !== 'user') return undefined;
+  const starter = new Socket({ fd: READY_FD }).unref();
+  // Whoever started it may have gone, which changes nothing.
+  starter.on('error', () => undefined);
+  const left = new Promise<void>((resolve) => starter.once('close', () => resolve()));
+  starter.resume();
   return {
     startedFor,
-    tell(readiness) {
-      try {
-        fs.writeSync(READY_FD, `${JSON.stringify(readiness)}\n`);
-        fs.closeSync(READY_FD);
-      } catch {
-        // Whoever started it has gone, which changes nothing.
-      }
-    },
+    tell: (readiness) => void starter.write(`${JSON.stringify(readiness)}\n`),
+    left,
   };
 }
