@@ -1,0 +1,43 @@
+import type { Link } from '@lazytree/core';
+
+/** A part of what a provider answers. Nothing in it has been verified. */
+export interface Parcel {
+  /** Whole records of the store's format (docs/store.md), one after another, as the provider has them stored. */
+  records: Buffer;
+  /** Blocks that were asked for and that it does not have. */
+  missing: readonly Link[];
+}
+
+export interface GetOptions {
+  signal: AbortSignal;
+  /** Somebody waits for these blocks: they go before what is fetched ahead. */
+  urgent: boolean;
+  /** A block that the provider is fetching itself is worth waiting for: it answers when it has it. */
+  patient?: boolean;
+}
+
+export interface TreeOptions {
+  signal: AbortSignal;
+  /** Roots of which the asker has every node: nothing that they reach at the same path is sent. */
+  have: readonly Link[];
+}
+
+/**
+ * Somewhere outside of this machine that has blocks: a peer, an origin, a remote. Requests run side by side; each ends
+ * with the iteration or with an error, and `signal` cancels it to the other end.
+ */
+export interface Provider {
+  /** For people: a name, and where it is. */
+  describe(): string;
+  /** Answers for each of `links` once, as a record or as missing, in any order. */
+  get(links: readonly Link[], options: GetOptions): AsyncIterable<Parcel>;
+  /**
+   * Every node under a root that is not under one of `have`, parents before their children: directories, and the nodes
+   * of large files. A root that it does not have is missing; so are nodes below that it lacks.
+   */
+  tree(root: Link, options: TreeOptions): AsyncIterable<Parcel>;
+  /** What it says of a root: it has all of it, is fetching it now, or has said nothing. */
+  holds(root: Link): 'all' | 'part' | 'unknown';
+  /** It has sent what it was not asked for or what is not what it says: it is never to be asked again. */
+  distrust(reason: string): void;
+}
