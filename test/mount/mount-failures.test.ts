@@ -210,7 +210,9 @@ describe.skipIf(unlessMountable('mounts that fail'))('a mount', () => {
     if (isMounted !== 0) await shOk(box, `mount -t fusectl fusectl ${CONNECTIONS}`);
     fs.writeFileSync(`${CONNECTIONS}/${line.split(' ')[2].split(':')[1]}/abort`, '1');
     if (isMounted !== 0) await shOk(box, `umount ${CONNECTIONS}`);
-    expect((await sh(box, 'cat mount/README.md')).code).toBe(1);
+    // It fails, or finds what the daemon has mounted meanwhile; it does not wait.
+    const { code, out } = await sh(box, 'cat mount/README.md');
+    expect([code, out]).toEqual(code === 0 ? [0, 'hello\n'] : [1, '']);
     await mounts(box);
     await box.ok('mount', 'base', 'another');
     expect(await shOk(box, 'cat another/README.md')).toBe('hello\n');
