@@ -1,6 +1,6 @@
 import type { LazytreeError, Survey } from '@lazytree/core';
 import type { Home } from '@lazytree/node';
-import type { Host } from '@lazytree/node/daemon';
+import type { Cluster, FetchChain, Host } from '@lazytree/node/daemon';
 import type { DaemonCommands } from './homes.js';
 import type { Progress } from './progress.js';
 
@@ -12,6 +12,10 @@ export interface Context {
   home(options: { create: boolean }): Promise<Home>;
   /** What the daemon owns; for actions that run in the daemon alone. */
   host(): Host;
+  /** This machine's part in a cluster, and where all blocks come from; undefined outside of a member's daemon. */
+  cluster(): Promise<{ cluster: Cluster; fetch: FetchChain } | undefined>;
+  /** Runs what makes files for the caller, who may have another umask than the daemon. */
+  makeFiles<T>(task: () => Promise<T>): Promise<T>;
   /** What a daemon carries commands out with; for the action that becomes one. */
   commands(): Promise<DaemonCommands>;
   /** A look at a directory, to be used with this stat cache, that is under way since before the command was. */
@@ -40,17 +44,19 @@ export interface Output {
   data: unknown;
   /** Bytes for stdout, where a newline at the end is the command's own affair. */
   text?: string | Uint8Array | AsyncIterable<Uint8Array | string>;
+  /** Instead: what it finds out one after another, until it ends. With `--json`, a document a line. */
+  news?: AsyncIterable<{ data: unknown; text: string }>;
   /** When not 0: 3 for a thing partly done, 5 for corruption that was found. */
   exitCode?: number;
 }
 
-export type Options = Record<string, string | boolean | undefined>;
+export type Options = Record<string, string | boolean | string[] | undefined>;
 
 export interface Action {
   /** As commander wants it: `<required> [optional]`. */
   arguments: string;
   /** Flags and what they do. */
-  options?: [flags: string, description: string][];
+  options?: [flags: string, description: string, value?: string][];
   summary: string;
   /** More help, after the options. */
   details?: string;
@@ -63,8 +69,6 @@ export interface Action {
   handlesSignals?: boolean;
   /** Whether all that follows its first argument is for another program, options too. */
   passesThrough?: boolean;
-  /** Whether it makes files for the caller, who may have another umask than the daemon. */
-  makesFiles?: boolean;
   /**
    * In one process, actions that run a collection and those that exclude one follow one another: those that name a
    * tree which nothing may have kept until then, and those that judge the whole store.
@@ -100,6 +104,7 @@ export const EXIT_CODES: Record<LazytreeError['code'], number> = {
   CORRUPT: ExitCode.corrupt,
   INVALID_NODE: ExitCode.corrupt,
   LOCKED: ExitCode.locked,
+  NETWORK: ExitCode.network,
   REFUSED: ExitCode.refused,
   NOT_EMPTY: ExitCode.refused,
   ABORTED: ExitCode.interrupted,

@@ -14,6 +14,7 @@ export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   mounts: () => import('./commands/mounts.js'),
   workspace: () => import('./commands/workspace.js'),
   prefetch: () => import('./commands/prefetch.js'),
+  cluster: () => import('./commands/cluster.js'),
   save: () => import('./commands/save.js'),
   load: () => import('./commands/load.js'),
   ref: () => import('./commands/ref.js'),

@@ -31,6 +31,11 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
       if (homes.host) return homes.host;
       throw new Error('an action that needs the daemon runs outside of it');
     },
+    async cluster() {
+      const { host } = homes;
+      return host?.isMember() ? { cluster: await host.cluster(), fetch: host.fetch } : undefined;
+    },
+    makeFiles: (task) => (homes.makeFiles ? homes.makeFiles(task) : task()),
     commands() {
       if (homes.commands) return homes.commands();
       throw new Error('a daemon does not become another');

@@ -52,7 +52,11 @@ export async function execute(args: readonly string[], options: ExecuteOptions):
   }
 }
 
-async function print(terminal: Terminal, json: boolean, { data, text }: Output): Promise<void> {
+async function print(terminal: Terminal, json: boolean, { data, text, news }: Output): Promise<void> {
+  for await (const item of news ?? []) {
+    await writeOut(terminal, json ? `${JSON.stringify(item.data)}\n` : item.text);
+  }
+  if (news) return;
   if (json) await writeOut(terminal, `${JSON.stringify(data)}\n`);
   else if (text !== undefined) await writeOut(terminal, text);
 }

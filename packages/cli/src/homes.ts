@@ -12,6 +12,8 @@ export interface Homes {
   host?: Host;
   /** Where several commands run at the same time: keeps apart what would meet. */
   turns?: Turns;
+  /** In the daemon: runs what makes files with the caller's umask. */
+  makeFiles?: <T>(task: () => Promise<T>) => Promise<T>;
   /** What a daemon carries commands out with; outside of one. */
   commands?: () => Promise<DaemonCommands>;
   /** In a process that runs one command. */

@@ -1,16 +1,54 @@
-import { imageSpec, isImageSpec, type ResolvedTree, resolveTree } from '@lazytree/node';
+import { asDirectory, isMissing, type LazytreeError, type Link } from '@lazytree/core';
+import { type Elsewhere, imageSpec, isImageSpec, type ResolvedTree, resolveTree } from '@lazytree/node';
 import type { Context } from './command.js';
 
 /**
- * The tree that a command's argument names. An image needs no home. Until the command ends, no gc in this process
- * takes the tree away.
+ * The tree that a command's argument names, here or at a peer. An image needs no home. Until the command ends, no gc in
+ * this process takes the tree away.
  */
 export async function openTree(context: Context, spec: string): Promise<ResolvedTree> {
   const { signal } = context;
   if (isImageSpec(spec)) return resolveTree(undefined, imageSpec(spec, context.path), { signal });
   const home = await context.home({ create: false });
-  const tree = await resolveTree(home, spec, { signal });
+  const tree = await resolveTree(home, spec, { signal, elsewhere: await elsewhereOf(context) });
   const lease = home.store.lease([tree.root]);
   context.afterwards(() => lease.release());
+  return tree;
+}
+
+async function elsewhereOf(context: Context): Promise<Elsewhere | undefined> {
+  const part = await context.cluster();
+  if (!part) return undefined;
+  const { cluster, fetch } = part;
+  const { signal } = context;
+  return {
+    source: fetch,
+    async findRef(name, peer) {
+      const { root } = await cluster.findRef(name, peer, signal);
+      return root as Link;
+    },
+    async bringTree(root) {
+      const tried = await fetch.bringTree(root, { signal }).catch((error: LazytreeError) => error);
+      if (!tried) return;
+      // Peers may be on their way when the daemon has just begun.
+      if (!isMissing(tried)) throw tried;
+      await cluster.ready(signal);
+      await fetch.bringTree(root, { signal });
+    },
+  };
+}
+
+/** The same with all of its content here, which what reads all of it does better at once than block by block. */
+export async function openWholeTree(context: Context, spec: string): Promise<ResolvedTree> {
+  const tree = await openTree(context, spec);
+  if (isImageSpec(spec) || !(await context.cluster()) || tree.entry.kind !== 'directory') return tree;
+  const progress = await context.progress('fetch');
+  try {
+    const { signal } = context;
+    const { link } = asDirectory(tree.entry, spec);
+    await context.host().prefetch(link, { signal, onProgress: (state) => progress.update(state) });
+  } finally {
+    progress.stop();
+  }
   return tree;
 }

@@ -66,7 +66,7 @@ function addAction(parent: Program, name: string, action: Action, execute: Execu
     .description(action.summary)
     .option('--json', 'print one JSON document')
     .exitOverride();
-  for (const [flags, description] of action.options ?? []) command.option(flags, description);
+  for (const [flags, description, value] of action.options ?? []) command.option(flags, description, value);
   if (action.passesThrough) command.passThroughOptions();
   if (action.details) command.addHelpText('after', `\n${action.details}`);
   command.action((...values: unknown[]) => {

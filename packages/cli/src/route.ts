@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { LazytreeError } from '@lazytree/core/errors';
-import { daemonLog, daemonSocket, homeDirectory } from '@lazytree/node/home-directory';
+import { daemonLog, daemonSocket, homeDirectory, isClusterHome } from '@lazytree/node/home-directory';
 import type { Caller } from './caller.js';
 import type { Action } from './command.js';
 import { COMMANDS, HERE } from './commands.js';
@@ -40,7 +40,23 @@ export async function performAnywhere(
   { args, caller, run }: PerformOptions,
 ): Promise<number> {
   if (action.where === 'here') return run();
-  if (action.where === 'daemon') {
+  if (action.where === 'daemon') return throughNewDaemon();
+  const exitCode = await askRunningDaemon(args, caller);
+  if (exitCode !== undefined) return exitCode;
+  try {
+    return await run();
+  } catch (error) {
+    const { code } = error as { code?: unknown };
+    // In a cluster it may be at a peer, which the daemon knows.
+    if ((code === 'NOT_FOUND' || code === 'BLOCK_MISSING') && isClusterHome(homeDirectory()))
+      return throughNewDaemon();
+    if (code !== 'LOCKED') throw error;
+    const answer = await askNewDaemon();
+    if (answer === undefined) throw error;
+    return answer;
+  }
+
+  async function throughNewDaemon(): Promise<number> {
     const { startForCommand } = await import('./start-daemon.js');
     for (let start = 0; start < STARTS; start++) {
       await startForCommand();
@@ -50,16 +66,6 @@ export async function performAnywhere(
     throw new LazytreeError('FAILED', `the daemon of ${homeDirectory()} ends as soon as it is ready`, {
       hint: `see ${daemonLog(homeDirectory())}`,
     });
-  }
-  const exitCode = await askRunningDaemon(args, caller);
-  if (exitCode !== undefined) return exitCode;
-  try {
-    return await run();
-  } catch (error) {
-    if ((error as { code?: unknown }).code !== 'LOCKED') throw error;
-    const answer = await askNewDaemon();
-    if (answer === undefined) throw error;
-    return answer;
   }
 
   /** The store may have been taken by a daemon that was not there when this command looked. */

@@ -23,24 +23,29 @@ export function commandsOf(host: Host): ExecuteCommand {
   const turns = createTurns();
 
   /** What must not happen at the same time in one process waits here for its turn. */
-  function perform(action: Action, { umask }: CommandRequest, task: Task): Promise<number> {
-    const { collection } = action;
-    const { run, signal } = task;
-    const turn = collection ? () => collections({ key: collection, run, signal }) : run;
-    if (!action.makesFiles || umask === undefined) return turn();
-    // The umask is the whole process's: those who want another wait.
-    return umasks({ key: umask & OTHERS, run: turn, signal });
+  function perform({ collection }: Action, { run, signal }: Task): Promise<number> {
+    return collection ? collections({ key: collection, run, signal }) : run();
   }
 
   return (request, output) =>
     execute(request.argv, {
       caller: callerOf(request, output),
-      homes: { open: async () => host.home, close: false, host, turns },
+      homes: {
+        open: async () => host.home,
+        close: false,
+        host,
+        turns,
+        // The umask is the whole process's: those who want another wait.
+        makeFiles: (run) =>
+          request.umask === undefined
+            ? run()
+            : umasks({ key: request.umask & OTHERS, run, signal: output.signal }),
+      },
       async perform(action, run) {
         if (action.where === 'here')
           throw new Error('this action concerns the daemon, and runs outside of it');
         try {
-          return await perform(action, request, { run, signal: output.signal });
+          return await perform(action, { run, signal: output.signal });
         } catch (error) {
           // Be it of another disk: then to open the store again is for nothing, and costs little.
           if ((error as { code?: unknown }).code === 'NO_SPACE') host.distrust();

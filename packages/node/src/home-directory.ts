@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 
@@ -20,4 +21,18 @@ export function daemonSocket(home: string): string {
 
 export function daemonLog(home: string): string {
   return join(home, 'daemon.log');
+}
+
+/** Where a home keeps what makes it a member of a cluster. */
+export function clusterDirectory(home: string): string {
+  return join(home, 'cluster');
+}
+
+export function membershipFile(home: string): string {
+  return join(clusterDirectory(home), 'membership.json');
+}
+
+/** Whether a home is in a cluster, as far as a look at a name tells. */
+export function isClusterHome(home: string): boolean {
+  return existsSync(membershipFile(home));
 }

@@ -42,6 +42,20 @@ export function imageSpec(text: string, absolute: (path: string) => string): str
   return IMAGE + absolute(text.slice(IMAGE.length));
 }
 
+/** Where trees are looked for that are not here. */
+export interface Elsewhere {
+  /** Blocks, also those that are not here yet. */
+  source: BlockSource;
+  /** The root that a name stands for. @throws LazytreeError NOT_FOUND */
+  findRef(name: string, peer: string | undefined): Promise<Link>;
+  /** Fetches every directory of a tree. @throws LazytreeError BLOCK_MISSING when nobody has it, NETWORK */
+  bringTree(root: Link): Promise<void>;
+}
+
+export interface ResolveOptions extends StoreOptions {
+  elsewhere?: Elsewhere | undefined;
+}
+
 /**
  * @param home may be absent for an image
  * @throws LazytreeError NOT_FOUND, USAGE (a CID that is none)
@@ -49,7 +63,7 @@ export function imageSpec(text: string, absolute: (path: string) => string): str
 export async function resolveTree(
   home: Home | undefined,
   text: string,
-  options?: StoreOptions,
+  options: ResolveOptions = {},
 ): Promise<ResolvedTree> {
   if (isImageSpec(text)) return resolveImage(text.slice(IMAGE.length), options);
   const slash = text.indexOf('/');
@@ -57,15 +71,50 @@ export async function resolveTree(
   const path = slash < 0 ? '' : trimSlashes(text.slice(slash));
   if (!home) throw new LazytreeError('NOT_FOUND', `there is no store, and so no '${head}'`);
   const { store } = home;
+  const { elsewhere, signal } = options;
   const ref = head === '' ? undefined : getRef(store, head);
-  const root = ref?.root ?? parseRoot(head);
-  if (!(await store.has(root, options))) {
+  const root = ref?.root ?? (await rootOf(head, elsewhere));
+  if (elsewhere) await bringFrom(elsewhere, root, { head, isHere: await store.has(root, { signal }) });
+  else if (!(await store.has(root, { signal }))) {
     throw new LazytreeError('NOT_FOUND', `the root ${head} is not in the store ${store.directory}`, {
       hint: NOT_HERE,
     });
   }
-  const entry = await resolvePath(store, root, path, options);
-  return { store, root, path, entry, ...(ref ? { ref } : {}), async close() {} };
+  const source = elsewhere?.source ?? store;
+  const entry = await resolvePath(source, root, path, { signal });
+  return { store: source, root, path, entry, ...(ref ? { ref } : {}), async close() {} };
+}
+
+/** What is neither the name of a ref nor a root may be `NAME` or `NAME@PEER` in the cluster. */
+async function rootOf(head: string, elsewhere: Elsewhere | undefined): Promise<Link> {
+  try {
+    return parseRoot(head);
+  } catch (error) {
+    if (!elsewhere || (error as LazytreeError).code !== 'NOT_FOUND') throw error;
+    const at = head.lastIndexOf('@');
+    return at > 0
+      ? elsewhere.findRef(head.slice(0, at), head.slice(at + 1))
+      : elsewhere.findRef(head, undefined);
+  }
+}
+
+/** Of a tree that is here in part, what is here can be read when nobody has the rest. */
+async function bringFrom(
+  elsewhere: Elsewhere,
+  root: Link,
+  { head, isHere }: { head: string; isHere: boolean },
+): Promise<void> {
+  try {
+    await elsewhere.bringTree(root);
+  } catch (error) {
+    const { code } = error as LazytreeError;
+    if (isHere && (code === 'BLOCK_MISSING' || code === 'NETWORK' || code === 'CORRUPT')) return;
+    if (code !== 'BLOCK_MISSING') throw error;
+    throw new LazytreeError('NOT_FOUND', `the root ${head} is neither here nor at a peer that is connected`, {
+      cause: error,
+      hint: '`lazytree cluster peers` shows who is there',
+    });
+  }
 }
 
 function parseRoot(text: string): Link {

@@ -2,15 +2,15 @@ import { resolve } from 'node:path';
 import {
   asDirectory,
   type ExportOptions,
+  type ExportResult,
   exportTree,
   formatLink,
   LazytreeError,
-  type LocalStore,
   statCacheFile,
 } from '@lazytree/core';
 import { isImageSpec } from '@lazytree/node';
-import { type Action, ExitCode } from '../command.js';
-import { openTree } from '../open-tree.js';
+import { type Action, type Context, ExitCode, type Output } from '../command.js';
+import { openWholeTree } from '../open-tree.js';
 import { EXPORT_USE } from '../stat-cache-use.js';
 
 export const command: Action = {
@@ -19,33 +19,80 @@ export const command: Action = {
   options: [
     ['--update', 'make the directory equal to the tree, touching only what differs'],
     ['--force', 'write over what is there, leaving what the tree does not have'],
+    ['--follow', 'keep the directory at a ref of a peer, NAME@PEER, until interrupted'],
   ],
-  makesFiles: true,
-  async run(context, [spec, dir], { update, force }) {
+  async run(context, [spec, dir], { update, force, follow }) {
     if (update && force) throw new LazytreeError('USAGE', '--update and --force exclude each other');
-    const target = await context.file(dir);
-    const tree = await openTree(context, spec);
-    const progress = await context.progress('export');
-    try {
-      const { link } = asDirectory(tree.entry, spec);
-      const store = isImageSpec(spec) ? undefined : (tree.store as LocalStore);
-      const statCache = store && statCacheFile(store.directory, EXPORT_USE, resolve(target));
-      const options: ExportOptions = {
-        existing: update ? 'update' : force ? 'force' : 'refuse',
-        ...(statCache === undefined ? {} : { statCache, survey: context.survey(statCache) }),
-        signal: context.signal,
-        onProgress: (state) => progress.update(state),
-      };
-      const write = () => exportTree(tree.store, link, target, options);
-      const result = await context.inTurn(`export ${resolve(target)}`, write);
-      for (const path of result.origins) context.warn(`${path}: an origin that is not resolved, left out`);
-      return {
-        data: { ...result, root: formatLink(result.root), target: resolve(target) },
-        exitCode: result.origins.length > 0 ? ExitCode.partly : ExitCode.done,
-      };
-    } finally {
-      progress.stop();
-      await tree.close();
-    }
+    const target = resolve(await context.file(dir));
+    if (follow) return followRef(context, spec, { target, existing: existing(update, force) });
+    const result = await write(context, spec, { target, existing: existing(update, force) });
+    return {
+      data: { ...result, root: formatLink(result.root), target },
+      exitCode: result.origins.length > 0 ? ExitCode.partly : ExitCode.done,
+    };
   },
 };
+
+interface Place {
+  target: string;
+  existing: NonNullable<ExportOptions['existing']>;
+}
+
+function existing(update: unknown, force: unknown): Place['existing'] {
+  return update ? 'update' : force ? 'force' : 'refuse';
+}
+
+async function write(context: Context, spec: string, { target, existing }: Place): Promise<ExportResult> {
+  const tree = await openWholeTree(context, spec);
+  const progress = await context.progress('export');
+  try {
+    const { link } = asDirectory(tree.entry, spec);
+    const home = isImageSpec(spec) ? undefined : await context.home({ create: false });
+    const statCache = home && statCacheFile(home.store.directory, EXPORT_USE, target);
+    const options: ExportOptions = {
+      existing,
+      ...(statCache === undefined ? {} : { statCache, survey: context.survey(statCache) }),
+      signal: context.signal,
+      onProgress: (state) => progress.update(state),
+    };
+    const run = () => exportTree(tree.store, link, target, options);
+    const result = await context.inTurn(`export ${target}`, () => context.makeFiles(run));
+    for (const path of result.origins) context.warn(`${path}: an origin that is not resolved, left out`);
+    return result;
+  } finally {
+    progress.stop();
+    await tree.close();
+  }
+}
+
+async function followRef(context: Context, spec: string, { target, existing }: Place): Promise<Output> {
+  const at = spec.lastIndexOf('@');
+  if (at <= 0 || spec.includes('/')) {
+    throw new LazytreeError('USAGE', `--follow wants a ref of a peer, NAME@PEER, not '${spec}'`);
+  }
+  const part = await context.cluster();
+  if (!part) {
+    throw new LazytreeError('NOT_FOUND', 'this machine is in no cluster', {
+      hint: 'join one with `lazytree cluster join TOKEN`',
+    });
+  }
+  const { cluster } = part;
+  const { signal } = context;
+  const ref = await cluster.findRef(spec.slice(0, at), spec.slice(at + 1), signal);
+  return { data: undefined, news: news() };
+
+  async function* news(): NonNullable<Output['news']> {
+    let first = true;
+    for await (const { root, sequence, owner, name } of cluster.follow(ref, signal)) {
+      if (root === undefined) {
+        context.warn(`${spec} was removed; the directory stays as it is`);
+        continue;
+      }
+      const cid = formatLink(root);
+      // From the first one on, what is there is what was written.
+      await write(context, cid, { target, existing: first ? existing : 'update' });
+      first = false;
+      yield { data: { root: cid, sequence, owner, name, target }, text: `${cid}\n` };
+    }
+  }
+}

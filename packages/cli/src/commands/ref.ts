@@ -3,12 +3,13 @@ import {
   formatLink,
   getRef,
   LazytreeError,
+  type Link,
   listRefs,
   type Ref,
   removeRef,
   setRef,
 } from '@lazytree/core';
-import type { Action } from '../command.js';
+import type { Action, Context, Output } from '../command.js';
 import { openTree } from '../open-tree.js';
 import { table } from '../output.js';
 
@@ -40,7 +41,9 @@ const get: Action = {
 const list: Action = {
   arguments: '',
   summary: 'list the refs',
-  async run(context) {
+  options: [['--cluster', 'those that the machines of the cluster publish']],
+  async run(context, _, { cluster }) {
+    if (cluster) return listPublished(context);
     const { store } = await context.home({ create: false });
     const refs = await listRefs(store);
     const rows = refs.map(({ name, root, time }) => [name, formatLink(root), new Date(time).toISOString()]);
@@ -57,6 +60,28 @@ const rm: Action = {
     return { data: { removed: name } };
   },
 };
+
+async function listPublished(context: Context): Promise<Output> {
+  const part = await context.cluster();
+  if (!part) {
+    throw new LazytreeError('NOT_FOUND', 'this machine is in no cluster', {
+      hint: 'join one with `lazytree cluster join TOKEN`',
+    });
+  }
+  await part.cluster.ready(context.signal);
+  const refs = (await part.cluster.refs()).map(({ root, time, ...rest }) => ({
+    ...rest,
+    root: formatLink(root as Link),
+    time: new Date(time).toISOString(),
+  }));
+  const rows = refs.map(({ name, ownerName, owner, root, time }) => [
+    `${name}@${ownerName}`,
+    owner,
+    root,
+    time,
+  ]);
+  return { data: { refs }, text: table(rows) };
+}
 
 function refJson({ name, root, snapshot, sequence, time }: Ref): Record<string, unknown> {
   return {

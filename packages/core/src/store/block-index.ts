@@ -31,7 +31,7 @@ export interface BlockIndex {
   close(): Promise<void>;
 }
 
-export type Table = 'ref' | 'pin' | 'imported' | 'meta';
+export type Table = 'ref' | 'pin' | 'imported' | 'resolved' | 'meta';
 
 /**
  * Changes whenever blocks may have gone otherwise than by gc, which cares for the caches that promise them itself.
@@ -57,7 +57,7 @@ export interface IndexChanges {
 
 const BLOCK = 0x62;
 const SEGMENT = 0x73;
-const TABLE_PREFIX = { ref: 'r', pin: 'p', imported: 'i', meta: 'm' } as const;
+const TABLE_PREFIX = { ref: 'r', pin: 'p', imported: 'i', resolved: 'o', meta: 'm' } as const;
 const LOCATION_BYTES = 17;
 const PAGE = 2000;
 const ENCODINGS = { keyEncoding: 'buffer', valueEncoding: 'buffer', multithreading: true } as const;

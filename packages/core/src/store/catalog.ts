@@ -110,11 +110,26 @@ async function replaceRef(
   return ref;
 }
 
+const watchers = new WeakMap<LocalStore, Set<() => void>>();
+
+/** Has `listener` called whenever a ref of the store has changed, or a root was made here. Returns what ends that. */
+export function watchCatalog(store: LocalStore, listener: () => void): () => void {
+  const listeners = watchers.get(store) ?? new Set();
+  watchers.set(store, listeners);
+  listeners.add(listener);
+  return () => void listeners.delete(listener);
+}
+
+function changed(store: LocalStore): void {
+  for (const listener of watchers.get(store) ?? []) listener();
+}
+
 /** @throws LazytreeError NOT_FOUND */
 export function removeRef(store: LocalStore, name: string): Promise<void> {
   return inTurn(store)(async () => {
     if (!getRef(store, name)) throw new LazytreeError('NOT_FOUND', `there is no ref '${name}'`);
     await store.index.write({ texts: [['ref', name, undefined]], durable: true });
+    changed(store);
   });
 }
 
@@ -169,6 +184,7 @@ async function writeRef(store: LocalStore, { name, root, snapshot, sequence, tim
   await store.flush();
   const text = JSON.stringify({ root: formatLink(root), snapshot: formatLink(snapshot), sequence, time });
   await store.index.write({ texts: [['ref', name, text]], durable: true });
+  changed(store);
 }
 
 async function bytesOf(store: LocalStore, link: Link): Promise<Uint8Array | undefined> {
@@ -211,6 +227,27 @@ export async function recordImport(store: LocalStore, root: Link, source: string
   if (known !== undefined && JSON.parse(known).source === source) return;
   const text = JSON.stringify({ source, time: Date.now() });
   await store.index.write({ texts: [['imported', name, text]] });
+  changed(store);
+}
+
+/**
+ * Keeps what an origin reference stands for, given its integrity (an npm digest, a git commit id): it never stands for
+ * anything else. Durable with the next flush.
+ */
+export async function recordResolution(
+  store: LocalStore,
+  { reference, integrity, root }: { reference: string; integrity: string; root: Link },
+): Promise<void> {
+  await store.index.write({ texts: [['resolved', resolutionName(reference, integrity), formatLink(root)]] });
+}
+
+export function findResolution(store: LocalStore, reference: string, integrity: string): Link | undefined {
+  const text = store.index.getText('resolved', resolutionName(reference, integrity));
+  return text === undefined ? undefined : parseLink(text);
+}
+
+function resolutionName(reference: string, integrity: string): string {
+  return JSON.stringify([reference, integrity]);
 }
 
 export async function listImports(store: LocalStore): Promise<ImportedRoot[]> {

@@ -1,8 +1,12 @@
-import type { Link } from '@lazytree/core';
+import { findResolution, type Link, listImports, listPins, listRefs } from '@lazytree/core';
+import type { Cluster } from '../cluster/cluster.js';
+import { createDemand } from '../fetch/demand.js';
 import { createFetchChain, type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { warmUp } from '../fuse/session/session.js';
 import { type Home, openHome } from '../home.js';
+import { isClusterHome } from '../home-directory.js';
 import { createMountTable, type MountTable } from '../mounts/mount-table.js';
+import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
 import { type PrefetchOptions, type PrefetchProgress, prefetchTree } from '../prefetch/prefetch.js';
 import { createWorkspaces, type Workspaces } from '../workspaces/workspaces.js';
 import type { Log } from './log.js';
@@ -14,6 +18,10 @@ export interface Host {
   readonly fetch: FetchChain;
   readonly mounts: MountTable;
   readonly workspaces: Workspaces;
+  /** This machine's part in a cluster. It is loaded when it is first asked for, or at once in a home that has one. */
+  cluster(): Promise<Cluster>;
+  /** Whether it is in one. */
+  isMember(): boolean;
   /** Brings all of a tree into the store. */
   prefetch(root: Link, options: PrefetchOptions & { image?: string | undefined }): Promise<PrefetchProgress>;
   /** Whether there is anything that needs the daemon when no command runs. */
@@ -34,6 +42,10 @@ export interface OpenHostOptions {
   log: Log;
   /** Something is about to be mounted. */
   soon?: boolean;
+  version: string;
+  /** Where peers find this machine, and where it looks for them, for this run. */
+  listen?: readonly string[] | undefined;
+  peers?: readonly string[] | undefined;
 }
 
 /**
@@ -41,15 +53,28 @@ export interface OpenHostOptions {
  *
  * @throws LazytreeError as openHome
  */
-export async function openHost({ home: directory, log, soon }: OpenHostOptions): Promise<Host> {
+export async function openHost(options: OpenHostOptions): Promise<Host> {
+  const { home: directory, log, soon } = options;
   if (soon) warmUp();
   let parts = partsOf(await openHome({ directory, create: true }), log);
   let distrusted = false;
+  let cluster: Promise<Cluster> | undefined;
   await parts.mounts.restore();
   await parts.workspaces.restoreAll();
   const busy = () => parts.mounts.count() + parts.workspaces.count() > 0;
+  if (isClusterHome(directory)) openPart().catch((err) => log.error({ err }, 'not in the cluster'));
+
+  function openPart(): Promise<Cluster> {
+    cluster ??= openClusterPart(parts, options).catch((error: unknown) => {
+      cluster = undefined;
+      throw error;
+    });
+    return cluster;
+  }
 
   async function closeParts(): Promise<void> {
+    await (await cluster?.catch(() => undefined))?.close();
+    cluster = undefined;
     await parts.workspaces.close();
     await parts.mounts.close();
     await parts.fetch.close();
@@ -81,7 +106,10 @@ export async function openHost({ home: directory, log, soon }: OpenHostOptions):
         await withdraw();
       }
     },
-    busy,
+    cluster: openPart,
+    isMember: () => isClusterHome(directory),
+    // Others count on a member of a cluster.
+    busy: () => busy() || isClusterHome(directory),
     distrust() {
       distrusted = true;
     },
@@ -91,10 +119,54 @@ export async function openHost({ home: directory, log, soon }: OpenHostOptions):
       await closeParts().catch((err) => log.warn({ err }, 'not everything could be written'));
       parts = partsOf(await openHome({ directory, create: false }), log);
       distrusted = false;
+      if (isClusterHome(directory)) await openPart();
       log.warn('the store was opened again after it could not write');
     },
     close: closeParts,
   };
+}
+
+/** Roots that peers are told of. */
+const ROOTS = 1000;
+
+async function openClusterPart(
+  { home: { directory, store }, fetch }: ReturnType<typeof partsOf>,
+  { version, log, listen, peers }: OpenHostOptions,
+): Promise<Cluster> {
+  const { openCluster } = await import('../cluster/cluster.js');
+  const served = createDemand();
+  return openCluster({
+    home: directory,
+    version,
+    log,
+    listen: listen ?? [],
+    peers: peers ?? [],
+    store,
+    join: fetch.join,
+    awaited: fetch.awaiting,
+    repair(link) {
+      fetch.get(link).catch((error: unknown) => log.warn({ error: String(error) }, 'a damaged block stays'));
+    },
+    order: (root) => readAccessOrder(directory, root),
+    onOrder(root, order) {
+      extendAccessOrder(directory, root, order).catch((error: unknown) =>
+        log.warn({ error: String(error) }, 'the order of a tree was not kept'),
+      );
+    },
+    urgently: served.during,
+    quiet: served.idle,
+    resolved: (reference, integrity) => findResolution(store, reference, integrity),
+    async roots() {
+      const refs = (await listRefs(store)).map(({ root }) => root);
+      const pins = (await listPins(store)).map(({ root }) => root);
+      const imports = (await listImports(store)).sort((a, b) => b.time - a.time).map(({ root }) => root);
+      const partial = fetch.bringing();
+      const complete = new Set([...refs, ...pins, ...fetch.brought(), ...imports]);
+      for (const root of partial) complete.delete(root);
+      return { complete: [...complete].slice(0, ROOTS), partial };
+    },
+    watchRoots: fetch.watchBringing,
+  });
 }
 
 function partsOf(home: Home, log: Log): Pick<Host, 'home' | 'fetch' | 'mounts' | 'workspaces'> {

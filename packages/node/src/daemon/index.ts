@@ -1,3 +1,5 @@
+export type { Cluster, ClusterStatus } from '../cluster/cluster.js';
+export type { FetchChain } from '../fetch/fetch-chain.js';
 export { createGate } from './gate.js';
 export type { Host } from './host.js';
 export { createLog } from './log.js';

@@ -21,6 +21,9 @@ export interface RunDaemonOptions {
   log: Log;
   /** Runs commands on the host. */
   execute(host: Host): ExecuteCommand;
+  /** Where peers find this machine, and where it looks for them, as multiaddrs. */
+  listen?: readonly string[] | undefined;
+  peers?: readonly string[] | undefined;
   /** Whether it stays when it has nothing to do. */
   stays: boolean;
   /** When it resolves, nobody is about to come with what the daemon was started for. */
@@ -38,7 +41,14 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
   const { home, version, log } = options;
   let { stays } = options;
   let awaited = options.awaited !== undefined;
-  const host = await openHost({ home, log, soon: !stays }).catch(async (error) => {
+  const host = await openHost({
+    home,
+    log,
+    soon: !stays,
+    version,
+    listen: options.listen,
+    peers: options.peers,
+  }).catch(async (error) => {
     throw (await runningAlready(home, error)) ?? error;
   });
   const execute = options.execute(host);

@@ -27,6 +27,8 @@ export interface TreeOptions {
  * with the iteration or with an error, and `signal` cancels it to the other end.
  */
 export interface Provider {
+  /** The same whatever its connection is: a peer id, say. */
+  readonly id: string;
   /** For people: a name, and where it is. */
   describe(): string;
   /** Answers for each of `links` once, as a record or as missing, in any order. */

@@ -1,0 +1,5 @@
+/** Bytes of messages, each way, of one peer. */
+export interface Traffic {
+  sent: number;
+  received: number;
+}
