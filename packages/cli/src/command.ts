@@ -102,5 +102,6 @@ export const EXIT_CODES: Record<LazytreeError['code'], number> = {
   LOCKED: ExitCode.locked,
   REFUSED: ExitCode.refused,
   NOT_EMPTY: ExitCode.refused,
+  NETWORK: ExitCode.network,
   ABORTED: ExitCode.interrupted,
 };

@@ -14,6 +14,7 @@ export type ErrorCode =
   | 'NO_SPACE'
   | 'UNSUPPORTED'
   | 'NOT_EMPTY'
+  | 'NETWORK'
   | 'ABORTED';
 
 export interface ErrorDetails {

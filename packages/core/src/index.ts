@@ -31,6 +31,7 @@ export * from './store/gc.js';
 export * from './store/local.js';
 export * from './store/memory.js';
 export * from './store/rebuild.js';
+export * from './store/received.js';
 export * from './store/router.js';
 export * from './store/shared-reader.js';
 export * from './store/verify.js';
