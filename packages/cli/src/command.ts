@@ -107,5 +107,6 @@ export const EXIT_CODES: Record<LazytreeError['code'], number> = {
   NETWORK: ExitCode.network,
   REFUSED: ExitCode.refused,
   NOT_EMPTY: ExitCode.refused,
+  NETWORK: ExitCode.network,
   ABORTED: ExitCode.interrupted,
 };

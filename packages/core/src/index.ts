@@ -32,6 +32,7 @@ export * from './store/local.js';
 export * from './store/memory.js';
 export * from './store/read-records.js';
 export * from './store/rebuild.js';
+export * from './store/received.js';
 export * from './store/router.js';
 export * from './store/shared-reader.js';
 export * from './store/verify.js';

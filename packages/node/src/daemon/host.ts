@@ -173,7 +173,7 @@ function partsOf(home: Home, log: Log): Pick<Host, 'home' | 'fetch' | 'mounts' |
   const { directory, store } = home;
   const fetch = createFetchChain(store, {
     onRepaired: (cid, provider) => log.warn({ cid, provider }, 'a damaged block was replaced'),
-    onNotKept: (cid, error) => log.error({ cid, error: String(error) }, 'a block could not be kept'),
+    onNotKept: (error, blocks) => log.error({ error: String(error), blocks }, 'blocks could not be kept'),
   });
   const onLowerLost = () => workspaces.recover();
   const mounts = createMountTable({ home: directory, store, fetch, log, onLowerLost });

@@ -5,41 +5,62 @@ import {
   coalescing,
   formatLink,
   isMissing,
-  LazytreeError,
   type Link,
   type LocalStore,
-  linkDigest,
   openImage,
   type StoreOptions,
   verifying,
 } from '@lazytree/core';
-
-/** A block that somebody may have, and nobody has delivered. */
-export class BlockUnavailableError extends LazytreeError {
-  readonly cid: string;
-
-  constructor(cid: string, tried: string) {
-    super('FAILED', `block ${cid} cannot be had: ${tried}`);
-    this.cid = cid;
-  }
-}
+import { createBatchedGets, type Delivered, TYPICAL_BYTES } from './batched-gets.js';
+import { BlockUnavailableError, notDelivered } from './block-unavailable.js';
+import { type BringOptions, type BringProgress, bring, type Wanted } from './bring.js';
+import { bringTree } from './bring-tree.js';
+import { createCompleteTrees } from './complete-trees.js';
+import { createDemand, type Demand } from './demand.js';
+import { firstAnswer } from './first-answer.js';
+import { createKeeper } from './keeper.js';
+import type { Peer, PeerStatus } from './peer.js';
+import { createPeers } from './peers.js';
+import { probe } from './probe.js';
+import type { Provider } from './provider.js';
+import { TIMING, type Timing } from './timing.js';
 
 /** Told of what a person may want to know, and nobody has to be told of otherwise. */
 export interface FetchEvents {
   /** A damaged block has been replaced by what a provider had. */
   onRepaired?(cid: string, provider: string): void;
-  /** A block could be read and not be kept: the disk is full, say. */
-  onNotKept?(cid: string, error: unknown): void;
+  /** Blocks could be read and not be kept: the disk is full, say. Told once in a while. */
+  onNotKept?(error: unknown, blocks: number): void;
+}
+
+export interface FetchChainOptions extends FetchEvents {
+  /** Roots of which every node is here, the newest first: what they have in common with another is not sent again. */
+  completeRoots?(): Promise<readonly Link[]>;
+  timing?: Partial<Timing>;
 }
 
 /**
- * Blocks from wherever they are: the local store, then each provider in turn. What a provider gives is verified, and
- * kept in the store. Requests for one block that come at the same time are one.
+ * Blocks from wherever they are: the local store, then sources on this machine in turn, then the providers of the
+ * network (docs/fetch-chain.md). What comes is verified, and kept in the store. Requests for one block that come at the
+ * same time are one.
  */
 export interface FetchChain extends BlockSource {
-  /** Adds a provider, asked after those that are there; the function returned takes it out again. */
-  add(provider: BlockSource): () => void;
+  /** Adds a source on this machine, asked after those that are there; the function returned takes it out again. */
+  add(source: BlockSource): () => void;
+  /** Adds a provider of the network, until the function returned is called. */
+  join(provider: Provider): () => void;
+  /** Makes every node below a root be in the store. */
+  bringTree(root: Link, options: { signal: AbortSignal; have?: readonly Link[] }): Promise<void>;
+  /** Brings content into the store. */
+  bring(links: Iterable<Wanted> | AsyncIterable<Wanted>, options: BringOptions): Promise<BringProgress>;
+  /** Whether `bringTree` knows without looking that every node below a root is here. */
+  isComplete(root: Link): boolean;
+  /** Those who wait for blocks that are not on this machine. */
+  readonly demand: Demand;
+  /** Everyone who may be asked, for people. */
   providers(): string[];
+  /** How the providers of the network do. */
+  status(): PeerStatus[];
 }
 
 /** Adds what an image has to a chain, until it is released. */
@@ -56,81 +77,129 @@ export async function provideImage(
   };
 }
 
-/** Blocks that come within this are made durable together. */
-const FLUSH_MS = 500;
+/** Roots that a provider is told of. */
+const MOST_HAVE = 16;
 
-export function createFetchChain(store: LocalStore, events: FetchEvents = {}): FetchChain {
-  const providers = new Set<BlockSource>();
-  let flushing: NodeJS.Timeout | undefined;
+export function createFetchChain(store: LocalStore, options: FetchChainOptions = {}): FetchChain {
+  const { onRepaired, onNotKept, completeRoots } = options;
+  const timing = { ...TIMING, ...options.timing };
+  const sources = new Set<BlockSource>();
+  const peers = createPeers(timing);
+  const gets = createBatchedGets();
+  const demand = createDemand();
+  const complete = createCompleteTrees(store);
+  const keeper = createKeeper({ store, onNotKept: (error, blocks) => onNotKept?.(error, blocks) });
 
-  async function get(link: Link, options: StoreOptions = {}): Promise<Uint8Array> {
+  async function get(link: Link, { signal = NEVER }: StoreOptions): Promise<Uint8Array> {
     let corrupt: CorruptBlockError | undefined;
     try {
-      return await store.get(link, options);
+      return await store.get(link, { signal });
     } catch (error) {
       if (error instanceof CorruptBlockError) corrupt = error;
       else if (!isMissing(error)) throw error;
     }
-    const answers: string[] = [];
+    const coming = keeper.find(link);
+    if (coming) return coming;
+    const { bytes, by, failed, said } = await fromSources(link, signal);
+    if (bytes && by) {
+      await keeper.put(link, bytes, corrupt !== undefined);
+      if (corrupt) onRepaired?.(formatLink(link), by);
+      return bytes;
+    }
+    const here = [corrupt ? corrupt.message : `${store.describe()}: missing`, ...said];
+    if (peers.list().length > 0) return fromPeers(link, { signal, corrupt, failed, here });
+    if (!corrupt && !failed) throw new BlockMissingError(formatLink(link), here.join('; '));
+    if (said.length === 0 && corrupt) throw corrupt;
+    throw new BlockUnavailableError(formatLink(link), here.join('; '));
+  }
+
+  /** What the sources on this machine have, one after another. */
+  async function fromSources(link: Link, signal: AbortSignal) {
+    const said: string[] = [];
     let failed = false;
-    for (const provider of providers) {
+    for (const source of sources) {
       try {
-        const bytes = await provider.get(link, options);
-        await keep(link, bytes, corrupt && provider.describe());
-        return bytes;
+        return { bytes: await source.get(link, { signal }), by: source.describe(), failed, said };
       } catch (error) {
-        options.signal?.throwIfAborted();
+        signal.throwIfAborted();
         failed ||= !isMissing(error);
-        answers.push(`${provider.describe()}: ${isMissing(error) ? 'missing' : (error as Error).message}`);
+        said.push(`${source.describe()}: ${isMissing(error) ? 'missing' : (error as Error).message}`);
       }
     }
-    throw notFound(link, { corrupt, failed, answers });
+    return { failed, said };
   }
 
-  function notFound(
+  async function fromPeers(
     link: Link,
-    { corrupt, failed, answers }: { corrupt: Error | undefined; failed: boolean; answers: string[] },
-  ): Error {
-    const tried = [corrupt ? corrupt.message : `${store.describe()}: missing`, ...answers];
-    if (!corrupt && !failed) return new BlockMissingError(formatLink(link), tried.join('; '));
-    if (answers.length === 0 && corrupt) return corrupt;
-    return new BlockUnavailableError(formatLink(link), tried.join('; '));
+    {
+      signal,
+      corrupt,
+      failed,
+      here,
+    }: { signal: AbortSignal; corrupt: Error | undefined; failed: boolean; here: string[] },
+  ): Promise<Uint8Array> {
+    probe(link, { peers, gets });
+    const { answer, by, tried } = await demand.during(() =>
+      firstAnswer<Delivered>({
+        peers,
+        timing,
+        signal,
+        bytes: TYPICAL_BYTES,
+        ask: (peer: Peer, limits) => gets.get(peer, link, limits),
+      }),
+    );
+    if (!answer || !by) throw notDelivered(link, tried, { here, unknown: failed || corrupt !== undefined });
+    const problem = await keeper.keep(
+      { bytes: answer.bytes, records: [answer.record] },
+      corrupt !== undefined,
+    );
+    if (corrupt && !problem) onRepaired?.(formatLink(link), by.provider.describe());
+    return answer.content;
   }
 
-  /** Reading goes on when keeping fails. */
-  async function keep(link: Link, bytes: Uint8Array, repairedBy: string | undefined): Promise<void> {
-    try {
-      if (repairedBy !== undefined) await store.forget([linkDigest(link)]);
-      await store.put({ link, bytes });
-      flushSoon();
-      if (repairedBy !== undefined) events.onRepaired?.(formatLink(link), repairedBy);
-    } catch (error) {
-      events.onNotKept?.(formatLink(link), error);
-    }
-  }
-
-  /** What is committed is found by every thread that reads the store, and by whoever comes after a crash. */
-  function flushSoon(): void {
-    flushing ??= setTimeout(() => {
-      flushing = undefined;
-      store.flush().catch((error: unknown) => events.onNotKept?.('', error));
-    }, FLUSH_MS).unref();
-  }
+  const chain: BlockSource = coalescing<BlockSource>({
+    describe: () => `fetch(${store.describe()})`,
+    get: (link, given = {}) => get(link, given),
+    has: (link, given) => store.has(link, given),
+    async close() {
+      keeper.close();
+    },
+  });
 
   return {
-    ...coalescing<BlockSource>({
-      describe: () => `fetch(${store.describe()})`,
-      get,
-      has: (link, options) => store.has(link, options),
-      async close() {
-        clearTimeout(flushing);
-      },
-    }),
-    add(provider) {
-      const checked = verifying(provider);
-      providers.add(checked);
-      return () => providers.delete(checked);
+    ...chain,
+    demand,
+    add(source) {
+      const checked = verifying(source);
+      sources.add(checked);
+      return () => sources.delete(checked);
     },
-    providers: () => [...providers].map((provider) => provider.describe()),
+    join: peers.join,
+    async bringTree(root, { signal, have }) {
+      if (complete.has(root)) return;
+      const known = have ?? (await completeRoots?.()) ?? [];
+      await bringTree(root, {
+        store,
+        source: chain,
+        peers,
+        keeper,
+        complete,
+        timing,
+        have: known.filter((other) => other !== root).slice(0, MOST_HAVE),
+        signal,
+      });
+    },
+    bring: (links, given) => {
+      const local = async (link: Link, signal: AbortSignal) => (await fromSources(link, signal)).bytes;
+      return bring(links, { store, local, peers, gets, keeper, timing }, given);
+    },
+    isComplete: complete.has,
+    providers: () => [
+      ...[...sources].map((source) => source.describe()),
+      ...peers.list().map(({ provider }) => provider.describe()),
+    ],
+    status: () => peers.list().map((peer) => peer.status()),
   };
 }
+
+const NEVER = new AbortController().signal;

@@ -27,7 +27,7 @@ export interface TreeOptions {
  * with the iteration or with an error, and `signal` cancels it to the other end.
  */
 export interface Provider {
-  /** The same whatever its connection is: a peer id, say. */
+  /** Names it to every machine alike: a peer's id. */
   readonly id: string;
   /** For people: a name, and where it is. */
   describe(): string;
@@ -35,7 +35,7 @@ export interface Provider {
   get(links: readonly Link[], options: GetOptions): AsyncIterable<Parcel>;
   /**
    * Every node under a root that is not under one of `have`, parents before their children: directories, and the nodes
-   * of large files. A root that it does not have is missing; so are nodes below that it lacks.
+   * of large files; each once. A root that it does not have is missing; so are nodes below that it lacks.
    */
   tree(root: Link, options: TreeOptions): AsyncIterable<Parcel>;
   /** What it says of a root: it has all of it, is fetching it now, or has said nothing. */

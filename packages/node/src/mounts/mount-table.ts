@@ -10,7 +10,7 @@ import {
   readNode,
   type Totals,
 } from '@lazytree/core';
-import { createDemand, type Demand } from '../fetch/demand.js';
+import type { Demand } from '../fetch/demand.js';
 import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { FUSE_TYPE } from '../fuse/device/mount-fuse.js';
 import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
@@ -121,7 +121,7 @@ type StoredMount = Omit<MountRecord, 'root'> & { root: string };
 
 export function createMountTable({ home, store, fetch, log, onLowerLost }: MountTableOptions): MountTable {
   const live = new Map<string, LiveMount>();
-  const demand = createDemand();
+  const { demand } = fetch;
   const serve = {
     storeDirectory: store.directory,
     push: true,
@@ -162,8 +162,7 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
       await withdraw();
     };
     try {
-      // A root that cannot be read is told of here, and not by an errno.
-      await readNode(fetch, record.root);
+      await bringNodes(record.root, prefetching.signal);
       placement ??= choosePlacement({
         bases,
         serve,
@@ -180,6 +179,17 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
       await release();
       throw fromSystemError(error, `mounting on '${record.target}'`);
     }
+  }
+
+  /** Brings every directory with one request, so that listing them waits for nobody. */
+  async function bringNodes(root: Link, signal: AbortSignal): Promise<void> {
+    if (fetch.status().length > 0) {
+      await fetch.bringTree(root, { signal }).catch((error: unknown) => {
+        log.warn({ root: formatLink(root), error: (error as Error).message }, 'not all directories are here');
+      });
+    }
+    // A root that cannot be read is told of here, and not by an errno.
+    await readNode(fetch, root);
   }
 
   /** Only what is elsewhere has to be fetched. */
@@ -287,7 +297,7 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
     },
 
     async lowerDirectory(root) {
-      await readNode(fetch, root);
+      await bringNodes(root, new AbortController().signal);
       const { directory } = await bases.open('lower');
       return join(directory, formatLink(root));
     },

@@ -155,10 +155,12 @@ describe('a fetch chain', () => {
   it('gives what it cannot keep', async () => {
     const notKept: string[] = [];
     const broken = { ...store, put: () => Promise.reject(new Error('the disk is full')) };
-    const chain = createFetchChain(broken, { onNotKept: (cid, error) => notKept.push(`${cid} ${error}`) });
+    const chain = createFetchChain(broken, {
+      onNotKept: (error, blocks) => notKept.push(`${blocks} ${error}`),
+    });
     chain.add(provider('other', having(wanted)).source);
     expect(Buffer.from(await chain.get(wanted.link)).toString()).toBe('wanted');
-    expect(notKept).toEqual([`${formatLink(wanted.link)} Error: the disk is full`]);
+    expect(notKept).toEqual(['1 Error: the disk is full']);
   });
 });
 

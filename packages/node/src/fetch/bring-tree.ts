@@ -1,0 +1,176 @@
+import {
+  type BlockSource,
+  type CorruptBlockError,
+  InvalidNodeError,
+  isMissing,
+  LazytreeError,
+  type Link,
+  type LocalStore,
+  linkDigest,
+} from '@lazytree/core';
+import type { CompleteTrees } from './complete-trees.js';
+import { firstAnswer } from './first-answer.js';
+import type { Keeper } from './keeper.js';
+import { childNodes, type NodeRef } from './node-links.js';
+import type { Peer } from './peer.js';
+import type { Peers } from './peers.js';
+import { type Answer, answers, lied } from './request.js';
+import type { Timing } from './timing.js';
+
+export interface BringTreeOptions {
+  store: LocalStore;
+  /** Brings one block, from wherever it is, and keeps it. */
+  source: BlockSource;
+  peers: Peers;
+  keeper: Keeper;
+  complete: CompleteTrees;
+  timing: Timing;
+  /** Roots whose nodes are all in the store. */
+  have: readonly Link[];
+  signal: AbortSignal;
+}
+
+/** Nodes that are read or asked for together. */
+const TOGETHER = 1024;
+/** Levels of nodes below a root: more than any tree that can be made has. */
+const MOST_LEVELS = 32_768;
+/** Bytes that are expected of all nodes of a tree. */
+const TYPICAL_TREE = 1 << 20;
+
+/**
+ * Makes every node below a root be in the store: with one request to the most promising provider, and what is missing
+ * from its answer asked of the others. @throws InvalidNodeError, and what `source.get` throws
+ */
+export async function bringTree(root: Link, options: BringTreeOptions): Promise<void> {
+  const { store, complete } = options;
+  if (complete.has(root)) return;
+  const lease = store.lease([root]);
+  try {
+    const children = new Map<string, NodeRef[]>();
+    const known = (await isComplete(root, options)) ? undefined : children;
+    if (known) await askForTree(root, known, options);
+    await walk(root, children, options);
+  } finally {
+    lease.release();
+  }
+}
+
+/** Whether all that is needed is here; looks no further than to the first node that is not. */
+async function isComplete(root: Link, options: BringTreeOptions): Promise<boolean> {
+  try {
+    await walk(root, new Map(), { ...options, source: options.store });
+    return true;
+  } catch (error) {
+    options.signal.throwIfAborted();
+    if (isMissing(error) || (error as CorruptBlockError).code === 'CORRUPT') return false;
+    throw error;
+  }
+}
+
+/** Reads every node below a root that is not known to be complete, level by level. */
+async function walk(
+  root: Link,
+  children: ReadonlyMap<string, NodeRef[]>,
+  { store, source, complete, signal }: BringTreeOptions,
+): Promise<void> {
+  const seen = new Set<Link>([root]);
+  let level: NodeRef[] = [{ link: root, kind: 'root' }];
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > MOST_LEVELS) throw new LazytreeError('UNSUPPORTED', 'a tree that is too deep');
+    const next: NodeRef[] = [];
+    for (let at = 0; at < level.length; at += TOGETHER) {
+      signal.throwIfAborted();
+      const below = await Promise.all(level.slice(at, at + TOGETHER).map(childrenOf));
+      for (const node of below.flat()) {
+        if (seen.has(node.link) || complete.has(node.link)) continue;
+        seen.add(node.link);
+        next.push(node);
+      }
+    }
+    level = next;
+  }
+  // What could not be kept is not here for good.
+  for (const link of seen) if (!(await store.has(link))) return;
+  complete.add(seen);
+
+  async function childrenOf(node: NodeRef): Promise<NodeRef[]> {
+    const known = children.get(linkDigest(node.link));
+    if (known) return known;
+    return childNodes(node, await source.get(node.link, { signal }));
+  }
+}
+
+/** Takes what one provider has of a tree. What is still missing then is found by walking it. */
+async function askForTree(
+  root: Link,
+  children: Map<string, NodeRef[]>,
+  options: BringTreeOptions,
+): Promise<void> {
+  const { peers, timing, signal } = options;
+  const { answer: rest } = await firstAnswer({
+    peers,
+    timing,
+    signal,
+    bytes: TYPICAL_TREE,
+    root,
+    async ask(peer, limits) {
+      const nodes = receiveTree(peer, root, children, { ...options, ...limits });
+      return (await nodes.next()).done ? undefined : nodes;
+    },
+  });
+  try {
+    while (rest && !(await rest.next()).done);
+  } catch {
+    // Who failed is in quarantine now; what has come is kept, and others are asked for the rest.
+    signal.throwIfAborted();
+  }
+}
+
+/** Keeps what a provider sends of a tree, part by part. Nothing that does not belong to the tree is taken. */
+async function* receiveTree(
+  peer: Peer,
+  root: Link,
+  children: Map<string, NodeRef[]>,
+  { have, keeper, timing, signal, patience }: BringTreeOptions & { patience: number },
+): AsyncGenerator<void> {
+  const expected = new Map<string, NodeRef>([[linkDigest(root), { link: root, kind: 'root' }]]);
+  const received = new Set<string>();
+  let repeated = 0;
+  const ask = (own: AbortSignal) => peer.provider.tree(root, { signal: own, have });
+  const request = { signal, urgent: true, expected: TYPICAL_TREE, patience, stall: timing.stall };
+  for await (const answer of answers(peer, ask, request)) {
+    take(answer);
+    peer.answered(answer.records.length, answer.missing.length);
+    await keeper.keep(answer);
+    if (answer.records.length > 0) yield;
+  }
+
+  function take({ records, missing }: Answer): void {
+    for (const { digest, content } of records) {
+      const node = expected.get(digest);
+      if (!node) throw lied(peer, 'it has sent a node that is not in the tree');
+      // A liar could send one for ever.
+      if (received.has(digest) && ++repeated > received.size) throw lied(peer, 'it repeats itself');
+      received.add(digest);
+      const below = children.get(digest) ?? validChildren(node, content);
+      if (below) children.set(digest, below);
+      for (const child of below ?? []) {
+        const key = linkDigest(child.link);
+        if (!expected.has(key)) expected.set(key, child);
+      }
+    }
+    for (const link of missing) {
+      if (!expected.has(linkDigest(link))) throw lied(peer, 'it lacks a node that is not in the tree');
+    }
+  }
+}
+
+/** An invalid node is what the tree has: whoever made the tree is to blame, and the walk will say so. */
+function validChildren(node: NodeRef, content: Uint8Array): NodeRef[] | undefined {
+  try {
+    return childNodes(node, content);
+  } catch (error) {
+    if (error instanceof InvalidNodeError) return undefined;
+    throw error;
+  }
+}

@@ -1,0 +1,187 @@
+import { type BatchedRecord, contentOfRecord, type Link, type LocalStore, linkDigest } from '@lazytree/core';
+
+/** Whole records, found true. */
+export interface Batch {
+  bytes: Buffer;
+  records: readonly BatchedRecord[];
+}
+
+/** Puts what has come into the store, many records at a time. */
+export interface Keeper {
+  /**
+   * Resolves when the store has them, or else to the reason why it cannot take them: then they are remembered for as
+   * long as there is room. From the call on, `find` finds them.
+   *
+   * @param damaged the store has them, and not as they should be
+   */
+  keep(batch: Batch, damaged?: boolean): Promise<Error | undefined>;
+  /** The same for a block that came without a record, which is not remembered. */
+  put(link: Link, bytes: Uint8Array, damaged?: boolean): Promise<Error | undefined>;
+  /** What is on its way to the store, or could not be kept there. */
+  find(link: Link): Uint8Array | undefined;
+  close(): void;
+}
+
+export interface KeeperOptions {
+  store: LocalStore;
+  /** Told of blocks that could not be kept, once in a while. */
+  onNotKept(error: unknown, blocks: number): void;
+}
+
+/** Blocks that come within this are made durable together. */
+const FLUSH_MS = 500;
+/** Bytes that are appended together. */
+const GROUP_BYTES = 4 << 20;
+/** Of blocks that could not be kept. */
+const SPARE_BYTES = 64 << 20;
+const TELL_MS = 10_000;
+
+interface Group {
+  batches: Batch[];
+  bytes: number;
+  damaged: string[];
+  done: PromiseWithResolvers<Error | undefined>;
+}
+
+export function createKeeper({ store, onNotKept }: KeeperOptions): Keeper {
+  const coming = new Map<string, { bytes: Buffer; record: BatchedRecord }>();
+  const spare = createSpare();
+  const groups: Group[] = [];
+  let writing = false;
+  let flushing: NodeJS.Timeout | undefined;
+  let told = Number.NEGATIVE_INFINITY;
+  let untold = 0;
+
+  /** What comes while a group is being written is the next one. */
+  function groupFor(bytes: number): Group {
+    const last = groups.at(-1);
+    if (last && last.bytes + bytes <= GROUP_BYTES) return last;
+    const group = { batches: [], bytes: 0, damaged: [], done: Promise.withResolvers<Error | undefined>() };
+    groups.push(group);
+    return group;
+  }
+
+  async function writeAll(): Promise<void> {
+    writing = true;
+    for (let group = groups.shift(); group; group = groups.shift()) {
+      group.done.resolve(await write(group));
+      for (const { digest } of group.batches.flatMap(({ records }) => records)) coming.delete(digest);
+    }
+    writing = false;
+  }
+
+  async function write({ batches, bytes, damaged }: Group): Promise<Error | undefined> {
+    try {
+      if (damaged.length > 0) await store.forget(damaged);
+      if (batches.length === 1) await store.append(batches[0].bytes, batches[0].records);
+      else await store.append(...joined(batches, bytes));
+      flushSoon();
+      return undefined;
+    } catch (error) {
+      let blocks = 0;
+      for (const { bytes: all, records } of batches) {
+        for (const record of records) spare.add(record.digest, contentOfRecord(all, record));
+        blocks += records.length;
+      }
+      return notKept(error, blocks);
+    }
+  }
+
+  function notKept(error: unknown, blocks: number): Error {
+    untold += blocks;
+    if (performance.now() - told >= TELL_MS) {
+      told = performance.now();
+      onNotKept(error, untold);
+      untold = 0;
+    }
+    return error as Error;
+  }
+
+  /** What is committed is found by every thread that reads the store, and by whoever comes after a crash. */
+  function flushSoon(): void {
+    flushing ??= setTimeout(() => {
+      flushing = undefined;
+      store.flush().catch((error: unknown) => void notKept(error, 0));
+    }, FLUSH_MS).unref();
+  }
+
+  return {
+    keep(batch, damaged = false) {
+      if (batch.records.length === 0) return Promise.resolve(undefined);
+      const group = groupFor(batch.bytes.length);
+      group.batches.push(batch);
+      group.bytes += batch.bytes.length;
+      for (const record of batch.records) {
+        coming.set(record.digest, { bytes: batch.bytes, record });
+        if (damaged) group.damaged.push(record.digest);
+      }
+      if (!writing) void writeAll();
+      return group.done.promise;
+    },
+    async put(link, bytes, damaged = false) {
+      try {
+        if (damaged) await store.forget([linkDigest(link)]);
+        await store.put({ link, bytes });
+        flushSoon();
+        return undefined;
+      } catch (error) {
+        return notKept(error, 1);
+      }
+    },
+    find(link) {
+      const digest = linkDigest(link);
+      const found = coming.get(digest);
+      return found ? contentOfRecord(found.bytes, found.record) : spare.find(digest);
+    },
+    close() {
+      clearTimeout(flushing);
+    },
+  };
+}
+
+function joined(batches: readonly Batch[], length: number): [Buffer, BatchedRecord[]] {
+  const records: BatchedRecord[] = [];
+  let start = 0;
+  for (const { bytes, records: own } of batches) {
+    for (const record of own) records.push({ ...record, offset: start + record.offset });
+    start += bytes.length;
+  }
+  return [
+    Buffer.concat(
+      batches.map(({ bytes }) => bytes),
+      length,
+    ),
+    records,
+  ];
+}
+
+/** A few blocks in memory, the least recently used of them forgotten first. */
+function createSpare() {
+  const blocks = new Map<string, Uint8Array>();
+  let bytes = 0;
+
+  function drop(digest: string): void {
+    bytes -= blocks.get(digest)?.length ?? 0;
+    blocks.delete(digest);
+  }
+
+  return {
+    add(digest: string, content: Uint8Array): void {
+      drop(digest);
+      // A content may be a part of a whole answer, which is not to be kept for it.
+      blocks.set(digest, Buffer.from(content));
+      bytes += content.length;
+      for (const oldest of blocks.keys()) {
+        if (bytes <= SPARE_BYTES) break;
+        drop(oldest);
+      }
+    },
+    find(digest: string): Uint8Array | undefined {
+      const content = blocks.get(digest);
+      if (!content) return undefined;
+      blocks.delete(digest);
+      blocks.set(digest, content);
+      return content;
+    },
+  };
+}

@@ -1,0 +1,123 @@
+import { checkReceived, type Link, linkDigest, type ReceivedRecord, UntrueRecordError } from '@lazytree/core';
+import type { Peer } from './peer.js';
+import type { Parcel } from './provider.js';
+
+/** A part of an answer, found true: whole records, and what the provider does not have. */
+export interface Answer {
+  bytes: Buffer;
+  records: (ReceivedRecord & { content: Uint8Array })[];
+  missing: readonly Link[];
+}
+
+export interface RequestOptions {
+  signal: AbortSignal;
+  urgent: boolean;
+  patient?: boolean;
+  /** Bytes that are likely to come. */
+  expected: number;
+  /** Milliseconds after which it has failed if the provider has sent nothing, at first and later. */
+  patience: number;
+  stall?: number;
+}
+
+/** What a provider has sent is not what it was asked for: see {@link Peer.distrust}. */
+export class LieError extends Error {}
+
+/**
+ * Asks a provider for blocks. Ends when there is an answer for each of them; a provider that lies is distrusted, one
+ * that fails goes into quarantine, and whoever asked gets an error.
+ */
+export async function* request(
+  peer: Peer,
+  links: readonly Link[],
+  options: RequestOptions,
+): AsyncGenerator<Answer> {
+  const { provider } = peer;
+  const { urgent, patient = false } = options;
+  const waiting = new Set(links.map(linkDigest));
+  const asked = (signal: AbortSignal) => provider.get(links, { signal, urgent, patient });
+  for await (const answer of answers(peer, asked, options)) {
+    for (const digest of digestsIn(answer)) {
+      if (!waiting.delete(digest)) throw lied(peer, 'it has sent a block that it was not asked for');
+    }
+    peer.answered(answer.records.length, answer.missing.length);
+    yield answer;
+  }
+  if (waiting.size === 0) return;
+  peer.failed();
+  throw new Error(`it has answered for ${links.length - waiting.size} blocks of ${links.length}`);
+}
+
+function* digestsIn({ records, missing }: Answer): Generator<string> {
+  for (const { digest } of records) yield digest;
+  for (const link of missing) yield linkDigest(link);
+}
+
+/** Makes a provider a liar, and returns the error to be thrown. */
+export function lied(peer: Peer, reason: string): LieError {
+  peer.distrust(reason);
+  return new LieError(reason);
+}
+
+/** What comes from a provider, checked and counted, until it ends or `signal` aborts or nothing comes for long. */
+export async function* answers(
+  peer: Peer,
+  ask: (signal: AbortSignal) => AsyncIterable<Parcel>,
+  { signal, expected, patience, stall = patience }: RequestOptions,
+): AsyncGenerator<Answer> {
+  signal.throwIfAborted();
+  const cancel = new AbortController();
+  const ended = Promise.withResolvers<never>();
+  ended.promise.catch(() => undefined);
+  const stop = (reason: unknown) => {
+    ended.reject(reason);
+    cancel.abort(reason);
+  };
+  const onAbort = () => stop(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  const transfer = peer.begin(expected);
+  const parcels = ask(cancel.signal)[Symbol.asyncIterator]();
+  let timer: NodeJS.Timeout | undefined;
+  let limit = patience;
+  const giveUp = () => {
+    const left = limit - peer.silence();
+    // What it sends for other requests may be what it sends first.
+    if (left > 0) timer = setTimeout(giveUp, left);
+    else stop(new Error(`no answer within ${limit / 1000} s`));
+  };
+  try {
+    for (;;) {
+      timer = setTimeout(giveUp, limit);
+      // A provider that does not listen to the signal holds nobody up.
+      const next = await Promise.race([parcels.next(), ended.promise]);
+      clearTimeout(timer);
+      if (next.done) return;
+      const { records: bytes, missing } = next.value;
+      transfer.received(bytes.length);
+      const answer = { bytes, records: check(peer, bytes), missing };
+      peer.recovered();
+      yield answer;
+      limit = stall;
+    }
+  } catch (error) {
+    if (!(error instanceof LieError) && !signal.aborted) peer.failed();
+    throw error;
+  } finally {
+    clearTimeout(timer);
+    signal.removeEventListener('abort', onAbort);
+    transfer.end();
+    cancel.abort();
+    parcels.return?.().catch(() => undefined);
+  }
+}
+
+function check(peer: Peer, bytes: Buffer): Answer['records'] {
+  const records: Answer['records'] = [];
+  try {
+    checkReceived(bytes, (content, record) => records.push({ ...record, content }));
+  } catch (error) {
+    if (error instanceof UntrueRecordError) throw lied(peer, `it has sent a bad record: ${error.message}`);
+    throw error;
+  }
+  return records;
+}

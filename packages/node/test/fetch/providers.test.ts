@@ -1,0 +1,312 @@
+import { join } from 'node:path';
+import {
+  BlockMissingError,
+  fileChunks,
+  importTree,
+  isFile,
+  type Link,
+  type LocalStore,
+  linkCodec,
+  RAW,
+  walkTree,
+} from '@lazytree/core';
+import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import {
+  block,
+  directory,
+  errorOf,
+  file,
+  manyFiles,
+  pseudoRandom,
+  temporaryDirectory,
+  temporaryStore,
+  writeTree,
+} from '../../../core/test/helpers.ts';
+import { createFetchChain, type FetchChainOptions } from '../../dist/fetch/fetch-chain.js';
+import { testProvider } from './test-provider.ts';
+
+const never = new AbortController().signal;
+
+describe('providers of a fetch chain', () => {
+  let seed: LocalStore;
+  let root: Link;
+  let nodes: Link[];
+  let chunks: { link: Link; size: number }[];
+  let store: LocalStore;
+
+  beforeAll(async () => {
+    seed = await temporaryStore();
+    const at = join(await temporaryDirectory(), 'tree');
+    const tree = manyFiles(300, { perDirectory: 20, size: 3000 });
+    tree.entries.set('large', file(pseudoRandom(3 << 20, 7)));
+    tree.entries.set('empty', directory());
+    writeTree(at, tree);
+    root = (await importTree(seed, at)).root;
+    await seed.flush();
+    nodes = [];
+    chunks = [];
+    const here = new Set<Link>([root]);
+    for await (const { entry } of walkTree(seed, root)) {
+      if (entry.kind === 'directory') here.add(entry.link);
+      if (!isFile(entry)) continue;
+      if (linkCodec(entry.link) !== RAW) here.add(entry.link);
+      for await (const chunk of fileChunks(seed, entry)) chunks.push(chunk);
+    }
+    nodes = [...here];
+  });
+
+  beforeEach(async () => {
+    store = await temporaryStore();
+  });
+
+  const chainOf = (options: FetchChainOptions = {}) => createFetchChain(store, options);
+
+  /** Whether the store has exactly what the seed has of these. */
+  async function expectHere(links: readonly Link[]): Promise<void> {
+    for (const link of links) {
+      expect(Buffer.compare(await store.get(link), await seed.get(link))).toBe(0);
+    }
+  }
+
+  describe('a demanded block', () => {
+    it('is asked for in one request with others, and kept', async () => {
+      const chain = chainOf();
+      const peer = testProvider(seed);
+      chain.join(peer);
+      const links = chunks.slice(0, 50).map(({ link }) => link);
+      const got = await Promise.all([...links, ...links].map((link) => chain.get(link)));
+      for (const [i, bytes] of got.entries()) {
+        expect(Buffer.compare(bytes, await seed.get(links[i % links.length]))).toBe(0);
+      }
+      expect(peer.asked.length).toBe(1);
+      expect(peer.asked[0].links.length).toBe(50);
+      await expectHere(links);
+    });
+
+    it('comes from the next one when the first misses it, fails or lies', async () => {
+      const chain = chainOf();
+      const [{ link }] = chunks;
+      const lacking = testProvider(seed, { lacks: () => true });
+      const failing = testProvider(seed, { failsAfter: 0 });
+      const lying = testProvider(seed, {
+        distort: ({ records, missing }) => {
+          const bad = Buffer.from(records);
+          bad[60] ^= 1;
+          return { records: bad, missing };
+        },
+      });
+      for (const peer of [lacking, failing, lying]) chain.join(peer);
+      const nobody = await errorOf(chain.get(link));
+      expect(nobody).toMatchObject({ code: 'NETWORK' });
+      for (const { id } of [lacking, failing, lying]) expect(nobody.message).toContain(`peer ${id}`);
+      expect(nobody.message).toContain('it is on fire');
+      expect(nobody.message).toContain('missing');
+      expect(lying.distrusted.length).toBe(1);
+      chain.join(testProvider(seed));
+      expect(Buffer.compare(await chain.get(link), await seed.get(link))).toBe(0);
+      expect(lying.asked.length).toBe(1);
+    });
+
+    it('is missing only when everybody says so', async () => {
+      const chain = chainOf();
+      chain.join(testProvider(seed));
+      chain.join(testProvider(seed));
+      const { link } = block('nobody has this');
+      expect(await errorOf(chain.get(link))).toBeInstanceOf(BlockMissingError);
+    });
+
+    it.each([
+      [
+        'another block',
+        () =>
+          seed.segments.read(
+            seed.locate(chunks[9].link) as never,
+            52 + (seed.locate(chunks[9].link)?.stored ?? 0),
+          ),
+      ],
+      ['noise', () => Buffer.from('not a record at all, but some text that is long enough to be one')],
+    ])('is not taken from who sends %s', async (_, lie) => {
+      const chain = chainOf();
+      const liar = testProvider(seed, { distort: ({ missing }) => ({ records: lie(), missing }) });
+      chain.join(liar);
+      expect(await errorOf(chain.get(chunks[0].link))).toMatchObject({ code: 'NETWORK' });
+      expect(liar.distrusted.length).toBe(1);
+      expect(await store.has(chunks[9].link)).toBe(false);
+      // Coming back does not help.
+      const again = testProvider(seed, { id: liar.id });
+      chain.join(again);
+      expect(await errorOf(chain.get(chunks[0].link))).toMatchObject({ code: 'BLOCK_MISSING' });
+      expect(again.asked).toEqual([]);
+    });
+
+    it('waits for a black hole once', async () => {
+      const chain = chainOf({ timing: { hedge: 30, quarantine: 60_000 } });
+      const hole = testProvider(seed, { blackHole: true, holds: 'all' });
+      const good = testProvider(seed, { delay: 1 });
+      chain.join(hole);
+      chain.join(good);
+      for (const { link } of chunks.slice(0, 20)) await chain.get(link);
+      expect(hole.asked.length).toBeLessThanOrEqual(1);
+      expect(hole.cancelled).toBe(hole.asked.length);
+      expect(good.asked.length).toBe(20);
+    });
+
+    it('is asked of a provider that is well again', async () => {
+      const chain = chainOf({ timing: { hedge: 50, quarantine: 50, longestQuarantine: 50 } });
+      const peer = testProvider(seed, { blackHole: true, holds: 'all' });
+      chain.join(peer);
+      chain.join(testProvider(seed, { delay: 5 }));
+      await chain.get(chunks[0].link);
+      await vi.waitFor(async () => {
+        peer.behaviour.blackHole = false;
+        const next = chunks.find(({ link }) => !store.locate(link));
+        await chain.get((next as { link: Link }).link);
+        expect(chain.status().find(({ id }) => id === peer.id)?.quarantinedUntil).toBeUndefined();
+      });
+    });
+
+    it('is cancelled to the wire when nobody waits for it any more', async () => {
+      const chain = chainOf();
+      const hole = testProvider(seed, { blackHole: true });
+      chain.join(hole);
+      const controller = new AbortController();
+      const gets = chunks
+        .slice(0, 3)
+        .map(({ link }) => errorOf(chain.get(link, { signal: controller.signal })));
+      await vi.waitFor(() => expect(hole.active).toBe(1));
+      controller.abort();
+      expect((await Promise.all(gets)).map(({ name }) => name)).toEqual([
+        'AbortError',
+        'AbortError',
+        'AbortError',
+      ]);
+      await vi.waitFor(() => expect(hole.active).toBe(0));
+      expect(hole.cancelled).toBe(1);
+    });
+  });
+
+  describe('a tree', () => {
+    it('comes with one request', async () => {
+      const chain = chainOf();
+      const peer = testProvider(seed);
+      chain.join(peer);
+      await chain.bringTree(root, { signal: never });
+      await expectHere(nodes);
+      expect(peer.trees).toEqual([{ root, have: [] }]);
+      expect(peer.asked).toEqual([]);
+      expect(chain.isComplete(root)).toBe(true);
+      await chain.bringTree(root, { signal: never });
+      expect(peer.trees.length).toBe(1);
+    });
+
+    it('is completed from others', async () => {
+      const chain = chainOf();
+      const first = testProvider(seed, { holds: 'all', stopsAfter: 5 });
+      const second = testProvider(seed);
+      chain.join(first);
+      chain.join(second);
+      await chain.bringTree(root, { signal: never });
+      await expectHere(nodes);
+      expect(chain.isComplete(root)).toBe(true);
+    });
+
+    it('is asked of others when one does not answer, fails or lies', async () => {
+      const chain = chainOf({ timing: { hedge: 20 } });
+      const bad = [
+        testProvider(seed, { holds: 'all', blackHole: true }),
+        testProvider(seed, { holds: 'all', failsAfter: 0 }),
+        testProvider(seed, { holds: 'all', lacks: () => true }),
+        testProvider(seed, {
+          holds: 'all',
+          distort: ({ missing }) => ({
+            records: seed.segments.read(
+              seed.locate(chunks[0].link) as never,
+              52 + (seed.locate(chunks[0].link)?.stored ?? 0),
+            ),
+            missing,
+          }),
+        }),
+      ];
+      for (const peer of bad) chain.join(peer);
+      chain.join(testProvider(seed));
+      await chain.bringTree(root, { signal: never });
+      await expectHere(nodes);
+      expect(await store.has(chunks[0].link)).toBe(false);
+    });
+
+    it('that nobody has is missing', async () => {
+      const chain = chainOf();
+      chain.join(testProvider(seed, { lacks: () => true }));
+      expect(await errorOf(chain.bringTree(root, { signal: never }))).toBeInstanceOf(BlockMissingError);
+    });
+  });
+
+  describe('bulk', () => {
+    it('brings all, and nothing twice', async () => {
+      const chain = chainOf();
+      const peers = [testProvider(seed), testProvider(seed)];
+      for (const peer of peers) chain.join(peer);
+      const { blocks } = await chain.bring(chunks, { signal: never });
+      expect(blocks).toBe(new Set(chunks.map(({ link }) => link)).size);
+      await expectHere(chunks.map(({ link }) => link));
+      const asked = peers.flatMap((peer) => peer.asked.flatMap(({ links }) => links));
+      expect(new Set(asked).size).toBe(asked.length);
+      expect((await chain.bring(chunks, { signal: never })).blocks).toBe(0);
+    });
+
+    it('goes on with others when one fails, lies, or does not answer', async () => {
+      const chain = chainOf({ timing: { stall: 100 } });
+      chain.join(testProvider(seed, { failsAfter: 1, parcelBytes: 32 << 10 }));
+      chain.join(testProvider(seed, { blackHole: true }));
+      chain.join(testProvider(seed, { lacks: (link) => link.charCodeAt(5) % 2 === 0 }));
+      chain.join(testProvider(seed, { distort: ({ missing }) => ({ records: Buffer.alloc(100), missing }) }));
+      chain.join(testProvider(seed, { delay: 5 }));
+      await chain.bring(chunks, { signal: never });
+      await expectHere(chunks.map(({ link }) => link));
+    });
+
+    it('takes work away from who is slow', async () => {
+      const chain = chainOf();
+      const slow = testProvider(seed, { rate: 20_000, parcelBytes: 4 << 10 });
+      const fast = testProvider(seed, { rate: 20e6 });
+      chain.join(slow);
+      chain.join(fast);
+      await chain.bring(chunks, { signal: never });
+      await expectHere(chunks.map(({ link }) => link));
+      expect(slow.sent).toBeLessThan(fast.sent / 5);
+      await vi.waitFor(() => expect(slow.active).toBe(0));
+    });
+
+    it('says what is missing after it has brought the rest', async () => {
+      const chain = chainOf();
+      chain.join(testProvider(seed));
+      const nowhere = { link: block('nowhere').link, size: 7 };
+      const failed = await errorOf(chain.bring([nowhere, ...chunks], { signal: never }));
+      expect(failed).toBeInstanceOf(BlockMissingError);
+      await expectHere(chunks.map(({ link }) => link));
+      chain.join(testProvider(seed, { failsAfter: 0 }));
+      expect(await errorOf(chain.bring([nowhere], { signal: never }))).toMatchObject({ code: 'NETWORK' });
+    });
+
+    it('ends when it is told to', async () => {
+      const chain = chainOf();
+      const hole = testProvider(seed, { blackHole: true });
+      chain.join(hole);
+      const controller = new AbortController();
+      const ended = errorOf(chain.bring(chunks, { signal: controller.signal }));
+      await vi.waitFor(() => expect(hole.active).toBeGreaterThan(0));
+      controller.abort();
+      expect((await ended).name).toBe('AbortError');
+      await vi.waitFor(() => expect(hole.active).toBe(0));
+    });
+  });
+
+  it('are told of by name', () => {
+    const chain = chainOf();
+    const leave = chain.join(testProvider(seed, { id: 'somebody' }));
+    expect(chain.providers()).toEqual(['peer somebody']);
+    expect(chain.status()).toMatchObject([{ id: 'somebody', requests: 0, bytes: 0 }]);
+    leave();
+    expect(chain.providers()).toEqual([]);
+  });
+});
