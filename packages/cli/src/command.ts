@@ -104,7 +104,6 @@ export const EXIT_CODES: Record<LazytreeError['code'], number> = {
   CORRUPT: ExitCode.corrupt,
   INVALID_NODE: ExitCode.corrupt,
   LOCKED: ExitCode.locked,
-  NETWORK: ExitCode.network,
   REFUSED: ExitCode.refused,
   NOT_EMPTY: ExitCode.refused,
   NETWORK: ExitCode.network,

@@ -10,21 +10,27 @@ import {
   stopDaemon,
 } from '@lazytree/node/daemon-client';
 import { daemonLog, homeDirectory } from '@lazytree/node/home-directory';
-import { type Action, type Context, ExitCode } from '../command.js';
+import { type Action, type Context, ExitCode, type Options } from '../command.js';
 import { table } from '../output.js';
 import { startForUser } from '../start-daemon.js';
 import { VERSION } from '../version.js';
+
+const PLACES: Action['options'] = [
+  ['--listen <address...>', 'where peers of the cluster find this machine, as a multiaddr'],
+  ['--peer <address...>', 'a peer to connect to that is not discovered by itself, as a multiaddr'],
+];
 
 const run: Action = {
   arguments: '',
   summary: 'be the daemon, in the foreground, with the log on stderr',
   details: 'Ends with SIGTERM, SIGINT or `lazytree daemon stop`, when the commands under way have ended.',
   where: 'here',
+  options: PLACES,
   handlesSignals: true,
-  async run(context) {
+  async run(context, _, options) {
     const launched = launchedFor();
     try {
-      await become(context, launched);
+      await become(context, launched, options);
     } catch (error) {
       const { code = 'FAILED', message, hint } = error as LazytreeError;
       launched?.tell({ error: { code, message, ...(hint ? { hint } : {}) } });
@@ -34,7 +40,11 @@ const run: Action = {
   },
 };
 
-async function become(context: Context, launched: Launched | undefined): Promise<void> {
+async function become(
+  context: Context,
+  launched: Launched | undefined,
+  { listen, peer }: Options,
+): Promise<void> {
   const [{ createLog, openLogFile, runDaemon }, { commandsOf, loadCommands }] = await Promise.all([
     import('@lazytree/node/daemon'),
     context.commands(),
@@ -50,6 +60,8 @@ async function become(context: Context, launched: Launched | undefined): Promise
     version: VERSION,
     log,
     execute: commandsOf,
+    listen: listen as string[] | undefined,
+    peers: peer as string[] | undefined,
     stays: launched?.startedFor !== 'command',
     awaited: launched?.left,
     onReady() {
@@ -71,9 +83,17 @@ const start: Action = {
   summary: 'start the daemon in the background, unless it runs',
   details: 'It stays until `lazytree daemon stop`. Its log is daemon.log in the home.',
   where: 'here',
-  async run() {
-    const status = await startForUser();
-    if (!status.started) await keepDaemon(status.home);
+  options: PLACES,
+  async run(context, _, { listen, peer }) {
+    const flags = (name: string, values: unknown) =>
+      ((values ?? []) as string[]).flatMap((value) => [name, value]);
+    const wanted = [...flags('--listen', listen), ...flags('--peer', peer)];
+    const status = await startForUser(wanted);
+    if (!status.started) {
+      await keepDaemon(status.home);
+      if (wanted.length > 0)
+        context.warn('the daemon runs already, and listens and looks where it was told before');
+    }
     const { pid, started, home } = status;
     const what = started ? 'started' : 'is running already';
     return { data: { pid, started, home }, text: `the daemon ${what}: process ${pid}\n` };

@@ -143,7 +143,7 @@ async function openClusterPart(
     peers: peers ?? [],
     store,
     join: fetch.join,
-    awaited: fetch.awaiting,
+    awaited: () => undefined,
     repair(link) {
       fetch.get(link).catch((error: unknown) => log.warn({ error: String(error) }, 'a damaged block stays'));
     },
@@ -160,12 +160,9 @@ async function openClusterPart(
       const refs = (await listRefs(store)).map(({ root }) => root);
       const pins = (await listPins(store)).map(({ root }) => root);
       const imports = (await listImports(store)).sort((a, b) => b.time - a.time).map(({ root }) => root);
-      const partial = fetch.bringing();
-      const complete = new Set([...refs, ...pins, ...fetch.brought(), ...imports]);
-      for (const root of partial) complete.delete(root);
-      return { complete: [...complete].slice(0, ROOTS), partial };
+      return { complete: [...new Set([...refs, ...pins, ...imports])].slice(0, ROOTS), partial: [] };
     },
-    watchRoots: fetch.watchBringing,
+    watchRoots: () => () => undefined,
   });
 }
 

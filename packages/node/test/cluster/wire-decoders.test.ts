@@ -40,24 +40,32 @@ describe('lists of links', () => {
 
 /** A message that is whole, with some of its bytes others. */
 const damaged = (valid: Uint8Array) =>
-  fc
-    .array(fc.tuple(fc.nat(valid.length - 1), fc.nat(255)), { minLength: 1, maxLength: 6 })
-    .map((changes) => {
-      const bytes = Uint8Array.from(valid);
-      for (const [at, value] of changes) bytes[at] = value;
-      return bytes;
-    });
+  fc.array(fc.tuple(fc.nat(valid.length - 1), fc.nat(255)), { minLength: 1, maxLength: 6 }).map((changes) => {
+    const bytes = Uint8Array.from(valid);
+    for (const [at, value] of changes) bytes[at] = value;
+    return bytes;
+  });
 
 describe('requests and answers', () => {
   const links = encodeLinks(['a', 'b'].map(link));
   const refs = [{ statement: Uint8Array.of(1, 2), signature: Uint8Array.of(3) }];
   const request = Request.encode({
-    announce: { name: 'a', refs, complete: links, partial: new Uint8Array(), addresses: ['/ip4/1.2.3.4/tcp/5'] },
+    announce: {
+      name: 'a',
+      refs,
+      complete: links,
+      partial: new Uint8Array(),
+      addresses: ['/ip4/1.2.3.4/tcp/5'],
+    },
   });
   const answer = Answer.encode({ end: true, records: Uint8Array.of(1, 2, 3), missing: links, refs });
 
   test.each([
-    ['request', request, (bytes: Uint8Array) => void Request.decode(bytes, { limits: { announce: { refs: REFS } } })],
+    [
+      'request',
+      request,
+      (bytes: Uint8Array) => void Request.decode(bytes, { limits: { announce: { refs: REFS } } }),
+    ],
     ['answer', answer, (bytes: Uint8Array) => void Answer.decode(bytes, { limits: { refs: REFS } })],
   ])('a %s of any bytes is one, or an Error', (_, valid, decode) => {
     const anyBytes = fc.oneof(fc.uint8Array({ maxLength: 300 }), damaged(valid));
@@ -75,7 +83,7 @@ describe('requests and answers', () => {
 
   test('more refs than are taken are refused', () => {
     const many = Answer.encode({ refs: Array.from({ length: REFS + 1 }, () => refs[0]) });
-    expect(() => Answer.decode(many, { limits: { refs: REFS } })).toThrow(/length/i);
+    expect(() => Answer.decode(many, { limits: { refs: REFS } })).toThrow(/too many/);
   });
 });
 
@@ -96,9 +104,9 @@ describe('invitations', () => {
 
   test('any text', () => {
     const token = createToken(options);
-    const other = fc.tuple(fc.nat(token.length - 1), fc.constantFrom(...'aA0_-')).map(
-      ([at, letter]) => token.slice(0, at) + letter + token.slice(at + 1),
-    );
+    const other = fc
+      .tuple(fc.nat(token.length - 1), fc.constantFrom(...'aA0_-'))
+      .map(([at, letter]) => token.slice(0, at) + letter + token.slice(at + 1));
     fc.assert(
       fc.property(fc.oneof(fc.string(), other), (text) => {
         try {
