@@ -1,4 +1,6 @@
+import { rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
+import { join as joinPath } from 'node:path';
 import { LazytreeError } from '@lazytree/core';
 import type { PrivateKey } from '@libp2p/interface';
 import { clusterDirectory } from '../home-directory.js';
@@ -22,6 +24,8 @@ import { type ClusterServices, openSession, type Session } from './session.js';
 /** Where it listens unless told otherwise: any address, and a port that stays once it was given. */
 const ANYWHERE = ['/ip4/0.0.0.0/tcp/0'];
 const ADDRESSES_IN_TOKEN = 8;
+/** What a home keeps of the peers that it has met, and of what they publish. */
+const OF_THIS_CLUSTER = ['peers.json', 'refs.json'];
 
 export interface ClusterOptions extends ClusterServices {
   home: string;
@@ -168,9 +172,12 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
         if ((error as { code?: unknown }).code === 'NOT_FOUND') throw error;
         return undefined;
       });
+      await left?.leave();
       await removeMembership(home);
       current = undefined;
       await left?.close();
+      // Another cluster has no business with them. The key of this machine stays: it is the same peer anywhere.
+      await Promise.all(OF_THIS_CLUSTER.map((name) => rm(joinPath(directory, name), { force: true })));
     },
     status: async () => (await session()).status(),
     async ready(signal) {

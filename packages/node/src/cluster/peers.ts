@@ -61,6 +61,8 @@ export interface Peers {
   /** What the table knew when it was last written. */
   remember(id: string, known: { name: string; addresses: string[] }): void;
   announced(id: string, announce: Announce): void;
+  /** It is a member no more. */
+  forget(id: string): void;
   isDistrusted(id: string): boolean;
   close(): void;
 }
@@ -196,6 +198,14 @@ export function createPeers(options: PeersOptions): Peers {
       entry.complete = new Set(decodeLinks(complete, ROOTS));
       entry.partial = new Set(decodeLinks(partial, ROOTS));
       entry.addresses = addresses.slice(0, ADDRESSES).filter((address) => address.length < 256);
+    },
+    forget(id) {
+      const entry = entries.get(id);
+      if (!entry) return;
+      for (const connection of entry.connections.splice(0))
+        void connection.close().catch(() => connection.abort(new Error('left')));
+      use(entry);
+      entries.delete(id);
     },
     isDistrusted: (id) => entries.get(id)?.distrusted !== undefined,
     close() {

@@ -58,6 +58,8 @@ export interface Session {
   ready(signal: AbortSignal): Promise<void>;
   findRef(name: string, peer: string | undefined, signal: AbortSignal): Promise<PublishedRef>;
   follow(ref: PublishedRef, signal: AbortSignal): AsyncGenerator<PublishedRef>;
+  /** Tells the others that this machine is none of them any more. */
+  leave(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -120,6 +122,12 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     ...options,
     refs: (filter) => refs.signed(filter),
     announced(peer, announce) {
+      if (announce.leaving) {
+        peers.forget(peer);
+        dialer.forget(peer);
+        change(rememberPeers);
+        return;
+      }
       peers.announced(peer, announce);
       const known = peers.get(peer)?.status();
       if (known?.addresses.length) dialer.want(peer, known.addresses);
@@ -145,7 +153,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   });
 
   function wakeAll(): void {
-    for (const wake of watchers) wake();
+    for (const wake of [...watchers]) wake();
   }
 
   /** Changes of what is known follow one another. */
@@ -169,6 +177,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       complete: encodeLinks(complete),
       partial: encodeLinks(partial),
       addresses: ownAddresses(),
+      leaving: false,
     };
     await Promise.all(to.map((peer) => ask(peer, { announce }).catch(() => undefined)));
   }
@@ -335,6 +344,11 @@ export async function openSession(options: SessionOptions): Promise<Session> {
         }
         await woken(AbortSignal.any([signal, ended.signal]));
       }
+    },
+    async leave() {
+      const none = new Uint8Array();
+      const announce = { name, refs: [], complete: none, partial: none, addresses: [], leaving: true };
+      await Promise.all(peers.connected().map((peer) => ask(peer, { announce }).catch(() => undefined)));
     },
     async close() {
       ended.abort();

@@ -352,6 +352,11 @@ export namespace Request {
     value: string
   }
 
+  export interface RequestAnnounceLeavingFieldEvent {
+    field: '$.announce.leaving'
+    value: boolean
+  }
+
   export function encode (obj: Partial<Request>): Uint8Array {
     return encodeMessage(obj, Request.codec())
   }
@@ -360,7 +365,7 @@ export namespace Request {
     return decodeMessage(buf, Request.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Request>): Generator<RequestHaveLinksFieldEvent | RequestGetLinksFieldEvent | RequestGetUrgentFieldEvent | RequestGetPatientFieldEvent | RequestTreeRootFieldEvent | RequestTreeHaveFieldEvent | RequestResolveReferenceFieldEvent | RequestResolveIntegrityFieldEvent | RequestRefsNameFieldEvent | RequestRefsOwnerFieldEvent | RequestAnnounceNameFieldEvent | RequestAnnounceRefsStatementFieldEvent | RequestAnnounceRefsSignatureFieldEvent | RequestAnnounceCompleteFieldEvent | RequestAnnouncePartialFieldEvent | RequestAnnounceAddressesFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Request>): Generator<RequestHaveLinksFieldEvent | RequestGetLinksFieldEvent | RequestGetUrgentFieldEvent | RequestGetPatientFieldEvent | RequestTreeRootFieldEvent | RequestTreeHaveFieldEvent | RequestResolveReferenceFieldEvent | RequestResolveIntegrityFieldEvent | RequestRefsNameFieldEvent | RequestRefsOwnerFieldEvent | RequestAnnounceNameFieldEvent | RequestAnnounceRefsStatementFieldEvent | RequestAnnounceRefsSignatureFieldEvent | RequestAnnounceCompleteFieldEvent | RequestAnnouncePartialFieldEvent | RequestAnnounceAddressesFieldEvent | RequestAnnounceLeavingFieldEvent> {
     return streamMessage(buf, Request.codec(), opts)
   }
 }
@@ -931,6 +936,7 @@ export interface Announce {
   complete: Uint8Array
   partial: Uint8Array
   addresses: string[]
+  leaving: boolean
 }
 
 export namespace Announce {
@@ -972,6 +978,11 @@ export namespace Announce {
           }
         }
 
+        if ((obj.leaving != null && obj.leaving !== false)) {
+          w.uint32(48)
+          w.bool(obj.leaving)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
@@ -981,7 +992,8 @@ export namespace Announce {
           refs: [],
           complete: uint8ArrayAlloc(0),
           partial: uint8ArrayAlloc(0),
-          addresses: []
+          addresses: [],
+          leaving: false
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -1018,6 +1030,10 @@ export namespace Announce {
               }
 
               obj.addresses.push(reader.string())
+              break
+            }
+            case 6: {
+              obj.leaving = reader.bool()
               break
             }
             default: {
@@ -1094,6 +1110,13 @@ export namespace Announce {
 
               break
             }
+            case 6: {
+              yield {
+                field: `${prefix}.leaving`,
+                value: reader.bool()
+              }
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -1139,6 +1162,11 @@ export namespace Announce {
     value: string
   }
 
+  export interface AnnounceLeavingFieldEvent {
+    field: '$.leaving'
+    value: boolean
+  }
+
   export function encode (obj: Partial<Announce>): Uint8Array {
     return encodeMessage(obj, Announce.codec())
   }
@@ -1147,7 +1175,7 @@ export namespace Announce {
     return decodeMessage(buf, Announce.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Announce>): Generator<AnnounceNameFieldEvent | AnnounceRefsStatementFieldEvent | AnnounceRefsSignatureFieldEvent | AnnounceCompleteFieldEvent | AnnouncePartialFieldEvent | AnnounceAddressesFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Announce>): Generator<AnnounceNameFieldEvent | AnnounceRefsStatementFieldEvent | AnnounceRefsSignatureFieldEvent | AnnounceCompleteFieldEvent | AnnouncePartialFieldEvent | AnnounceAddressesFieldEvent | AnnounceLeavingFieldEvent> {
     return streamMessage(buf, Announce.codec(), opts)
   }
 }
