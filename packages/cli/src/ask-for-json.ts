@@ -17,6 +17,7 @@ export async function askForJson(args: readonly string[], signal: AbortSignal): 
     },
     writeError: (text) => void complaint.push(Buffer.from(text as string)),
     progress: async () => ({ update: () => undefined, stop: () => undefined }),
+    endless: () => undefined,
     outcome: () => undefined,
   };
   const caller = { terminal, signal, directory: '/', debug: false };

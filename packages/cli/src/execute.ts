@@ -53,6 +53,7 @@ export async function execute(args: readonly string[], options: ExecuteOptions):
 }
 
 async function print(terminal: Terminal, json: boolean, { data, text, news }: Output): Promise<void> {
+  if (news) terminal.endless();
   for await (const item of news ?? []) {
     await writeOut(terminal, json ? `${JSON.stringify(item.data)}\n` : item.text);
   }

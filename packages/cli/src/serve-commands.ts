@@ -86,6 +86,7 @@ function remoteTerminal({ stdout, progress }: CommandRequest['terminal'], output
         stop: () => output.progress({ bar, stop: true }),
       };
     },
+    endless: () => output.endless(),
     outcome: (exitCode) => output.outcome(exitCode),
   };
 }

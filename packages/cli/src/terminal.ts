@@ -8,6 +8,8 @@ export interface Terminal {
   write(part: string | Uint8Array): Promise<boolean>;
   writeError(text: string | Uint8Array): void;
   progress(label: string): Promise<Progress>;
+  /** Told that the command goes on until it is interrupted. */
+  endless(): void;
   /** Told before stdout what exit code a command has that gets to its end. */
   outcome(exitCode: number): void;
 }
@@ -32,6 +34,7 @@ export function ownTerminal(): Terminal {
     },
     writeError: (text) => void stderr.write(text),
     progress: createProgress,
+    endless: () => undefined,
     outcome: () => undefined,
   };
 }

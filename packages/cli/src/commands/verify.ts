@@ -1,5 +1,14 @@
-import { rebuildIndex, type VerifyOptions, type VerifyReport, verifyStore, verifyTree } from '@lazytree/core';
-import { homeDirectory, storeDirectory } from '@lazytree/node';
+import {
+  isMissing,
+  LazytreeError,
+  parseLink,
+  rebuildIndex,
+  type VerifyOptions,
+  type VerifyReport,
+  verifyStore,
+  verifyTree,
+} from '@lazytree/core';
+import { homeDirectory, isImageSpec, storeDirectory } from '@lazytree/node';
 import { type Action, type Context, ExitCode, type Output } from '../command.js';
 import { oneLine } from '../one-line.js';
 import { openTree } from '../open-tree.js';
@@ -9,7 +18,10 @@ export const command: Action = {
   arguments: '[tree]',
   summary: 'read and hash every block, of the store or of one tree',
   options: [
-    ['--repair', 'drop corrupt blocks, so that the next import brings them again; rebuild a broken index'],
+    [
+      '--repair',
+      'drop corrupt blocks and fetch them from peers, or let the next import bring them; rebuild a broken index',
+    ],
   ],
   details: 'Exit code 5 when anything is corrupt or missing, with the paths that need it.',
   collection: 'excludes',
@@ -22,17 +34,50 @@ export const command: Action = {
       onProgress: ({ blocks, bytes }) => progress.update({ files: blocks, bytes }),
     };
     try {
-      if (spec === undefined) {
-        const { store } = await context.home({ create: false });
-        return outcome(await verifyStore(store, options), recovered);
-      }
-      const { store, root } = await openTree(context, spec);
-      return outcome(await verifyTree(store, { link: root, name: spec }, options), recovered);
+      const report = await verify(context, spec, options);
+      const restored = repair ? await restore(context, report) : 0;
+      return outcome(report, { recovered, restored });
     } finally {
       progress.stop();
     }
   },
 };
+
+/** Of what is here: no content is fetched to be looked at. */
+async function verify(
+  context: Context,
+  spec: string | undefined,
+  options: VerifyOptions,
+): Promise<VerifyReport> {
+  if (spec !== undefined && isImageSpec(spec)) {
+    const { store, root } = await openTree(context, spec);
+    return verifyTree(store, { link: root, name: spec }, options);
+  }
+  const { store } = await context.home({ create: false });
+  if (spec === undefined) return verifyStore(store, options);
+  const { root } = await openTree(context, spec);
+  return verifyTree(store, { link: root, name: spec }, options);
+}
+
+/** Fetches from peers what is in use and not here any more. */
+async function restore(context: Context, { bad }: VerifyReport): Promise<number> {
+  const part = await context.cluster();
+  if (!part) return 0;
+  const { signal } = context;
+  let restored = 0;
+  for (const { cid, uses } of bad) {
+    if (uses.length === 0) continue;
+    try {
+      await part.fetch.get(parseLink(cid), { signal });
+      restored += 1;
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isMissing(error) && !(error instanceof LazytreeError)) throw error;
+      context.warn((error as Error).message);
+    }
+  }
+  return restored;
+}
 
 /** Opens the home; where its index cannot be used, makes it again from the segments first. */
 async function repairIndex(context: Context): Promise<number> {
@@ -46,7 +91,10 @@ async function repairIndex(context: Context): Promise<number> {
   }
 }
 
-function outcome(report: VerifyReport, recovered: number): Output {
+function outcome(
+  report: VerifyReport,
+  { recovered, restored }: { recovered: number; restored: number },
+): Output {
   const { blocks, bytes, bad, damage, dropped } = report;
   const lines: string[] = [];
   for (const { cid, problem, reason, uses } of bad) {
@@ -57,10 +105,12 @@ function outcome(report: VerifyReport, recovered: number): Output {
   for (const { file, offset, length } of damage) lines.push(`damage ${file}: ${length} bytes at ${offset}`);
   const sound = bad.length === 0 && damage.length === 0;
   if (recovered > 0) lines.push(`found ${recovered} blocks again`);
-  if (dropped > 0) lines.push(`dropped ${dropped} corrupt blocks: import their source again`);
+  if (restored > 0) lines.push(`fetched ${restored} blocks from peers`);
+  if (dropped > restored)
+    lines.push(`dropped ${dropped - restored} corrupt blocks: import their source again`);
   lines.push(`${sound ? 'sound' : 'not sound'}: ${blocks} blocks, ${formatBytes(bytes)}`);
   return {
-    data: { sound, ...report, recovered },
+    data: { sound, ...report, recovered, restored },
     text: lines.map((line) => `${line}\n`).join(''),
     exitCode: sound ? ExitCode.done : ExitCode.corrupt,
   };

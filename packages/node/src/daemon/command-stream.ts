@@ -9,6 +9,7 @@ const PROGRESS_MS = 100;
 /** A command's output as frames of an answer, with no more in memory than the reader takes. */
 export interface CommandStream extends CommandOutput {
   cancel(): void;
+  isEndless(): boolean;
   end(exitCode: number): Promise<void>;
 }
 
@@ -16,6 +17,7 @@ export function createCommandStream(response: ServerResponse): CommandStream {
   const cancelled = new AbortController();
   const bars = createBars(({ bar, ...rest }) => send(Frame.progress, json({ bar, ...rest })));
   let gone = false;
+  let endless = false;
   response.on('error', () => undefined);
   response.once('close', () => {
     gone = true;
@@ -51,6 +53,10 @@ export function createCommandStream(response: ServerResponse): CommandStream {
       if ('state' in event && response.writableNeedDrain) bars.keep(event);
       else bars.show(event);
     },
+    endless() {
+      endless = true;
+    },
+    isEndless: () => endless,
     outcome: (exitCode) => send(Frame.outcome, json({ exitCode })),
     cancel: () => cancelled.abort(),
     async end(exitCode) {

@@ -40,12 +40,13 @@ interface Running {
   name: string;
   since: number;
   cancel(): void;
+  isEndless(): boolean;
 }
 
 export interface ControlServer {
   readonly http: Server;
   running(): number;
-  /** From here on commands are refused. */
+  /** From here on commands are refused, and those without an end are cancelled. */
   refuse(): void;
   /** Resolves when no command runs any more. */
   settled(): Promise<void>;
@@ -121,7 +122,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     const name = request.argv.find((argument) => !argument.startsWith('-')) ?? '';
     const stream = createCommandStream(response);
     const since = performance.now();
-    commands.set(id, { id, name, since, cancel: stream.cancel });
+    commands.set(id, { id, name, since, cancel: stream.cancel, isEndless: stream.isEndless });
     // The answer ends with the connection.
     response.useChunkedEncodingByDefault = false;
     response.writeHead(200, { 'content-type': FRAMES_TYPE, [COMMAND_HEADER]: id });
@@ -162,6 +163,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     running: () => commands.size,
     refuse() {
       closing = true;
+      for (const { cancel, isEndless } of commands.values()) if (isEndless()) cancel();
     },
     settled: () =>
       commands.size === 0 ? Promise.resolve() : new Promise((resolve) => waiting.push(resolve)),

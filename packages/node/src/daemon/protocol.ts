@@ -33,6 +33,8 @@ export interface CommandOutput {
   stdout(part: Uint8Array): Promise<boolean>;
   stderr(text: string): void;
   progress(event: ProgressEvent): void;
+  /** The command goes on until it is cancelled: an ending daemon does not wait for it. */
+  endless(): void;
   /** The exit code that stands, should the caller not want to read stdout to its end. */
   outcome(exitCode: number): void;
 }
