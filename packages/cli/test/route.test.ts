@@ -27,6 +27,7 @@ function callerOf(): { caller: Caller; printed: () => string } {
       },
       writeError: () => undefined,
       progress: async () => ({ update: () => undefined, stop: () => undefined }),
+      endless: () => undefined,
       outcome: () => undefined,
     },
     signal: new AbortController().signal,

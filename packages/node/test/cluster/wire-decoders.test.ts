@@ -56,6 +56,7 @@ describe('requests and answers', () => {
       complete: links,
       partial: new Uint8Array(),
       addresses: ['/ip4/1.2.3.4/tcp/5'],
+      leaving: false,
     },
   });
   const answer = Answer.encode({ end: true, records: Uint8Array.of(1, 2, 3), missing: links, refs });
