@@ -1,5 +1,5 @@
 import { CorruptBlockError } from '../errors.js';
-import { type Link, linkDigest } from '../format/link.js';
+import type { Link } from '../format/link.js';
 import type { Location } from './block-index.js';
 import type { StoreOptions } from './block-store.js';
 import type { LocalStore } from './local.js';
@@ -48,8 +48,7 @@ export async function* readRecords(
     }
     for (const link of elsewhere) {
       signal?.throwIfAborted();
-      if (store.holds(linkDigest(link)))
-        add(batch, link, encodeRecord(link, await store.get(link)), store.directory);
+      if (await store.has(link)) add(batch, link, encodeRecord(link, await store.get(link)), store.directory);
       else batch.missing.push(link);
       if (batch.bytes < BATCH_BYTES) continue;
       yield finish(batch);

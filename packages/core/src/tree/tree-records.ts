@@ -17,6 +17,10 @@ export interface NodeRecords {
   missing: Link[];
 }
 
+/** Nodes of the trees of `have` that are read: so many, and so many for each node of this tree. */
+const COMPARED_MORE = 1000;
+const COMPARED_SHARE = 2;
+
 /**
  * The records of every node under a root, parents before children, level by level. What a tree of `have` has at the
  * same depth, below nodes that differ, is left out, so that the work is that of the difference.
@@ -31,6 +35,7 @@ export async function* treeRecords(
   const met = new Set<Link>();
   let level: Link[] = have.includes(root) ? [] : [root];
   let old: Link[] = [...new Set(have)];
+  let compared = 0;
   while (level.length > 0) {
     const next = new Set<Link>();
     const known = new Set<Link>();
@@ -42,8 +47,11 @@ export async function* treeRecords(
       collect(records, found, next);
       yield { records, missing: [...missing, ...damaged] };
     }
+    compared += old.length;
     level = [...next].filter((link) => !known.has(link) && !met.has(link));
-    old = [...known].filter((link) => !next.has(link));
+    // A tree that has little to do with this one is not worth reading.
+    const worth = compared <= COMPARED_MORE + COMPARED_SHARE * met.size;
+    old = worth ? [...known].filter((link) => !next.has(link)) : [];
   }
 }
 

@@ -1,5 +1,4 @@
 import { join as joinPath } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { LazytreeError, type Link, type LocalStore, listRefs, watchCatalog } from '@lazytree/core';
 import type { PrivateKey } from '@libp2p/interface';
 import type { Provider } from '../fetch/provider.js';
@@ -267,8 +266,6 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       signal.throwIfAborted();
     }
     searched = true;
-    // What a new peer has to tell comes with its first message.
-    if (peers.connected().some((peer) => peer.status().roots === 0)) await sleep(0);
   }
 
   function woken(signal: AbortSignal): Promise<void> {

@@ -1,8 +1,9 @@
-import { findResolution, type Link, listImports, listPins, listRefs } from '@lazytree/core';
+import { findResolution, type Link, type LocalStore, listImports, listPins, listRefs } from '@lazytree/core';
 import type { Cluster } from '../cluster/cluster.js';
 import { createDemand } from '../fetch/demand.js';
 import { createFetchChain, type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { warmUp } from '../fuse/session/session.js';
+import { heldRoots } from '../held-roots.js';
 import { type Home, openHome } from '../home.js';
 import { isClusterHome } from '../home-directory.js';
 import { createMountTable, type MountTable } from '../mounts/mount-table.js';
@@ -128,6 +129,8 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
 
 /** Roots that peers are told of. */
 const ROOTS = 1000;
+/** And of which a peer is told when it is asked for a tree: each costs it a look. */
+const LIKELY = 8;
 
 async function openClusterPart(
   { home: { directory, store }, fetch }: ReturnType<typeof partsOf>,
@@ -169,6 +172,7 @@ async function openClusterPart(
 function partsOf(home: Home, log: Log): Pick<Host, 'home' | 'fetch' | 'mounts' | 'workspaces'> {
   const { directory, store } = home;
   const fetch = createFetchChain(store, {
+    completeRoots: () => likelyRoots(directory, store),
     onRepaired: (cid, provider) => log.warn({ cid, provider }, 'a damaged block was replaced'),
     onNotKept: (error, blocks) => log.error({ error: String(error), blocks }, 'blocks could not be kept'),
   });
@@ -176,4 +180,15 @@ function partsOf(home: Home, log: Log): Pick<Host, 'home' | 'fetch' | 'mounts' |
   const mounts = createMountTable({ home: directory, store, fetch, log, onLowerLost });
   const workspaces: Workspaces = createWorkspaces({ home: directory, store, fetch, mounts, log });
   return { home, fetch, mounts, workspaces };
+}
+
+/** Of those whose nodes are all here, what another tree is likely to be a change of. */
+async function likelyRoots(directory: string, store: LocalStore): Promise<Link[]> {
+  const newestFirst = <T extends { time: number; root: Link }>(list: T[]) =>
+    list.sort((a, b) => b.time - a.time).map(({ root }) => root);
+  const [refs, imports] = await Promise.all([listRefs(store), listImports(store)]);
+  return [...new Set([...(await heldRoots(directory)), ...newestFirst(refs), ...newestFirst(imports)])].slice(
+    0,
+    LIKELY,
+  );
 }

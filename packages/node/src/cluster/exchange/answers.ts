@@ -3,7 +3,6 @@ import {
   InvalidNodeError,
   type Link,
   type LocalStore,
-  linkDigest,
   readRecords,
   treeRecords,
 } from '@lazytree/core';
@@ -116,8 +115,10 @@ export function createAnswering(sources: AnswerSources): Answering {
   return async function* answer(request, { peer, signal }) {
     if (request.get) yield* get(request.get, signal);
     else if (request.have) {
-      const links = decodeLinks(request.have.links, LINKS);
-      yield { present: encodeLinks(links.filter((link) => store.holds(linkDigest(link)))) };
+      const present: Link[] = [];
+      for (const link of decodeLinks(request.have.links, LINKS))
+        if (await store.has(link)) present.push(link);
+      yield { present: encodeLinks(present) };
     } else if (request.tree) yield* tree(request.tree, signal);
     else if (request.resolve) {
       const link = sources.resolved(request.resolve.reference, request.resolve.integrity);
