@@ -14,6 +14,7 @@ const began = performance.now();
 const { env: projectEnv } = prepare();
 const directory = realpathSync(mkdtempSync(join(tmpdir(), 'lazytree-quickstart-')));
 const env = { ...projectEnv, LAZYTREE_HOME: join(directory, 'home') };
+const otherEnv = { ...projectEnv, LAZYTREE_HOME: join(directory, 'other-machine') };
 const { step, note, run, check } = createNarrator({ cwd: directory, env });
 
 process.on('SIGINT', () => process.exit(130));
@@ -28,7 +29,8 @@ try {
   console.log(`\nquickstart: all as expected, in ${formatSeconds((performance.now() - began) / 1000)}.`);
   console.log('Now yours: npx lazytree import DIRECTORY; npx lazytree --help');
 } catch (error) {
-  spawnSync('lazytree', ['daemon', 'stop'], { cwd: directory, env, stdio: 'ignore' });
+  for (const machine of [env, otherEnv])
+    spawnSync('lazytree', ['daemon', 'stop'], { cwd: directory, env: machine, stdio: 'ignore' });
   console.error(`\nerror: ${error instanceof StepFailed ? error.message : String(error)}`);
   process.exitCode = 1;
 }
@@ -94,9 +96,51 @@ function quickstart() {
   );
 
   mountAndGo({ root, edited });
+  fetchFromPeer({ root });
 
   step('What the store holds now.');
   run(['lazytree', 'status']);
+}
+
+/**
+ * A second home stands for a second machine: its daemon shares nothing with the first but a socket of TCP.
+ * @param {{ root: string }} tree
+ */
+function fetchFromPeer({ root }) {
+  const there = { ...otherEnv, LAZYTREE_PEER_NAME: 'there' };
+  const here = { ...env, LAZYTREE_PEER_NAME: 'here' };
+  const local = ['--listen', '/ip4/127.0.0.1/tcp/0'];
+
+  step('A cluster: another machine joins with a token.');
+  run(['lazytree', 'daemon', 'start', ...local], { env: here });
+  run(['lazytree', 'cluster', 'init'], { env: here });
+  const token = run(['lazytree', 'cluster', 'invite', '--for', '5m'], { env: here, lines: 0 }).out.trim();
+  run(['lazytree', 'daemon', 'start', ...local], { env: there });
+  run(['lazytree', 'cluster', 'join', token], { env: there });
+  run(['lazytree', 'ref', 'list', '--cluster'], { env: there });
+
+  step('There, the tree is known by its name. Only what is read has crossed.');
+  const listed = run(['lazytree', 'ls', 'work@here'], { env: there, lines: 6 }).out;
+  check(listed === run(['lazytree', 'ls', root], { lines: 0 }).out, 'it lists as it does here');
+  note(`${formatBytes(received(there))} received: all directories, and no file.`);
+
+  step('All of it, from the other machine.');
+  const exported = run(['lazytree', 'export', 'work@here', 'from-peer'], { env: there });
+  const compared = run(['diff', '-r', '--no-dereference', 'workspace', 'from-peer']);
+  check(compared.out === '', 'diff finds nothing');
+  const again = run(['lazytree', 'import', 'from-peer'], { env: there });
+  check(again.out.trim() === root, 'it has the same root there');
+  note(`${formatSeconds(exported.seconds)}, ${formatBytes(received(there))} received in all.`);
+  run(['lazytree', 'cluster', 'peers'], { env: there });
+  run(['lazytree', 'daemon', 'stop'], { env: there });
+  run(['lazytree', 'daemon', 'stop'], { env: here });
+}
+
+/** @param {NodeJS.ProcessEnv} machine */
+function received(machine) {
+  const { out } = run(['lazytree', 'cluster', 'peers', '--json'], { env: machine, lines: 0 });
+  const { peers } = /** @type {{ peers: { received: number }[] }} */ (JSON.parse(out));
+  return peers.reduce((sum, peer) => sum + peer.received, 0);
 }
 
 /**
