@@ -4,6 +4,8 @@ import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { lazyBuiltins } from './lib/lazy-builtins.mjs';
+import { ownImports } from './lib/own-imports.mjs';
 
 const PACKAGES = fileURLToPath(new URL('../packages', import.meta.url));
 const PLACE = join(PACKAGES, 'cli', 'dist', 'bundle');
@@ -32,12 +34,12 @@ const OPTIONS = {
   format: 'esm',
   platform: 'node',
   target: 'node22',
-  external: ['classic-level/package.json', 'snappy', 'koffi'],
-  plugins: [levelAddon],
+  external: ['classic-level/package.json', 'koffi'],
+  plugins: [levelAddon, lazyBuiltins, ownImports(PACKAGES)],
   chunkNames: '[name]-[hash]',
   // CommonJS dependencies call require for node's own modules.
   banner: {
-    js: "import { createRequire as createBundleRequire } from 'node:module'; const require = createBundleRequire(import.meta.url);",
+    js: "const require = process.getBuiltinModule('node:module').createRequire(import.meta.url);",
   },
   legalComments: 'linked',
   logLevel: 'warning',

@@ -1,7 +1,4 @@
 #!/usr/bin/env node
-import { existsSync } from 'node:fs';
-import module from 'node:module';
-
 const MAIN = new URL('../dist/bundle/main.js', import.meta.url);
 const [major, minor] = process.versions.node.split('.').map(Number);
 
@@ -14,7 +11,15 @@ function refuse(line) {
 if (major < 22 || (major === 22 && minor < 15)) {
   refuse(`needs Node.js 22.15 or newer, this is ${process.versions.node}`);
 }
+// To import them would load much that they do not need.
+const { existsSync } = process.getBuiltinModule('node:fs');
+const { enableCompileCache } = process.getBuiltinModule('node:module');
+const { homedir } = process.getBuiltinModule('node:os');
+const { env } = process;
 if (!existsSync(MAIN)) refuse('not built: run npm run build');
 
-module.enableCompileCache?.();
+// Not where node has it by default: others can write to the system's directory for temporary files, and what is in this
+// one is run.
+const caches = env.XDG_CACHE_HOME?.startsWith('/') ? env.XDG_CACHE_HOME : `${homedir()}/.cache`;
+enableCompileCache(env.NODE_COMPILE_CACHE ?? `${caches}/lazytree/code`);
 await import(MAIN.href);

@@ -13,7 +13,7 @@ export async function exactArguments(argv: string[]): Promise<string[]> {
     // No /proc here: what Node made of the arguments is the best there is.
     return argv;
   }
-  const { nameFromBytes } = await import('@lazytree/core');
+  const { nameFromBytes } = await import('@lazytree/core/names');
   const all: string[] = [];
   for (let at = 0; at < bytes.length; ) {
     const end = bytes.indexOf(0, at);

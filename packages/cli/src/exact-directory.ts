@@ -9,7 +9,7 @@ export async function exactDirectory(): Promise<string | undefined> {
     return undefined;
   }
   if (!directory.includes('\ufffd')) return directory;
-  const { nameFromBytes } = await import('@lazytree/core');
+  const { nameFromBytes } = await import('@lazytree/core/names');
   try {
     return nameFromBytes(readlinkSync('/proc/self/cwd', { encoding: 'buffer' }));
   } catch {

@@ -37,7 +37,7 @@ export interface DaemonCommands {
 /** The home of a process that runs one command. */
 export const ownHome = {
   async open({ create }) {
-    const { openHome } = await import('@lazytree/node');
+    const { openHome } = await import('@lazytree/node/home');
     return openHome({ create });
   },
   close: true,

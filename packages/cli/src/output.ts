@@ -37,7 +37,7 @@ export function table(rows: readonly (readonly string[])[]): string {
 export async function pathBytes({ isRead }: { isRead: boolean }, path: string): Promise<Uint8Array | string> {
   if (isRead) return oneLine(path);
   if (path.isWellFormed()) return path;
-  return (await import('@lazytree/core')).nameToBytes(path);
+  return (await import('@lazytree/core/names')).nameToBytes(path);
 }
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];

@@ -1,4 +1,4 @@
-import { stat } from 'node:fs/promises';
+import { type Stats, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import {
   checkRefName,
@@ -29,7 +29,7 @@ export const command: Action = {
     if (typeof name === 'string') checkRefName(name);
     const given = await context.file(path);
     const source = resolve(given);
-    await assertDirectory(source);
+    assertDirectory(source);
     const { store, directory: home } = await context.home({ create: true });
     const progress = await context.progress('import');
     const use = importUse({ preserve, ignore });
@@ -71,10 +71,13 @@ export const command: Action = {
 };
 
 /** A wrong path must not leave a new home behind. */
-async function assertDirectory(path: string): Promise<void> {
-  const found = await stat(toFsPath(path)).catch((error: unknown) => {
+function assertDirectory(path: string): void {
+  let found: Stats;
+  try {
+    found = statSync(toFsPath(path));
+  } catch (error) {
     throw fromSystemError(error, `importing '${path}'`);
-  });
+  }
   if (!found.isDirectory()) {
     throw new LazytreeError('USAGE', `'${path}' is not a directory`, {
       hint: 'import the directory that it is in',

@@ -1,5 +1,5 @@
 import fs from 'node:fs';
-import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { BlockMissingError, errnoOf, fromSystemError, LazytreeError } from '../errors.js';
 import { formatLink, type Link, linkDigest, makeLink } from '../format/link.js';
@@ -107,7 +107,7 @@ export async function openLocalStore(
   try {
     committed = await index.committedLengths();
     await adoptRecords(join(directory, 'segments'), index, committed);
-    segments = await openSegments(join(directory, 'segments'), committed, segmentBytes);
+    segments = openSegments(join(directory, 'segments'), committed, segmentBytes);
   } catch (error) {
     await index.close();
     throw fromSystemError(error, `opening the store ${directory}`);
@@ -118,7 +118,7 @@ export async function openLocalStore(
 async function prepareDirectory(directory: string, create: boolean): Promise<void> {
   const formatFile = join(directory, 'format');
   try {
-    const format = await readFile(formatFile, 'utf8');
+    const format = fs.readFileSync(formatFile, 'utf8');
     if (format !== FORMAT) {
       const found = JSON.stringify(format.trim().slice(0, 40));
       throw new LazytreeError(
@@ -183,7 +183,7 @@ async function openIndexLocked(directory: string): Promise<BlockIndex> {
     return {
       ...index,
       async close() {
-        await rm(lockFile, { force: true });
+        fs.rmSync(lockFile, { force: true });
         await close();
       },
     };

@@ -1,4 +1,3 @@
-import { createRequire } from 'node:module';
 import { crc32, zstdDecompressSync } from 'node:zlib';
 import { CorruptBlockError, LazytreeError } from '../errors.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
@@ -13,6 +12,7 @@ import {
   makeLink,
   RAW,
 } from '../format/link.js';
+import { unsnappy } from '../wasm/snappy-decoder.js';
 import { createSnappyEncoder, type SnappyEffort, type SnappyEncoder } from '../wasm/snappy-encoder.js';
 
 /**
@@ -55,10 +55,7 @@ const SHORTEST = 32;
 /** Of the blocks of a store. */
 export const RECORD_EFFORT: SnappyEffort = 'quick';
 
-type Snappy = typeof import('snappy');
-
 let encoder: SnappyEncoder | undefined;
-let snappy: Snappy | undefined;
 
 /**
  * The shortest form of `bytes`: snappy, or as they are where that does not help. The payload is valid until the
@@ -90,52 +87,29 @@ export class PayloadError extends Error {}
  * @throws PayloadError when the payload does not decompress to exactly that
  */
 export function decompress(compression: CompressionCode, payload: Uint8Array, raw: number): Uint8Array {
-  let bytes: Uint8Array;
-  switch (compression) {
-    case Compression.none:
-      bytes = payload;
-      break;
-    case Compression.snappy:
-      if (snappyLength(payload) !== raw)
-        throw new PayloadError('its snappy length is not that of the record');
-      bytes = uncompress(payload);
-      break;
-    case Compression.zstd:
-      bytes = decoding(() => zstdDecompressSync(payload, { maxOutputLength: Math.max(raw, 1) }));
-      break;
-    default:
-      throw new PayloadError(`unknown compression ${compression}`);
-  }
+  const bytes = plain(compression, payload, raw);
   if (bytes.length !== raw) throw new PayloadError(`${bytes.length} bytes where the record says ${raw}`);
   return bytes;
 }
 
-/** The addon is loaded by the first block that needs it: a command that reads none starts sooner. */
-function uncompress(payload: Uint8Array): Uint8Array {
-  snappy ??= createRequire(import.meta.url)('snappy') as Snappy;
-  const { uncompressSync } = snappy;
-  // A buffer of the addon's own would cost a finalizer, and many of them the garbage collector's attention.
-  return decoding(
-    () => uncompressSync(payload as Buffer, { asBuffer: true, copyOutputData: true }) as Buffer,
-  );
-}
-
-function decoding<T>(task: () => T): T {
-  try {
-    return task();
-  } catch (cause) {
-    throw new PayloadError((cause as Error).message, { cause });
+function plain(compression: CompressionCode, payload: Uint8Array, raw: number): Uint8Array {
+  switch (compression) {
+    case Compression.none:
+      return payload;
+    case Compression.snappy: {
+      const bytes = unsnappy(payload, raw);
+      if (!bytes) throw new PayloadError(`it is no snappy block of the ${raw} bytes that the record says`);
+      return bytes;
+    }
+    case Compression.zstd:
+      try {
+        return zstdDecompressSync(payload, { maxOutputLength: Math.max(raw, 1) });
+      } catch (cause) {
+        throw new PayloadError((cause as Error).message, { cause });
+      }
+    default:
+      throw new PayloadError(`unknown compression ${compression}`);
   }
-}
-
-/** The length varint that starts a snappy block (google/snappy format_description.txt, section 1). */
-function snappyLength(payload: Uint8Array): number {
-  let length = 0;
-  for (let i = 0, scale = 1; i < 5 && i < payload.length; i++, scale *= 128) {
-    length += (payload[i] & 127) * scale;
-    if (payload[i] < 128) return length;
-  }
-  return -1;
 }
 
 /** Writes a record at `at` and returns its end. `target` has room for it. */

@@ -1,5 +1,5 @@
 import fs from 'node:fs';
-import { open, readdir, unlink } from 'node:fs/promises';
+import { open, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { errnoOf, fromSystemError, LazytreeError } from '../errors.js';
 import { createMutex } from './mutex.js';
@@ -70,11 +70,11 @@ interface Tail {
  * @param committed the durable length of each segment that the index knows; other files are removed
  * @param maxBytes a segment that has reached this is followed by a new one
  */
-export async function openSegments(
+export function openSegments(
   directory: string,
   committed: ReadonlyMap<number, number>,
   maxBytes: number,
-): Promise<Segments> {
+): Segments {
   const lengths = new Map(committed);
   const retired = new Map<number, number>();
   const readers = new Map<number, number>();
@@ -87,17 +87,17 @@ export async function openSegments(
 
   const path = (segment: number) => segmentPath(directory, segment);
 
-  await cutTails();
+  cutTails();
 
   /** A segment without a committed length holds not one whole record: see adoptRecords. */
-  async function cutTails(): Promise<void> {
+  function cutTails(): void {
     const present = new Set<number>();
-    for (const name of await readdir(directory)) {
+    for (const name of fs.readdirSync(directory)) {
       const segment = segmentNumber(name);
       if (segment === undefined) continue;
       const length = committed.get(segment);
       if (length === undefined) {
-        await unlink(join(directory, name));
+        fs.unlinkSync(join(directory, name));
         continue;
       }
       present.add(segment);

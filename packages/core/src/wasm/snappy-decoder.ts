@@ -24,11 +24,18 @@ export interface SnappyDecoder {
   decode(from: number, length: number, to: number, expected: number): boolean;
 }
 
+/** Memory that {@link unsnappy} keeps: enough for a block, and for a frame as we write them. */
+const KEPT_BYTES = 5 << 20;
+/** More than the slack behind an input and an output. */
+const MARGIN = 256;
+
+let code: WasmModule | undefined;
+let kept: SnappyDecoder | undefined;
+
 /** @param bytes of memory */
 export function createSnappyDecoder(bytes: number): SnappyDecoder {
-  const code = readFileSync(new URL('./unsnappy.wasm', import.meta.url));
-  const module: WasmModule = new wasm.Module(code);
-  const unsnappy = new wasm.Instance(module).exports as UnsnappyExports;
+  code ??= new wasm.Module(readFileSync(new URL('./unsnappy.wasm', import.meta.url)));
+  const unsnappy = new wasm.Instance(code).exports as UnsnappyExports;
   if (!unsnappy.reserve(bytes)) throw new LazytreeError('FAILED', `no memory of ${bytes} bytes for snappy`);
   const memory = Buffer.from(unsnappy.memory.buffer, 0, bytes);
   return {
@@ -36,4 +43,17 @@ export function createSnappyDecoder(bytes: number): SnappyDecoder {
     slack: unsnappy.SLACK.value,
     decode: (from, length, to, expected) => unsnappy.decode(from, length, to, expected) !== 0,
   };
+}
+
+/** What `block` decodes to, in a buffer of its own; undefined unless that is a block of `expected` bytes. */
+export function unsnappy(block: Uint8Array, expected: number): Buffer | undefined {
+  const bytes = block.length + expected + MARGIN;
+  if (bytes <= KEPT_BYTES) kept ??= createSnappyDecoder(KEPT_BYTES);
+  const { memory, slack, decode } = bytes <= KEPT_BYTES && kept ? kept : createSnappyDecoder(bytes);
+  const to = block.length + slack;
+  memory.set(block);
+  if (!decode(0, block.length, to, expected)) return undefined;
+  const output = Buffer.allocUnsafeSlow(expected);
+  memory.copy(output, 0, to, to + expected);
+  return output;
 }

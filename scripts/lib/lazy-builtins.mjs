@@ -1,0 +1,47 @@
+// Node's own modules in a bundle. `import` would make each of them a namespace with all its exports, for which node
+// loads dozens of others; process.getBuiltinModule gives what is there.
+import { isBuiltin } from 'node:module';
+
+/** They load much, and most commands need nothing of it: loaded when one of their functions is called. */
+const LATE = new Set(['node:child_process', 'node:crypto', 'node:fs/promises']);
+
+/** @type {import('esbuild').Plugin} */
+export const lazyBuiltins = {
+  name: 'lazy-builtins',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /.*/ }, ({ path, kind }) => {
+      if (kind !== 'import-statement' || !isBuiltin(path)) return undefined;
+      return { path: `node:${path.replace(/^node:/, '')}`, namespace: 'builtin', sideEffects: false };
+    });
+    onLoad({ filter: /.*/, namespace: 'builtin' }, async ({ path }) => {
+      const exported = Object.entries(await import(path)).filter(([name]) => name !== 'default');
+      return { contents: LATE.has(path) ? late(path, exported) : early(path, exported) };
+    });
+  },
+};
+
+/**
+ * @param {string} path
+ * @param {[string, unknown][]} exported
+ */
+function early(path, exported) {
+  const lines = exported.map(
+    // Marked as pure, so that nothing of what is not used is left.
+    ([name]) => `const $${name} = /* @__PURE__ */ (() => all.${name})(); export { $${name} as ${name} };`,
+  );
+  return `const all = /* @__PURE__ */ process.getBuiltinModule('${path}'); export default all;\n${lines.join('\n')}`;
+}
+
+/**
+ * @param {string} path
+ * @param {[string, unknown][]} exported
+ */
+function late(path, exported) {
+  const functions = exported.filter(([name, value]) => typeof value === 'function' && /^[a-z]/.test(name));
+  const lines = functions.map(
+    ([name]) => `const $${name} = (...args) => all().${name}(...args); export { $${name} as ${name} };`,
+  );
+  return `const all = () => process.getBuiltinModule('${path}');
+    export default { ${functions.map(([name]) => `${name}: (...args) => all().${name}(...args)`).join(', ')} };
+    ${lines.join('\n')}`;
+}
