@@ -1,5 +1,4 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
-import { parseCommandRequest } from './command-request.js';
 import { createCommandStream } from './command-stream.js';
 import type { Log } from './log.js';
 import {
@@ -110,7 +109,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     }
     let command: CommandRequest;
     try {
-      command = parseCommandRequest(body);
+      command = (await import('./command-request.js')).parseCommandRequest(body);
     } catch (error) {
       return refuseWith(response, 400, { code: 'USAGE', message: (error as Error).message });
     }
