@@ -8,16 +8,17 @@ export function startForCommand() {
   return start('command');
 }
 
-export function startForUser() {
-  return start('user');
+/** @param options of `daemon run` */
+export function startForUser(options: readonly string[]) {
+  return start('user', options);
 }
 
-function start(startedFor: 'command' | 'user') {
+function start(startedFor: 'command' | 'user', options: readonly string[] = []) {
   const here = createRequire(import.meta.url).resolve('lazytree/package.json');
   const bin = join(dirname(here), 'bin', 'lazytree.js');
   return startDaemon({
     home: homeDirectory(),
-    command: [process.execPath, bin, 'daemon', 'run'],
+    command: [process.execPath, bin, 'daemon', 'run', ...options],
     startedFor,
   });
 }

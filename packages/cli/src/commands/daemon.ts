@@ -4,27 +4,34 @@ import {
   daemonStatus,
   keepDaemon,
   type Launched,
+  LOG_FORMATS,
   LOG_LEVELS,
+  type LogFormat,
   type LogLevel,
   launchedFor,
   stopDaemon,
 } from '@lazytree/node/daemon-client';
 import { daemonLog, homeDirectory } from '@lazytree/node/home-directory';
-import { type Action, type Context, ExitCode } from '../command.js';
+import { type Action, type Context, ExitCode, type Options } from '../command.js';
 import { table } from '../output.js';
 import { startForUser } from '../start-daemon.js';
 import { VERSION } from '../version.js';
 
+/** Readers of a mount without a daemon wait that long, and nothing can end them. */
+const MOST_KEEP_SECONDS = 3600;
+const LOG_FORMAT = '--log-format <format>';
+
 const run: Action = {
   arguments: '',
+  options: [[LOG_FORMAT, 'json or text; text when stderr is a terminal, else json']],
   summary: 'be the daemon, in the foreground, with the log on stderr',
   details: 'Ends with SIGTERM, SIGINT or `lazytree daemon stop`, when the commands under way have ended.',
   where: 'here',
   handlesSignals: true,
-  async run(context) {
+  async run(context, _, { logFormat }) {
     const launched = launchedFor();
     try {
-      await become(context, launched);
+      await become(context, launched, formatNamed(logFormat));
     } catch (error) {
       const { code = 'FAILED', message, hint } = error as LazytreeError;
       launched?.tell({ error: { code, message, ...(hint ? { hint } : {}) } });
@@ -34,21 +41,30 @@ const run: Action = {
   },
 };
 
-async function become(context: Context, launched: Launched | undefined): Promise<void> {
-  const [{ createLog, openLogFile, runDaemon }, { commandsOf, loadCommands }] = await Promise.all([
-    import('@lazytree/node/daemon'),
-    context.commands(),
-  ]);
+async function become(
+  context: Context,
+  launched: Launched | undefined,
+  format: LogFormat | undefined,
+): Promise<void> {
+  const keepMs = keepTime();
+  const level = logLevel();
+  const [{ createLog, openLogFile, readableLog, runDaemon }, { commandsOf, loadCommands }] =
+    await Promise.all([import('@lazytree/node/daemon'), context.commands()]);
   const home = homeDirectory();
   // A caller's relative path is its own affair, and this home's must not depend on a directory.
   process.env.LAZYTREE_HOME = home;
   // A log that nobody reads any more ends nothing.
   process.stderr.on('error', () => undefined);
-  const log = createLog(launched ? openLogFile(daemonLog(home)) : process.stderr, logLevel());
+  const destination = launched ? openLogFile(daemonLog(home)) : process.stderr;
+  const isRead = !launched && process.stderr.isTTY === true;
+  const isText = format === undefined ? isRead : format === 'text';
+  const colour = isRead && process.stderr.hasColors();
+  const log = createLog(isText ? await readableLog(destination, { colour }) : destination, level);
   await runDaemon({
     home,
     version: VERSION,
     log,
+    keepMs,
     execute: commandsOf,
     stays: launched?.startedFor !== 'command',
     awaited: launched?.left,
@@ -66,13 +82,33 @@ function logLevel(): LogLevel {
   throw new LazytreeError('USAGE', `LAZYTREE_LOG_LEVEL is one of ${LOG_LEVELS.join(', ')}, not '${wanted}'`);
 }
 
+function formatNamed(wanted: Options[string]): LogFormat | undefined {
+  if (wanted === undefined) return undefined;
+  const format = LOG_FORMATS.find((known) => known === wanted);
+  if (format) return format;
+  throw new LazytreeError('USAGE', `--log-format is one of ${LOG_FORMATS.join(', ')}, not '${wanted}'`);
+}
+
+/** How long mounts are kept for another daemon when this one is killed. */
+function keepTime(): number {
+  const wanted = process.env.LAZYTREE_KEEP_SECONDS ?? '30';
+  const seconds = Number(wanted);
+  if (wanted.trim() !== '' && seconds >= 0 && seconds <= MOST_KEEP_SECONDS) return seconds * 1000;
+  throw new LazytreeError(
+    'USAGE',
+    `LAZYTREE_KEEP_SECONDS is a number of seconds up to ${MOST_KEEP_SECONDS}, not '${wanted}'`,
+  );
+}
+
 const start: Action = {
   arguments: '',
+  options: [[LOG_FORMAT, 'of its log: json (the default) or text']],
   summary: 'start the daemon in the background, unless it runs',
   details: 'It stays until `lazytree daemon stop`. Its log is daemon.log in the home.',
   where: 'here',
-  async run() {
-    const status = await startForUser();
+  async run(_, __, { logFormat }) {
+    const format = formatNamed(logFormat);
+    const status = await startForUser(format ? ['--log-format', format] : []);
     if (!status.started) await keepDaemon(status.home);
     const { pid, started, home } = status;
     const what = started ? 'started' : 'is running already';
