@@ -8,7 +8,7 @@ export function startForCommand() {
   return start('command');
 }
 
-/** @param options for the daemon, should it not run yet */
+/** @param options of `daemon run` */
 export function startForUser(options: readonly string[]) {
   return start('user', options);
 }

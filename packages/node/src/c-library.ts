@@ -13,6 +13,7 @@ interface Koffi {
   load(path: string | null): { func(signature: string): CFunction };
   struct(name: string, members: Record<string, string>): unknown;
   sizeof(type: string): number;
+  view(address: bigint, bytes: number): ArrayBuffer;
   errno(): number;
 }
 

@@ -4,7 +4,9 @@ import {
   daemonStatus,
   keepDaemon,
   type Launched,
+  LOG_FORMATS,
   LOG_LEVELS,
+  type LogFormat,
   type LogLevel,
   launchedFor,
   stopDaemon,
@@ -15,17 +17,21 @@ import { table } from '../output.js';
 import { startForUser } from '../start-daemon.js';
 import { VERSION } from '../version.js';
 
-const PLACES: Action['options'] = [
+const PLACES: [string, string][] = [
   ['--listen <address...>', 'where peers of the cluster find this machine, as a multiaddr'],
   ['--peer <address...>', 'a peer to connect to that is not discovered by itself, as a multiaddr'],
 ];
+
+/** Readers of a mount without a daemon wait that long, and nothing can end them. */
+const MOST_KEEP_SECONDS = 3600;
+const LOG_FORMAT = '--log-format <format>';
 
 const run: Action = {
   arguments: '',
   summary: 'be the daemon, in the foreground, with the log on stderr',
   details: 'Ends with SIGTERM, SIGINT or `lazytree daemon stop`, when the commands under way have ended.',
   where: 'here',
-  options: PLACES,
+  options: [[LOG_FORMAT, 'json or text; text when stderr is a terminal, else json'], ...PLACES],
   handlesSignals: true,
   async run(context, _, options) {
     const launched = launchedFor();
@@ -43,22 +49,28 @@ const run: Action = {
 async function become(
   context: Context,
   launched: Launched | undefined,
-  { listen, peer }: Options,
+  { listen, peer, logFormat }: Options,
 ): Promise<void> {
-  const [{ createLog, openLogFile, runDaemon }, { commandsOf, loadCommands }] = await Promise.all([
-    import('@lazytree/node/daemon'),
-    context.commands(),
-  ]);
+  const format = formatNamed(logFormat);
+  const keepMs = keepTime();
+  const level = logLevel();
+  const [{ createLog, openLogFile, readableLog, runDaemon }, { commandsOf, loadCommands }] =
+    await Promise.all([import('@lazytree/node/daemon'), context.commands()]);
   const home = homeDirectory();
   // A caller's relative path is its own affair, and this home's must not depend on a directory.
   process.env.LAZYTREE_HOME = home;
   // A log that nobody reads any more ends nothing.
   process.stderr.on('error', () => undefined);
-  const log = createLog(launched ? openLogFile(daemonLog(home)) : process.stderr, logLevel());
+  const destination = launched ? openLogFile(daemonLog(home)) : process.stderr;
+  const isRead = !launched && process.stderr.isTTY === true;
+  const isText = format === undefined ? isRead : format === 'text';
+  const colour = isRead && process.stderr.hasColors();
+  const log = createLog(isText ? await readableLog(destination, { colour }) : destination, level);
   await runDaemon({
     home,
     version: VERSION,
     log,
+    keepMs,
     execute: commandsOf,
     listen: listen as string[] | undefined,
     peers: peer as string[] | undefined,
@@ -78,21 +90,43 @@ function logLevel(): LogLevel {
   throw new LazytreeError('USAGE', `LAZYTREE_LOG_LEVEL is one of ${LOG_LEVELS.join(', ')}, not '${wanted}'`);
 }
 
+function formatNamed(wanted: Options[string]): LogFormat | undefined {
+  if (wanted === undefined) return undefined;
+  const format = LOG_FORMATS.find((known) => known === wanted);
+  if (format) return format;
+  throw new LazytreeError('USAGE', `--log-format is one of ${LOG_FORMATS.join(', ')}, not '${wanted}'`);
+}
+
+/** How long mounts are kept for another daemon when this one is killed. */
+function keepTime(): number {
+  const wanted = process.env.LAZYTREE_KEEP_SECONDS ?? '30';
+  const seconds = Number(wanted);
+  if (wanted.trim() !== '' && seconds >= 0 && seconds <= MOST_KEEP_SECONDS) return seconds * 1000;
+  throw new LazytreeError(
+    'USAGE',
+    `LAZYTREE_KEEP_SECONDS is a number of seconds up to ${MOST_KEEP_SECONDS}, not '${wanted}'`,
+  );
+}
+
 const start: Action = {
   arguments: '',
+  options: [[LOG_FORMAT, 'of its log: json (the default) or text'], ...PLACES],
   summary: 'start the daemon in the background, unless it runs',
   details: 'It stays until `lazytree daemon stop`. Its log is daemon.log in the home.',
   where: 'here',
-  options: PLACES,
-  async run(context, _, { listen, peer }) {
+  async run(context, _, { listen, peer, logFormat }) {
     const flags = (name: string, values: unknown) =>
       ((values ?? []) as string[]).flatMap((value) => [name, value]);
-    const wanted = [...flags('--listen', listen), ...flags('--peer', peer)];
+    const format = formatNamed(logFormat);
+    const wanted = [
+      ...flags('--listen', listen),
+      ...flags('--peer', peer),
+      ...flags('--log-format', format === undefined ? [] : [format]),
+    ];
     const status = await startForUser(wanted);
     if (!status.started) {
       await keepDaemon(status.home);
-      if (wanted.length > 0)
-        context.warn('the daemon runs already, and listens and looks where it was told before');
+      if (wanted.length > 0) context.warn('the daemon runs already, as it was told before');
     }
     const { pid, started, home } = status;
     const what = started ? 'started' : 'is running already';

@@ -4,7 +4,7 @@ import { join as joinPath } from 'node:path';
 import { LazytreeError } from '@lazytree/core';
 import type { PrivateKey } from '@libp2p/interface';
 import { clusterDirectory } from '../home-directory.js';
-import type { MountLog } from '../mounts/mount-table.js';
+import type { MountLog } from '../mounts/mount-log.js';
 import { openIdentity } from './identity.js';
 import { newClusterKey } from './membership/cluster-key.js';
 import { createToken, parseToken } from './membership/invitation.js';

@@ -2,7 +2,7 @@ import { join as joinPath } from 'node:path';
 import { LazytreeError, type Link, type LocalStore, listRefs, watchCatalog } from '@lazytree/core';
 import type { PrivateKey } from '@libp2p/interface';
 import type { Provider } from '../fetch/provider.js';
-import type { MountLog } from '../mounts/mount-table.js';
+import type { MountLog } from '../mounts/mount-log.js';
 import { readState, writeState } from '../state-file.js';
 import { type AnswerSources, createAnswering } from './exchange/answers.js';
 import { EXCHANGE } from './exchange/limits.js';

@@ -6,6 +6,7 @@ import { warmUp } from '../fuse/session/session.js';
 import { heldRoots } from '../held-roots.js';
 import { type Home, openHome } from '../home.js';
 import { isClusterHome } from '../home-directory.js';
+import { type Keeper, openKeeper } from '../keeper/keeper.js';
 import { createMountTable, type MountTable } from '../mounts/mount-table.js';
 import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
 import { type PrefetchOptions, type PrefetchProgress, prefetchTree } from '../prefetch/prefetch.js';
@@ -40,28 +41,34 @@ export interface Host {
 export interface OpenHostOptions {
   /** The home's directory; made if need be. */
   home: string;
+  version: string;
   log: Log;
+  /** How long mounts wait for another daemon when this one is killed, before they fail; 0 for not at all. */
+  keepMs: number;
   /** Something is about to be mounted. */
   soon?: boolean;
-  version: string;
   /** Where peers find this machine, and where it looks for them, for this run. */
   listen?: readonly string[] | undefined;
   peers?: readonly string[] | undefined;
 }
 
 /**
- * Opens a home, and mounts again what was mounted when it was last closed or its daemon was killed.
+ * Opens a home, and mounts again what was mounted when it was last closed. What was mounted when its daemon was killed
+ * is served on, if it has been kept.
  *
  * @throws LazytreeError as openHome
  */
 export async function openHost(options: OpenHostOptions): Promise<Host> {
-  const { home: directory, log, soon } = options;
+  const { home: directory, version, log, keepMs, soon } = options;
   if (soon) warmUp();
-  let parts = partsOf(await openHome({ directory, create: true }), log);
+  const opened = await openHome({ directory, create: true });
+  const keeper = openKeeper({ home: directory, version, milliseconds: keepMs, log });
+  let parts = partsOf(opened, keeper, log);
   let distrusted = false;
   let cluster: Promise<Cluster> | undefined;
   await parts.mounts.restore();
   await parts.workspaces.restoreAll();
+  keeper.settle();
   const busy = () => parts.mounts.count() + parts.workspaces.count() > 0;
   if (isClusterHome(directory)) openPart().catch((err) => log.error({ err }, 'not in the cluster'));
 
@@ -118,12 +125,18 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       if (!distrusted || busy()) return;
       // What could not be written is given up with it, and its space given back.
       await closeParts().catch((err) => log.warn({ err }, 'not everything could be written'));
-      parts = partsOf(await openHome({ directory, create: false }), log);
+      parts = partsOf(await openHome({ directory, create: false }), keeper, log);
       distrusted = false;
       if (isClusterHome(directory)) await openPart();
       log.warn('the store was opened again after it could not write');
     },
-    close: closeParts,
+    async close() {
+      try {
+        await closeParts();
+      } finally {
+        keeper.close();
+      }
+    },
   };
 }
 
@@ -133,7 +146,7 @@ const ROOTS = 1000;
 const LIKELY = 8;
 
 async function openClusterPart(
-  { home: { directory, store }, fetch }: ReturnType<typeof partsOf>,
+  { home: { directory, store }, fetch }: Parts,
   { version, log, listen, peers }: OpenHostOptions,
 ): Promise<Cluster> {
   const { openCluster } = await import('../cluster/cluster.js');
@@ -169,7 +182,9 @@ async function openClusterPart(
   });
 }
 
-function partsOf(home: Home, log: Log): Pick<Host, 'home' | 'fetch' | 'mounts' | 'workspaces'> {
+type Parts = Pick<Host, 'home' | 'fetch' | 'mounts' | 'workspaces'>;
+
+function partsOf(home: Home, keeper: Keeper, log: Log): Parts {
   const { directory, store } = home;
   const fetch = createFetchChain(store, {
     completeRoots: () => likelyRoots(directory, store),
@@ -177,7 +192,7 @@ function partsOf(home: Home, log: Log): Pick<Host, 'home' | 'fetch' | 'mounts' |
     onNotKept: (error, blocks) => log.error({ error: String(error), blocks }, 'blocks could not be kept'),
   });
   const onLowerLost = () => workspaces.recover();
-  const mounts = createMountTable({ home: directory, store, fetch, log, onLowerLost });
+  const mounts = createMountTable({ home: directory, store, fetch, keeper, log, onLowerLost });
   const workspaces: Workspaces = createWorkspaces({ home: directory, store, fetch, mounts, log });
   return { home, fetch, mounts, workspaces };
 }

@@ -4,5 +4,6 @@ export { createGate } from './gate.js';
 export type { Host } from './host.js';
 export { createLog } from './log.js';
 export { openLogFile } from './log-file.js';
+export { readableLog } from './readable-log.js';
 export * from './run-daemon.js';
 export { createTurns, type Turns } from './turns.js';

@@ -1,10 +1,14 @@
 import { pino } from 'pino';
-import type { LogLevel } from './log-level.js';
+import type { LogLevel } from './log-options.js';
 
 export type Log = pino.BaseLogger;
 
+export interface LogDestination {
+  write(line: string): void;
+}
+
 /** JSON, one object a line (pino's, with the level by name and the time in ISO 8601). */
-export function createLog(destination: { write(line: string): void }, level: LogLevel): Log {
+export function createLog(destination: LogDestination, level: LogLevel): Log {
   return pino(
     {
       level,

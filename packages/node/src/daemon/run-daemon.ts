@@ -7,6 +7,8 @@ import { type HomeSocket, listenInHome } from './listen.js';
 import type { Log } from './log.js';
 import type { ExecuteCommand } from './protocol.js';
 
+/** Enough for a service manager, or somebody who sees it, to start another one. */
+const KEEP_MS = 30_000;
 /** Time that commands have to end by themselves, and then to end once they are cancelled. */
 const FINISH_MS = 30_000;
 const CANCEL_MS = 10_000;
@@ -28,6 +30,8 @@ export interface RunDaemonOptions {
   home: string;
   version: string;
   log: Log;
+  /** How long mounts wait for another daemon when this one is killed, in ms; 0 for not at all. */
+  keepMs?: number;
   /** Runs commands on the host. */
   execute(host: Host): ExecuteCommand;
   /** Where peers find this machine, and where it looks for them, as multiaddrs. */
@@ -47,12 +51,13 @@ export interface RunDaemonOptions {
  * @throws LazytreeError LOCKED (with the holder's pid) when another process has the store
  */
 export async function runDaemon(options: RunDaemonOptions): Promise<void> {
-  const { home, version, log } = options;
+  const { home, version, log, keepMs = KEEP_MS } = options;
   let { stays } = options;
   let awaited = options.awaited !== undefined;
   const host = await openHost({
     home,
     log,
+    keepMs,
     soon: !stays,
     version,
     listen: options.listen,

@@ -1,5 +1,7 @@
 import { join } from 'node:path';
 import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
+import { mayMount } from '../fuse/device/privilege.js';
+import { NO_KEEPER } from '../keeper/keeper.js';
 import { type Connection, type ConnectionOptions, closeConnection, openConnection } from './connection.js';
 
 /**
@@ -38,12 +40,20 @@ export function createBaseMounts({ home, serve, onEnded }: BaseMountsOptions): B
     onEnded(kind, error);
   }
 
-  function begin(kind: BaseKind): Promise<Connection> {
-    const opening = openConnection(join(home, 'mnt', kind), {
+  async function connect(kind: BaseKind): Promise<Connection> {
+    // The namespace that overlays are in ends with the daemon, where there is one, and so must what they lie over: two
+    // overlays that are alive must not share a layer.
+    const outlives = kind === 'trees' || (await mayMount());
+    return openConnection(join(home, 'mnt', kind), {
       ...serve,
+      keeper: outlives ? serve.keeper : NO_KEEPER,
       view: { allRoots: true },
       xattrs: kind === 'trees',
     });
+  }
+
+  function begin(kind: BaseKind): Promise<Connection> {
+    const opening = connect(kind);
     bases.set(kind, opening);
     opening.then(
       (opened) => void watch(kind, opened),

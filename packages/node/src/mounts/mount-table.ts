@@ -16,11 +16,13 @@ import { FUSE_TYPE } from '../fuse/device/mount-fuse.js';
 import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
 import type { ServerReport } from '../fuse/session/messages.js';
 import type { FetchRequest, ServeFailure } from '../fuse/session/session.js';
+import type { Keeper } from '../keeper/keeper.js';
 import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
 import { prefetchOrder } from '../prefetch/prefetch.js';
 import { readState, writeState } from '../state-file.js';
 import { type BaseKind, createBaseMounts } from './base-mount.js';
-import { detachStale } from './connection.js';
+import { detachStale, removeRemains } from './connection.js';
+import type { MountLog } from './mount-log.js';
 import { choosePlacement, type Place, type Placed } from './placement.js';
 import { canonicalTarget, prepareTarget, removeTarget, takeTarget } from './target.js';
 
@@ -75,8 +77,11 @@ export interface MountTable {
   /** @throws LazytreeError NOT_FOUND; REFUSED, with who holds it, unless `lazy` */
   unmount(path: string, options: { lazy: boolean }): Promise<MountRecord>;
   list(): Promise<MountStatus[]>;
-  /** Where overlays find a root; its content is looked for in `image` as well. */
-  lowerDirectory(root: Link): Promise<string>;
+  /**
+   * Where overlays find a root, and whether those of an earlier daemon find it there, too. Its content is looked for in
+   * `image` as well.
+   */
+  lowerDirectory(root: Link): Promise<{ lower: string; inherited: boolean }>;
   /** What overlays have asked of a root. */
   usesBelow(): Promise<(root: Link) => MountUse>;
   /** Mounts again what an earlier daemon had mounted. */
@@ -91,14 +96,9 @@ export interface MountTableOptions {
   store: LocalStore;
   fetch: FetchChain;
   log: MountLog;
+  keeper: Keeper;
   /** Told when what overlays lie over has died. */
   onLowerLost(): Promise<void>;
-}
-
-export interface MountLog {
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
 }
 
 interface LiveMount {
@@ -119,10 +119,12 @@ export async function readMounts(home: string): Promise<MountRecord[]> {
 
 type StoredMount = Omit<MountRecord, 'root'> & { root: string };
 
-export function createMountTable({ home, store, fetch, log, onLowerLost }: MountTableOptions): MountTable {
+export function createMountTable(options: MountTableOptions): MountTable {
+  const { home, store, fetch, log, keeper, onLowerLost } = options;
   const live = new Map<string, LiveMount>();
   const { demand } = fetch;
   const serve = {
+    keeper,
     storeDirectory: store.directory,
     push: true,
     fetch: ({ links, signal }: FetchRequest) =>
@@ -298,8 +300,8 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
 
     async lowerDirectory(root) {
       await bringNodes(root, new AbortController().signal);
-      const { directory } = await bases.open('lower');
-      return join(directory, formatLink(root));
+      const { directory, inherited } = await bases.open('lower');
+      return { lower: join(directory, formatLink(root)), inherited };
     },
 
     async usesBelow() {
@@ -310,10 +312,10 @@ export function createMountTable({ home, store, fetch, log, onLowerLost }: Mount
     async restore() {
       for (const record of await readMounts(home)) {
         try {
-          await detachStale(record.target);
           live.set(record.target, await attach(record));
         } catch (error) {
           live.set(record.target, { record, async release() {} });
+          await removeRemains(record.target, log);
           log.error(
             { target: record.target, tree: record.tree, error: (error as Error).message },
             'not mounted again',

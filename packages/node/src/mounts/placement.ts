@@ -5,7 +5,14 @@ import { mayMount } from '../fuse/device/privilege.js';
 import { MountFlag, mount } from '../fuse/device/system-calls.js';
 import type { ServerReport } from '../fuse/session/messages.js';
 import type { BaseMounts } from './base-mount.js';
-import { type ConnectionOptions, closeConnection, endConnection, openConnection } from './connection.js';
+import {
+  type Connection,
+  type ConnectionOptions,
+  closeConnection,
+  detachStale,
+  endConnection,
+  openConnection,
+} from './connection.js';
 import { detach } from './detach.js';
 
 /** A root that is shown at a mount point. */
@@ -17,7 +24,11 @@ export interface Placed {
   close(): Promise<void>;
 }
 
-/** How a root gets to a mount point. */
+/**
+ * How a root gets to a mount point: in the place of what an earlier daemon has left there, unless that is served on.
+ *
+ * @throws LazytreeError REFUSED when something else is mounted there
+ */
 export type Place = (root: Link, target: string) => Promise<Placed>;
 
 export interface PlacementOptions {
@@ -34,14 +45,24 @@ export async function choosePlacement(options: PlacementOptions): Promise<Place>
 
 function placeByBind(bases: BaseMounts): Place {
   return async (root, target) => {
-    const { directory } = await bases.open('trees');
-    await mount({ source: join(directory, formatLink(root)), target, flags: MountFlag.BIND });
+    const base = await bases.open('trees');
+    if (!(await isShown(base, root, target))) {
+      await detachStale(target);
+      await mount({ source: join(base.directory, formatLink(root)), target, flags: MountFlag.BIND });
+    }
     return {
       report: async () => (await bases.opened('trees'))?.session.report(),
       detach: (options) => detach(target, options),
       close: () => detach(target, { lazy: true }),
     };
   };
+}
+
+/** Whether a connection that goes on is bound there already. */
+async function isShown({ inherited, number }: Connection, root: Link, target: string): Promise<boolean> {
+  if (!inherited) return false;
+  const there = mountAt(await readMountInfo(), target);
+  return there?.minor === number && there.root === `/${formatLink(root)}`;
 }
 
 function placeByConnection({ serve, onDied }: PlacementOptions): Place {

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core';
-import { SOURCE } from '../fuse/device/mount-info.js';
+import { isOurs, mountAt, SOURCE, unescapeOctal } from '../fuse/device/mount-info.js';
 import { MountFlag, setXattr } from '../fuse/device/system-calls.js';
 import type { OverlayPlace } from './overlay-place.js';
 import { howToAllow } from './user-namespace.js';
@@ -32,9 +32,7 @@ export async function mountOverlay({ lower, layer, target, place }: OverlayOptio
     throw errnoOf(error) === 'EOPNOTSUPP' ? noLayer(layer, error) : error;
   });
   const options = [
-    `lowerdir=${escapeOption(lower)}`,
-    `upperdir=${escapeOption(layer.upper)}`,
-    `workdir=${escapeOption(layer.work)}`,
+    ...directoriesOf(lower, layer),
     ...OPTIONS[place.marks],
     // One device, and inodes that readdir and stat agree on: ours have 52 bits, which leaves room for the layer.
     'xino=on',
@@ -52,9 +50,22 @@ export async function mountOverlay({ lower, layer, target, place }: OverlayOptio
   }
 }
 
+/** Whether this overlay is mounted on `target`, the uppermost. Its layer is nobody else's. */
+export async function isOverlaid({ lower, layer, target, place }: OverlayOptions): Promise<boolean> {
+  const there = mountAt(await place.mounts(), target);
+  if (there?.type !== 'overlay' || !isOurs(there)) return false;
+  const shown = there.options.split(',').map(unescapeOctal);
+  return directoriesOf(lower, layer).every((option) => shown.includes(option));
+}
+
 export async function makeLayer({ upper, work }: Layer): Promise<void> {
   await mkdir(upper, { recursive: true, mode: 0o755 });
   await mkdir(work, { recursive: true, mode: 0o700 });
+}
+
+function directoriesOf(lower: string, { upper, work }: Layer): string[] {
+  const directories = { lowerdir: lower, upperdir: upper, workdir: work };
+  return Object.entries(directories).map(([name, path]) => `${name}=${escapeOption(path)}`);
 }
 
 /** Commas end an option, colons a lower directory. */

@@ -18,13 +18,14 @@ import {
 } from '@lazytree/core';
 import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { mountAt } from '../fuse/device/mount-info.js';
-import { detachStale } from '../mounts/connection.js';
+import { detachStale, removeRemains } from '../mounts/connection.js';
 import { detach } from '../mounts/detach.js';
-import { type MountLog, type MountTable, type MountUse, totalsOf } from '../mounts/mount-table.js';
+import type { MountLog } from '../mounts/mount-log.js';
+import { type MountTable, type MountUse, totalsOf } from '../mounts/mount-table.js';
 import { canonicalTarget, prepareTarget, removeTarget, takeTarget } from '../mounts/target.js';
 import { syncDirectory } from '../state-file.js';
 import { chooseOverlayPlace } from './choose-overlay-place.js';
-import { makeLayer, mountOverlay } from './overlay-mount.js';
+import { isOverlaid, makeLayer, mountOverlay } from './overlay-mount.js';
 import type { Holder, OverlayPlace } from './overlay-place.js';
 import { removeTree } from './remove-tree.js';
 import { type KeepPolicy, selectKept } from './thinning.js';
@@ -172,9 +173,12 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
   async function attach(record: WorkspaceRecord): Promise<LiveWorkspace> {
     const release = await provideImage(fetch, record.image);
     try {
-      const lower = await mounts.lowerDirectory(record.base);
-      const layer = layerOf(home, record);
-      await mountOverlay({ lower, layer, target: record.target, place: await place() });
+      const { lower, inherited } = await mounts.lowerDirectory(record.base);
+      const overlay = { lower, layer: layerOf(home, record), target: record.target, place: await place() };
+      if (!(inherited && (await isOverlaid(overlay)))) {
+        await detachStale(record.target);
+        await mountOverlay(overlay);
+      }
     } catch (error) {
       await release();
       throw error;
@@ -407,10 +411,10 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
       emptyTrash();
       for (const record of await readWorkspaces(home)) {
         try {
-          await detachStale(record.target);
           live.set(record.name, await attach(record));
         } catch (error) {
           live.set(record.name, { record, state: 'failed', turn: Promise.resolve(), async release() {} });
+          await removeRemains(record.target, log);
           log.error({ workspace: record.name, error: (error as Error).message }, 'not mounted again');
         }
         schedule(get(record.name));

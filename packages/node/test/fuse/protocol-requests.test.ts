@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { InitFlag, Opcode } from '../../dist/fuse/protocol/kernel.js';
+import { InitFlag, InitFlag2, Opcode } from '../../dist/fuse/protocol/kernel.js';
 import {
   decodeForget,
   decodeGetxattr,
@@ -99,12 +99,15 @@ describe('the header of what a kernel has sent', () => {
 describe('the body of what a kernel has sent', () => {
   it('INIT', () => {
     const now = decodeInit(captured('init'));
-    expect(now).toEqual({ major: 7, minor: 45, maxReadahead: 131072, flags: 0x73fffffb });
+    expect(now).toEqual({ major: 7, minor: 45, maxReadahead: 131072, flags: 0x73fffffb, flags2: 0x5fd });
     const old = decodeInit(oldInit());
-    expect(old).toEqual({ major: 7, minor: 31, maxReadahead: 131072, flags: 0x03fffffb });
+    expect(old).toEqual({ major: 7, minor: 31, maxReadahead: 131072, flags: 0x03fffffb, flags2: 0 });
+    const { INIT_EXT, ...first } = InitFlag;
     for (const { flags } of [now, old]) {
-      for (const flag of Object.values(InitFlag)) expect(flags & flag).toBe(flag);
+      for (const flag of Object.values(first)) expect(flags & flag).toBe(flag);
     }
+    expect(now.flags & INIT_EXT).toBe(INIT_EXT);
+    expect(now.flags2 & InitFlag2.HAS_RESEND).toBe(InitFlag2.HAS_RESEND);
   });
 
   it('LOOKUP, whatever the encoding of the name', () => {

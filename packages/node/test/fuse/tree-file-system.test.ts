@@ -23,9 +23,11 @@ import {
 } from '../../../core/test/helpers.ts';
 import type { Attributes } from '../../dist/fuse/protocol/reply.js';
 import { allocateGiven, givenIn } from '../../dist/fuse/session/given.js';
-import { createBlocks, MissingBlocks } from '../../dist/fuse/tree/blocks.js';
+import { type Blocks, createBlocks, MissingBlocks } from '../../dist/fuse/tree/blocks.js';
 import { inodeOf, pathHash } from '../../dist/fuse/tree/inode.js';
+import { NodeTableError, openNodeTable } from '../../dist/fuse/tree/node-table.js';
 import { createTreeFileSystem, type TreeFileSystem } from '../../dist/fuse/tree/tree-file-system.js';
+import { tableMemory } from './table-memory.ts';
 import { type BlockMap, encodeNode, encodeSpec, treesArbitrary } from './tree-model.ts';
 
 const TOP = 1;
@@ -36,6 +38,8 @@ interface Served {
   blocks: BlockMap;
   /** Runs an operation as a session does: what is missing is fetched, and it is run again. */
   retried<T>(operation: () => T): T;
+  /** Goes on as another process would, with the table alone. */
+  restart(): void;
 }
 
 /** @param missing whether a block is not in the store, and has to be fetched whenever it is wanted */
@@ -46,13 +50,19 @@ function serve(
 ): Served {
   const blocks: BlockMap = new Map();
   const roots = specs.map((spec) => encodeSpec(spec, blocks).link);
-  const store = createBlocks({
-    get: (link) => (missing(link) ? undefined : blocks.get(link)),
-    getAll() {},
-    recycle() {},
-    async close() {},
-  });
-  const files = createTreeFileSystem(store, { view: { allRoots: true }, given });
+  const memory = tableMemory();
+  const begin = () => {
+    store = createBlocks({
+      get: (link) => (missing(link) ? undefined : blocks.get(link)),
+      getAll() {},
+      recycle() {},
+      async close() {},
+    });
+    const table = openNodeTable(memory);
+    return createTreeFileSystem(store, { view: { allRoots: true }, given, table });
+  };
+  let store: Blocks;
+  let files = begin();
   function retried<T>(operation: () => T): T {
     for (let attempt = 0; attempt < 100; attempt++) {
       try {
@@ -65,7 +75,19 @@ function serve(
     }
     throw new Error('it does not stop missing blocks');
   }
-  return { files, roots, blocks, retried };
+  const current = {} as Record<string, unknown>;
+  for (const name of Object.keys(files) as (keyof TreeFileSystem)[]) {
+    current[name] = (...args: never[]) => (files[name] as (...args: never[]) => unknown)(...args);
+  }
+  return {
+    files: current as unknown as TreeFileSystem,
+    roots,
+    blocks,
+    retried,
+    restart() {
+      files = begin();
+    },
+  };
 }
 
 interface Listed extends Attributes {
@@ -193,6 +215,7 @@ function createKernel(served: Served, specs: DirectorySpec[]) {
 
   return {
     known,
+    restart: served.restart,
     openRoot(index: number): void {
       const id = openRoot(served, index);
       learn(id, files.attributes(id), { root: index, path: '', spec: specs[index] });
@@ -268,9 +291,11 @@ function createKernel(served: Served, specs: DirectorySpec[]) {
 
 type Step =
   | { do: 'root'; which: number }
+  | { do: 'restart' }
   | { do: 'lookup' | 'list' | 'listPlain' | 'page' | 'inspect' | 'forget'; which: number; pick: number };
 
 const stepArbitrary: fc.Arbitrary<Step> = fc.oneof(
+  { weight: 1, arbitrary: fc.constant({ do: 'restart' as const }) },
   { weight: 1, arbitrary: fc.nat(5).map((which) => ({ do: 'root' as const, which })) },
   {
     weight: 9,
@@ -294,6 +319,10 @@ const stepArbitrary: fc.Arbitrary<Step> = fc.oneof(
 );
 
 function take(kernel: ReturnType<typeof createKernel>, step: Step, roots: number): void {
+  if (step.do === 'restart') {
+    kernel.restart();
+    return;
+  }
   if (step.do === 'root') {
     kernel.openRoot(step.which % roots);
     return;
@@ -472,6 +501,63 @@ describe('what is to be pushed', () => {
     expect(Math.max(...third.known)).toBeLessThanOrEqual(Math.max(...second.known));
     for (const node of third.known) files.forget(node, 1);
     expect(files.nodes()).toBe(before);
+  });
+});
+
+describe('another process that goes on', () => {
+  const deep = directory({
+    sub: directory({ inner: file('inner'), 'name\udcff': directory({ x: file('x') }) }),
+  });
+
+  it('knows what was known, however much was forgotten before', () => {
+    const served = serve([deep]);
+    const { files } = served;
+    const root = openRoot(served, 0);
+    const sub = lookup(served, root, 'sub');
+    // The journal is rewritten some times meanwhile.
+    for (let round = 0; round < 150_000; round++) {
+      const named = files.lookup(sub, nameToBytes('name\udcff'));
+      files.remember(named);
+      files.forget(named, 1);
+    }
+    const inner = lookup(served, sub, 'inner');
+    const named = lookup(served, sub, 'name\udcff');
+    const generation = { ...files.attributes(named) }.generation;
+    served.restart();
+    expect(files.describe(inner).path).toBe('sub/inner');
+    expect(files.describe(named).path).toBe('sub/name\udcff');
+    expect({ ...files.attributes(named) }.generation).toBe(generation);
+    expect([lookup(served, sub, 'inner'), lookup(served, sub, 'name\udcff')]).toEqual([inner, named]);
+    expect(files.nodes()).toBe(5);
+  });
+
+  it('reads a file that two roots have where the directory of one is not to be had', () => {
+    let gone: Link | undefined;
+    const specs = ['1', '2'].map((own) => directory({ same: file('same'), own: file(own) }));
+    const served = serve(specs, (link) => link === gone);
+    const nodes = specs.map((_, i) => {
+      const root = openRoot(served, i);
+      return list(served, root, 10).find(({ name }) => name === 'same')?.node as number;
+    });
+    expect(nodes[0]).toBe(nodes[1]);
+    gone = served.roots[0];
+    served.restart();
+    expect(Buffer.concat(served.files.read(nodes[0], 0, 10)).toString()).toBe('same');
+  });
+
+  it('is refused another tree’s table', () => {
+    const blocks = createBlocks({ get: () => undefined, getAll() {}, recycle() {}, async close() {} });
+    const given = givenIn(allocateGiven());
+    const memory = tableMemory();
+    const open = (text: string) =>
+      createTreeFileSystem(blocks, {
+        view: { root: linkTo(DAG_CBOR, Buffer.from(text)) },
+        given,
+        table: openNodeTable(memory),
+      });
+    open('one');
+    open('one');
+    expect(() => open('another')).toThrow(NodeTableError);
   });
 });
 

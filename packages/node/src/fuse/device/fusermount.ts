@@ -5,7 +5,7 @@ import { constants } from 'node:os';
 import type { Readable } from 'node:stream';
 import { errnoOf, LazytreeError } from '@lazytree/core';
 import { SystemCallError } from '../../c-library.js';
-import { receiveDescriptor, socketPair } from './descriptor-socket.js';
+import { receiveDescriptor, socketPair } from '../../descriptor-socket.js';
 import { mountAt, readMountInfo } from './mount-info.js';
 
 /**

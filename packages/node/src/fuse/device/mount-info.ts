@@ -14,6 +14,7 @@ export interface MountInfo {
   target: string;
   type: string;
   source: string;
+  /** Of the file system, as they stand there. */
   options: string;
 }
 
@@ -41,8 +42,8 @@ export function parseMountInfo(line: string): MountInfo {
   };
 }
 
-/** Spaces, tabs, newlines and backslashes are octal there. */
-function unescapeOctal(text: string): string {
+/** Spaces, tabs, newlines and backslashes are octal there; in options, commas as well. */
+export function unescapeOctal(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 }
 

@@ -61,7 +61,7 @@ export const MODIFYING: ReadonlySet<number> = new Set([
   Opcode.TMPFILE,
 ]);
 
-export const NotifyCode = { STORE: 4 } as const;
+export const NotifyCode = { STORE: 4, RESEND: 7 } as const;
 
 /** Flags of INIT, the first 32 of them. */
 export const InitFlag = {
@@ -73,6 +73,14 @@ export const InitFlag = {
   CACHE_SYMLINKS: 1 << 23,
   NO_OPENDIR_SUPPORT: 1 << 24,
   EXPLICIT_INVAL_DATA: 1 << 25,
+  /** That there are second flags. */
+  INIT_EXT: 1 << 30,
+} as const;
+
+/** The second 32 flags of INIT (Linux 5.17 and later). */
+export const InitFlag2 = {
+  /** Requests that were read and not answered come again when they are asked for (Linux 6.9). */
+  HAS_RESEND: 1 << 7,
 } as const;
 
 export const IN_HEADER = 40;

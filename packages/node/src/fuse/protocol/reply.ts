@@ -55,7 +55,9 @@ export function createReplyWriter(capacity: number, { uid, gid }: Owner) {
   function header(length: number, unique: number, error: number): Buffer {
     uint32(0, length);
     view.setInt32(4, error, true);
-    uint64(8, unique);
+    uint64(8, Math.abs(unique));
+    // As in the request: see readUnique.
+    if (unique < 0) buffer[15] |= 0x80;
     return buffer.subarray(0, Math.min(length, end));
   }
 
@@ -201,6 +203,12 @@ export function createReplyWriter(capacity: number, { uid, gid }: Owner) {
 
     directory(unique: number): Buffer {
       return header(end, unique, 0);
+    },
+
+    /** A notification that asks for all requests again that have been read and not answered. */
+    resend(): Buffer {
+      end = OUT_HEADER;
+      return header(OUT_HEADER, 0, NotifyCode.RESEND);
     },
 
     /** The beginning of a notification that puts `size` bytes into the page cache. */

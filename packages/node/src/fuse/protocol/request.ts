@@ -5,6 +5,7 @@ export interface RequestHeader {
   /** Bytes of the whole request. */
   length: number;
   opcode: number;
+  /** Negative for one that comes again, because whoever has read it before did not answer (FUSE_UNIQUE_RESEND). */
   unique: number;
   node: number;
   /** The thread that asks, as this process sees it; 0 for none that it can see. */
@@ -28,7 +29,7 @@ export function decodeHeader(bytes: Buffer): RequestHeader {
   return {
     length,
     opcode: bytes.readUInt32LE(4),
-    unique: readUint64(bytes, 8),
+    unique: readUnique(bytes, 8),
     node: readUint64(bytes, 16),
     thread: bytes.readUInt32LE(32),
   };
@@ -39,6 +40,14 @@ function readUint64(bytes: Buffer, at: number): number {
   const value = bytes.readUInt32LE(at + 4) * 0x1_0000_0000 + bytes.readUInt32LE(at);
   if (!Number.isSafeInteger(value)) throw new ProtocolError('a number beyond 2^53');
   return value;
+}
+
+/** The uppermost bit is not part of the number, but has to be in the answer, too. */
+function readUnique(bytes: Buffer, at: number): number {
+  const high = bytes.readUInt32LE(at + 4);
+  const value = (high & 0x7fff_ffff) * 0x1_0000_0000 + bytes.readUInt32LE(at);
+  if (!Number.isSafeInteger(value)) throw new ProtocolError('a number beyond 2^53');
+  return high & 0x8000_0000 ? -value : value;
 }
 
 function body(bytes: Buffer, atLeast: number): Buffer {
@@ -63,9 +72,11 @@ export interface InitIn {
   /** Bytes. */
   maxReadahead: number;
   flags: number;
+  /** The second 32; none of an older kernel. */
+  flags2: number;
 }
 
-/** `struct fuse_init_in`; its second flags are of no interest here. */
+/** `struct fuse_init_in` */
 export function decodeInit(bytes: Buffer): InitIn {
   const from = body(bytes, 16);
   return {
@@ -73,6 +84,7 @@ export function decodeInit(bytes: Buffer): InitIn {
     minor: from.readUInt32LE(4),
     maxReadahead: from.readUInt32LE(8),
     flags: from.readUInt32LE(12),
+    flags2: from.length >= 20 ? from.readUInt32LE(16) : 0,
   };
 }
 
@@ -129,5 +141,5 @@ export function decodeListxattr(bytes: Buffer): { size: number } {
 
 /** The request that an INTERRUPT is about. */
 export function decodeInterrupt(bytes: Buffer): { unique: number } {
-  return { unique: readUint64(body(bytes, 8), 0) };
+  return { unique: readUnique(body(bytes, 8), 0) };
 }

@@ -20,11 +20,16 @@ export interface ServeData {
   push: MessagePort | undefined;
   /** See givenIn. */
   given: SharedArrayBuffer;
+  /**
+   * A file in memory for the table of nodes, which outlives the process as long as somebody has it open. `goOn`: with a
+   * connection that another process has served, and its table.
+   */
+  table?: { descriptor: number; goOn: boolean } | undefined;
 }
 
 /** From a serving thread. */
 export type FromServer =
-  | { type: 'serving'; minor: number; thread: number }
+  | { type: 'serving'; thread: number; resends: boolean }
   | { type: 'missing'; request: number; root: string; path: string; links: readonly Link[]; corrupt: boolean }
   | { type: 'interrupted'; request: number }
   | { type: 'failure'; root: string; path: string; error: unknown }

@@ -7,6 +7,7 @@ import { errnoOf, LazytreeError, MAX_NAME_BYTES, openSharedReader } from '@lazyt
 import {
   FUSE_MAJOR,
   InitFlag,
+  InitFlag2,
   MODIFYING,
   NEWEST_MINOR,
   OLDEST_MINOR,
@@ -27,8 +28,10 @@ import {
   type RequestHeader,
 } from '../protocol/request.js';
 import { createBlocks, MissingBlocks } from '../tree/blocks.js';
+import { openNodeTable } from '../tree/node-table.js';
 import { createTreeFileSystem } from '../tree/tree-file-system.js';
 import { givenIn } from './given.js';
+import { mapTable, prepareMapping } from './mapped-table.js';
 import type { FromServer, ServeData, ToServer } from './messages.js';
 
 /**
@@ -59,11 +62,18 @@ const WANTED =
 const NEEDED = InitFlag.DO_READDIRPLUS | InitFlag.NO_OPEN_SUPPORT | InitFlag.NO_OPENDIR_SUPPORT;
 
 const port = parentPort as MessagePort;
-const { device, storeDirectory, view, xattrs, owner, push, given } = await firstMessage(port);
+// A table is likely to be wanted, and to load what maps it takes longer than the rest.
+prepareMapping();
+const { device, storeDirectory, view, xattrs, owner, push, given, table } = await firstMessage(port);
 const store = await openSharedReader(storeDirectory);
 const blocks = createBlocks(store);
 const pushing = givenIn(given);
-const files = createTreeFileSystem(blocks, { view, given: pushing });
+const memory = table && mapTable(table.descriptor);
+const files = createTreeFileSystem(blocks, {
+  view,
+  given: pushing,
+  table: memory && openNodeTable(memory),
+});
 const reply = createReplyWriter(MAX_PAGES * PAGE, owner);
 const allRoots = 'allRoots' in view;
 /** Requests whose content is being fetched, as they came. */
@@ -192,7 +202,7 @@ function answer(header: RequestHeader, bytes: Buffer): void {
 }
 
 function init(unique: number, bytes: Buffer): void {
-  const { major, minor, maxReadahead, flags } = decodeInit(bytes);
+  const { major, minor, maxReadahead, flags, flags2 } = decodeInit(bytes);
   if (major > FUSE_MAJOR) {
     // The kernel asks again in the version that we tell it.
     write(reply.init(unique, NEWEST_MINOR, NO_OPTIONS));
@@ -212,9 +222,22 @@ function init(unique: number, bytes: Buffer): void {
       maxPages: MAX_PAGES,
     }),
   );
+  sayServing((flags & InitFlag.INIT_EXT) !== 0 && (flags2 & InitFlag2.HAS_RESEND) !== 0);
+}
+
+function sayServing(resends: boolean): void {
   // That of this thread: proc(5).
   const thread = Number(basename(fs.readlinkSync('/proc/thread-self')));
-  send({ type: 'serving', minor: common, thread });
+  send({ type: 'serving', thread, resends });
+}
+
+/**
+ * Goes on where another process was killed. INIT has been answered, with what is the same for all connections; what
+ * that process had read and not answered comes again.
+ */
+function goOn(): void {
+  write(reply.resend());
+  sayServing(true);
 }
 
 const NO_OPTIONS = { maxReadahead: 0, flags: 0, maxBackground: 0, maxWrite: MAX_WRITE, maxPages: 0 };
@@ -358,10 +381,12 @@ function serve(): void {
 
 let failure: unknown;
 try {
+  if (table?.goOn) goOn();
   serve();
 } catch (error) {
   if (!isGone(error)) failure = error;
 }
 await store.close();
+memory?.close();
 send({ type: 'ended', ...(failure === undefined ? {} : { error: failure }) });
 push?.close();

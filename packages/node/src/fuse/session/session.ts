@@ -4,6 +4,7 @@ import { MessageChannel, type Transferable, Worker } from 'node:worker_threads';
 import { errnoOf, LazytreeError, type Link } from '@lazytree/core';
 import { interruptThread } from '../device/interrupt-thread.js';
 import { createReplyWriter } from '../protocol/reply.js';
+import { AREA_BYTES, AREA_COUNT } from '../tree/node-table.js';
 import type { View } from '../tree/tree-file-system.js';
 import { allocateGiven } from './given.js';
 import type { FromServer, PushData, ServeData, ServerReport, ToServer } from './messages.js';
@@ -36,6 +37,11 @@ const INTERRUPT_MS = 5;
 export interface SessionOptions {
   /** The opened FUSE device. The session closes it. */
   device: number;
+  /**
+   * A file in memory ({@link TABLE_BYTES}) in which another process finds what it needs to go on when this one was
+   * killed; `goOn`: this is that other process. The session closes it.
+   */
+  table?: { descriptor: number; goOn: boolean } | undefined;
   /** Where it is mounted. */
   target: string;
   storeDirectory: string;
@@ -49,10 +55,16 @@ export interface SessionOptions {
   onFailure(failure: ServeFailure): void;
 }
 
+/** Bytes of a file for a table of nodes, of which hardly any are ever used. */
+export const TABLE_BYTES = AREA_COUNT * AREA_BYTES;
+
 /** One FUSE connection and the threads that serve it. */
 export interface Session {
-  /** Resolves when the kernel has begun to talk; rejects when it cannot be talked to. */
-  serving: Promise<void>;
+  /**
+   * Resolves when the kernel has begun to talk; rejects when it cannot be talked to. Says whether another process could
+   * go on: the kernel can send again what was not answered.
+   */
+  serving: Promise<{ resends: boolean }>;
   /** Resolves when it is unmounted; rejects when the server failed. */
   ended: Promise<void>;
   /** @throws LazytreeError when it has ended, or cannot be reached at its place any more */
@@ -62,16 +74,16 @@ export interface Session {
 }
 
 export function startSession(options: SessionOptions): Session {
-  const { device, target, storeDirectory, view, xattrs, push, fetch, onFailure } = options;
+  const { device, table, target, storeDirectory, view, xattrs, push, fetch, onFailure } = options;
   const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
   const channel = push ? new MessageChannel() : undefined;
   const given = allocateGiven();
   const server = takeServer();
-  const data: ServeData = { device, storeDirectory, view, xattrs, owner, push: channel?.port1, given };
+  const data: ServeData = { device, storeDirectory, view, xattrs, owner, push: channel?.port1, given, table };
   server.postMessage(data, channel ? [channel.port1] : []);
   let pusher: Worker | undefined;
   const writer = createReplyWriter(64, owner);
-  const serving = Promise.withResolvers<void>();
+  const serving = Promise.withResolvers<{ resends: boolean }>();
   const ended = Promise.withResolvers<void>();
   /** Whoever waits for neither learns of a failure from the other. */
   serving.promise.catch(() => undefined);
@@ -88,7 +100,7 @@ export function startSession(options: SessionOptions): Session {
       case 'serving':
         thread = message.thread;
         startPushing();
-        serving.resolve();
+        serving.resolve({ resends: message.resends });
         break;
       case 'missing':
         void bring(message);
@@ -132,6 +144,7 @@ export function startSession(options: SessionOptions): Session {
     // The threads have ended, or hold no request: nobody uses the number any more.
     void Promise.all([server.terminate(), pusher?.terminate()]).finally(() => {
       fs.closeSync(device);
+      if (table) fs.closeSync(table.descriptor);
       if (error === undefined) ended.resolve();
       else ended.reject(error);
     });

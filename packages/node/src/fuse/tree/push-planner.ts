@@ -74,7 +74,7 @@ export function createPushPlanner({ nodes, parts, given }: PushPlannerOptions) {
     const now = Date.now();
     for (let count = 0; at && count < directories && bytes < LIST_BYTES; count++) {
       const { content } = at;
-      if (content && now - content.pushed > AGAIN_MS) {
+      if (content?.listing && now - content.pushed > AGAIN_MS) {
         const again = content.pushed > 0;
         content.pushed = now;
         starts.push(list.length);

@@ -12,13 +12,15 @@ import {
 } from '@lazytree/core';
 import { ROOT_NODE } from '../protocol/kernel.js';
 import type { Attributes } from '../protocol/reply.js';
-import type { Blocks } from './blocks.js';
+import { type Blocks, MissingBlocks } from './blocks.js';
 import { createContent } from './content.js';
 import { createDecodedParts } from './decoded-parts.js';
 import { inodeOf, pathHash } from './inode.js';
 import { openListing, type Part, partAt, positionOf } from './listing.js';
-import { type Content, createNodes, type Directory, type RootUse } from './nodes.js';
+import { type NodeTable, NodeTableError, openNodeTable } from './node-table.js';
+import { createNodes, type Directory, type FileAt, type OpenContent, type RootUse } from './nodes.js';
 import { createPushPlanner, type Given, type PushList } from './push-planner.js';
+import { newNodes, restoreNodes } from './restore-nodes.js';
 
 /** What is served: one tree, or the directory `/<CID>` of every root there is. */
 export type View = { root: Link } | { allRoots: true };
@@ -65,26 +67,36 @@ export interface TreeFileSystem {
 export interface TreeFileSystemOptions {
   view: View;
   given: Given;
+  /** Where to keep what the kernel's node ids stand for. One that has any already is gone on with. */
+  table?: NodeTable | undefined;
 }
 
-export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSystemOptions): TreeFileSystem {
+/** @throws NodeTableError when the table is of another view, or of none */
+export function createTreeFileSystem(
+  blocks: Blocks,
+  { view, given, table = openNodeTable() }: TreeFileSystemOptions,
+): TreeFileSystem {
   const parts = createDecodedParts(blocks.read);
-  const nodes = createNodes({ parts, mayReuse: given.idle, onReuse: given.delete });
-  const planner = createPushPlanner({ nodes, parts, given });
-  const content = createContent(blocks);
   const uses = new Map<Link, RootUse>();
   const everything = newUse('' as Link);
   const allRoots = 'allRoots' in view;
-  const top = nodes.addDirectory({
-    parent: undefined,
-    position: 0,
-    use: allRoots ? everything : useOf(view.root),
-    path: '',
-    link: allRoots ? undefined : view.root,
-    metadata: undefined,
+  const isNew = table.end() === 1;
+  const nodes = createNodes({
+    parts,
+    table,
+    state: isNew ? newNodes() : restoreNodes(table, (root) => (root ? useOf(root) : everything)),
+    openListing: (link) => openListing(link, blocks.read),
+    mayReuse: given.idle,
+    onReuse: given.delete,
   });
-  if (top.id !== ROOT_NODE) throw new Error('the first node is the root');
+  const planner = createPushPlanner({ nodes, parts, given });
+  const content = createContent(blocks);
+  const top = isNew ? addTop() : nodes.directory(ROOT_NODE);
+  if (top?.id !== ROOT_NODE || top.link !== (allRoots ? undefined : view.root)) {
+    throw new NodeTableError('it is of another tree');
+  }
   const roots = new Map<Link, Directory>();
+  for (const root of nodes.tops()) if (root.link && root !== top) roots.set(root.link, root);
   const scratch: Attributes = {
     node: 0,
     generation: 0,
@@ -95,6 +107,17 @@ export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSy
     seconds: 0,
     nanoseconds: 0,
   };
+
+  function addTop(): Directory {
+    return nodes.addDirectory({
+      parent: undefined,
+      position: 0,
+      use: allRoots ? everything : useOf(view.root),
+      path: '',
+      link: allRoots ? undefined : view.root,
+      metadata: undefined,
+    });
+  }
 
   function useOf(root: Link): RootUse {
     let use = uses.get(root);
@@ -111,14 +134,12 @@ export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSy
     return found;
   }
 
-  function contentOf(of: Directory): Content {
-    if (of.content) return of.content;
-    const { link } = of;
-    if (link === undefined) throw unresolved(of.path);
-    return nodes.setContent(of, () => openListing(link, blocks.read));
+  function contentOf(of: Directory): OpenContent {
+    if (of.link === undefined) throw unresolved(of.path);
+    return nodes.open(of);
   }
 
-  function load(of: Content, part: Part): readonly Entry[] {
+  function load(of: OpenContent, part: Part): readonly Entry[] {
     const entries = parts.entries(part);
     if (!part.loaded) {
       nodes.shareFiles(of, part);
@@ -127,15 +148,33 @@ export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSy
     return entries;
   }
 
-  function entryOf(id: number): { entry: Entry; of: Content } {
+  function entryOf(id: number): { entry: Entry; of: OpenContent; position: number } {
     const file = nodes.file(id);
     if (!file) throw new LazytreeError('FAILED', `the kernel asks for node ${id}, which is no file`);
-    const part = partAt(file.content.listing, file.position);
-    return { entry: load(file.content, part)[file.position - part.start], of: file.content };
+    try {
+      return entryAt(file);
+    } catch (error) {
+      if (!(error instanceof MissingBlocks)) throw error;
+      // What another root has there may be here. Both are the same file.
+      for (const other of nodes.elsewhere(id)) {
+        try {
+          return entryAt(other);
+        } catch (missing) {
+          if (!(missing instanceof MissingBlocks)) throw missing;
+        }
+      }
+      throw error;
+    }
+  }
+
+  function entryAt({ content, position }: FileAt): { entry: Entry; of: OpenContent; position: number } {
+    const of = nodes.list(content);
+    const part = partAt(of.listing, position);
+    return { entry: load(of, part)[position - part.start], of, position };
   }
 
   /** The node of an entry, which becomes one if it is none yet. */
-  function nodeOf(parent: Directory, of: Content, part: Part, index: number): number {
+  function nodeOf(parent: Directory, of: OpenContent, part: Part, index: number): number {
     const entry = load(of, part)[index];
     const position = part.start + index;
     const isDirectory = entry.kind === 'directory' || (entry.kind === 'origin' && entry.of === 'directory');
@@ -200,8 +239,6 @@ export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSy
     const known = roots.get(root);
     if (known && nodes.directory(known.id) === known) return known.id;
     if (linkCodec(root) === RAW) return 0;
-    // Opened at once: a root that cannot be is an error of whoever mounts it, not of its first reader.
-    const listing = openListing(root, blocks.read);
     const added = nodes.addDirectory({
       parent: undefined,
       position: 0,
@@ -210,13 +247,18 @@ export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSy
       link: root,
       metadata: undefined,
     });
-    nodes.setContent(added, () => listing);
+    // Opened at once: a root that cannot be is an error of whoever mounts it, not of its first reader.
+    try {
+      nodes.open(added);
+    } catch (error) {
+      nodes.forget(added.id, 0);
+      throw error;
+    }
     roots.set(root, added);
     return added.id;
   }
 
-  function noteRead(of: Content, node: number, link: Link): void {
-    const { position } = nodes.file(node) as { position: number };
+  function noteRead(of: OpenContent, position: number, link: Link): void {
     const part = partAt(of.listing, position);
     part.read ??= new Uint8Array(part.count);
     if (part.read[position - part.start] === 1) return;
@@ -254,11 +296,11 @@ export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSy
       return nameToBytes(entry.target);
     },
     read(node, offset, size) {
-      const { entry, of } = entryOf(node);
+      const { entry, of, position } = entryOf(node);
       if (entry.kind === 'origin') throw unresolved(`${of.path}/${entry.name}`);
       if (!isFile(entry)) throw new LazytreeError('FAILED', `node ${node} is no file`);
       const pieces = content.read(entry, offset, size);
-      noteRead(of, node, entry.link);
+      noteRead(of, position, entry.link);
       return pieces;
     },
     list(node, offset, add) {
@@ -299,7 +341,7 @@ export function createTreeFileSystem(blocks: Blocks, { view, given }: TreeFileSy
       return file && planner.afterRead(node, file);
     },
     totals() {
-      const { listing } = top.content ?? {};
+      const listing = top.content?.listing;
       return { bytes: listing?.size ?? 0, files: listing?.files ?? 0 };
     },
     remember: nodes.remember,
