@@ -88,7 +88,7 @@ export async function mountTree(
 async function end(directory: string, session: Session): Promise<void> {
   const mount = mountAt(await readMountInfo(), directory);
   if (mount) await unmount(directory, { lazy: true });
-  await endConnection({ directory, session, number: mount?.minor ?? 0 });
+  await endConnection({ session, number: mount?.minor ?? 0 });
 }
 
 export interface Finished {
