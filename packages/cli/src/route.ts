@@ -1,6 +1,12 @@
 import { existsSync } from 'node:fs';
 import { LazytreeError } from '@lazytree/core/errors';
-import { daemonLog, daemonSocket, homeDirectory, isClusterHome } from '@lazytree/node/home-directory';
+import {
+  daemonLog,
+  daemonSocket,
+  homeDirectory,
+  isClusterHome,
+  keeperSocket,
+} from '@lazytree/node/home-directory';
 import type { Caller } from './caller.js';
 import type { Action } from './command.js';
 import { COMMANDS, HERE } from './commands.js';
@@ -27,6 +33,14 @@ export function isForDaemon(args: readonly string[]): boolean {
   return !args.some((argument) => /^(?:--help|--version|-[A-Za-z]*[hV].*)$/.test(argument));
 }
 
+/**
+ * Whether mounts wait for a daemon, because theirs was killed: it is to have the store, and not a command that may itself
+ * wait for one of them.
+ */
+function isAwaited(): boolean {
+  return existsSync(keeperSocket(homeDirectory()));
+}
+
 export interface PerformOptions {
   args: readonly string[];
   caller: Caller;
@@ -40,7 +54,7 @@ export async function performAnywhere(
   { args, caller, run }: PerformOptions,
 ): Promise<number> {
   if (action.where === 'here') return run();
-  if (action.where === 'daemon') return throughNewDaemon();
+  if (action.where === 'daemon' || isAwaited()) return throughNewDaemon();
   const exitCode = await askRunningDaemon(args, caller);
   if (exitCode !== undefined) return exitCode;
   try {

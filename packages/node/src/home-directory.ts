@@ -19,6 +19,13 @@ export function daemonSocket(home: string): string {
   return join(home, SOCKET_NAME);
 }
 
+export const KEEPER_SOCKET = 'keeper.sock';
+
+/** There is one as long as mounts are kept for a daemon, be it there or one that was killed. */
+export function keeperSocket(home: string): string {
+  return join(home, KEEPER_SOCKET);
+}
+
 export function daemonLog(home: string): string {
   return join(home, 'daemon.log');
 }

@@ -11,5 +11,3 @@ export type FromKeeper = { kept: string; about: unknown } | { all: true };
 /** Descriptors that the process is started with: what others call on it by, and its connection to who started it. */
 export const LISTENER = 3;
 export const STARTER = 4;
-
-export const KEEPER_SOCKET = 'keeper.sock';

@@ -15,7 +15,8 @@ import {
   sendMessage,
   waitForAny,
 } from '../descriptor-socket.js';
-import { type FromKeeper, KEEPER_SOCKET, type ToKeeper } from './keeper-messages.js';
+import { KEEPER_SOCKET, keeperSocket } from '../home-directory.js';
+import type { FromKeeper, ToKeeper } from './keeper-messages.js';
 
 /**
  * Descriptors that outlive this process, in another one which is started for that (keeper-process.ts) and which the
@@ -70,7 +71,7 @@ const AGAIN_MS = 20;
 const ANSWER_MS = 1000;
 
 export function openKeeper({ home, version, milliseconds, log }: KeeperOptions): Keeper {
-  const socketFile = join(home, KEEPER_SOCKET);
+  const socketFile = keeperSocket(home);
   const kept = new Map<string, { about: object; descriptors: number[] }>();
   const inherited = new Map<string, Inherited>();
   let socket: number | undefined;
