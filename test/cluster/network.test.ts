@@ -40,25 +40,54 @@ describe.skipIf(unlessNetworked('network namespaces'))('a LAN', () => {
     expect([String(message), from.address]).toEqual(['hello', a.address]);
   });
 
-  test('loses a machine without a cable, or with one that leads nowhere, and gets it back', async () => {
-    const server = createServer((socket) => socket.end()).listen(0, HERE);
-    await once(server, 'listening');
-    const { port } = server.address() as { port: number };
-    const connects = async (machine: Machine) => {
-      const script = `net.connect({ port: ${port}, host: '${HERE}', timeout: 500 })
-        .on('connect', () => process.exit(0)).on('error', () => process.exit(1)).on('timeout', () => process.exit(2))`;
-      const [program, ...args] = [...machine.enter, process.execPath, '--eval', script];
-      const [code] = await once(spawn(program, args), 'exit');
-      return code;
-    };
-    expect(await connects(a)).toBe(0);
+  /** Nothing listens on the port: a machine that is reached refuses. */
+  function reaches(from: Machine, address: string): boolean {
+    const script = `net.connect({ port: 1, host: '${address}', timeout: 500 })
+      .on('error', ({ code }) => console.log(code)).on('timeout', () => process.exit())`;
+    return on(from, script).stdout === 'ECONNREFUSED\n';
+  }
+
+  test('keeps machines that are isolated from each other, and not from this process', async () => {
+    const [c, d] = await Promise.all([addMachine('machine-c'), addMachine('machine-d')]);
+    expect(reaches(c, d.address)).toBe(true);
+    c.isolate();
+    d.isolate();
+    expect([reaches(c, d.address), reaches(c, HERE), reaches(c, b.address)]).toEqual([false, true, true]);
+  });
+
+  test('loses a machine without a cable, or with one that leads nowhere, and gets it back', () => {
+    expect(reaches(a, HERE)).toBe(true);
     for (const lose of [a.blackHole, a.unplug]) {
       lose();
-      expect(await connects(a)).toBe(2);
-      expect(await connects(b)).toBe(0);
+      expect([reaches(a, HERE), reaches(b, HERE)]).toEqual([false, true]);
       a.plug();
-      expect(await connects(a)).toBe(0);
+      expect(reaches(a, HERE)).toBe(true);
     }
+  });
+
+  test('is as slow as it is told to be', async () => {
+    const SIZE = 5_000_000;
+    const server = createServer((socket) => socket.resume()).listen(0, HERE);
+    await once(server, 'listening');
+    const { port } = server.address() as { port: number };
+    b.limit(5);
+    const [took] = await Promise.all([
+      once(server, 'connection').then(async ([connection]) => {
+        const began = performance.now();
+        await once(connection, 'close');
+        return performance.now() - began;
+      }),
+      once(
+        spawn(b.enter[0], [
+          ...b.enter.slice(1),
+          process.execPath,
+          '--eval',
+          `net.connect(${port}, '${HERE}').end(Buffer.alloc(${SIZE}))`,
+        ]),
+        'exit',
+      ),
+    ]);
     server.close();
+    expect(took).toBeGreaterThan(700);
   });
 });

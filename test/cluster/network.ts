@@ -32,6 +32,10 @@ export interface Machine {
   blackHole(): void;
   /** Undoes either of them. */
   plug(): void;
+  /** Hears no other machine that is isolated, and they do not hear it: only the others, and this process, do. */
+  isolate(): void;
+  /** Sends no faster than this. */
+  limit(megabytesPerSecond: number): void;
 }
 
 /** Whether tests that need a LAN have to be skipped here; if so, says why on the terminal. */
@@ -85,6 +89,11 @@ export async function addMachine(name: string): Promise<Machine> {
     unplug: () => ip(`link set ${port} down`),
     blackHole: () => ip(`link set ${port} nomaster`),
     plug: () => ip(`link set ${port} master lan up`),
+    isolate: () => ip(`link set ${port} type bridge_slave isolated on`),
+    limit(megabytesPerSecond) {
+      const rate = `${megabytesPerSecond * 8}mbit`;
+      batch('tc', `qdisc replace dev eth0 root tbf rate ${rate} burst 256kb latency 300ms`, enter);
+    },
   };
 }
 
@@ -121,9 +130,12 @@ async function holdNamespaces(name: string): Promise<ChildProcess> {
   return holder;
 }
 
-/** Lines for `ip -batch`. */
-function ip(lines: string, enter: readonly string[] = []): void {
-  const [program, ...args] = [...enter, 'ip', '-batch', '-'];
+function ip(lines: string, enter?: readonly string[]): void {
+  batch('ip', lines, enter);
+}
+
+function batch(tool: 'ip' | 'tc', lines: string, enter: readonly string[] = []): void {
+  const [program, ...args] = [...enter, tool, '-batch', '-'];
   const { status, stderr, error } = spawnSync(program, args, { input: `${lines}\n`, encoding: 'utf8' });
-  if (status !== 0) throw new Error(`ip: ${error?.message ?? stderr}\n${lines}`);
+  if (status !== 0) throw new Error(`${tool}: ${error?.message ?? stderr}\n${lines}`);
 }
