@@ -46,7 +46,9 @@ describe.skipIf(unlessNetworked('clusters of two'))('two machines and a third', 
     const more = (await received(bert)) - before - crossed;
     expect(more).toBeGreaterThanOrEqual(2 << 20);
     expect(more).toBeLessThan((2 << 20) + OVERHEAD);
-    expect((await peerOf(anna, bert)).sent).toBeGreaterThanOrEqual(crossed + more);
+    // Each of them counts what the other does; only pings come in between.
+    const [sent, got] = [(await peerOf(anna, bert)).sent, (await peerOf(bert, anna)).received];
+    expect(Math.abs(sent - got)).toBeLessThan(10_000);
     await bert.ok('unmount', 'mounted');
   });
 

@@ -9,7 +9,8 @@ interface ClusterRef {
   name: string;
   root: string;
   sequence: number;
-  peer: { id: string; name: string };
+  owner: string;
+  ownerName: string;
 }
 
 describe.skipIf(unlessNetworked('refs of a cluster'))('refs', () => {
@@ -26,7 +27,7 @@ describe.skipIf(unlessNetworked('refs of a cluster'))('refs', () => {
   test('are seen by the others, with whose they are and how often they were set', async () => {
     const first = await importFiles(anna, { file: 'one\n' }, 'seen');
     const { id } = (await anna.peers()).self;
-    const expected = { name: 'seen', root: first, sequence: 1, peer: { id, name: 'anna' } };
+    const expected = { name: 'seen', root: first, sequence: 1, owner: id, ownerName: 'anna' };
     await eventually('bert sees it', async () => (await refs(bert)).some(({ name }) => name === 'seen'));
     expect(await refs(bert)).toContainEqual(expect.objectContaining(expected));
     expect(await bert.ok('ref', 'list', '--cluster')).toMatch(new RegExp(`seen@anna .*${first}`));

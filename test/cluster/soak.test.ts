@@ -117,6 +117,7 @@ describe.skipIf(unlessNetworked('soaking'))('soak', () => {
         await node.kill();
         await sleep(pick(500));
         await node.start();
+        await seeEachOther(nodes);
         down.delete(node);
         troubles++;
       },
@@ -127,6 +128,7 @@ describe.skipIf(unlessNetworked('soaking'))('soak', () => {
         node.pause();
         await sleep(200 + pick(1000));
         node.resume();
+        await seeEachOther(nodes);
         down.delete(node);
         troubles++;
       },
