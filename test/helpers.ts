@@ -59,6 +59,8 @@ export interface RunOptions {
   cwd?: string;
   env?: NodeJS.ProcessEnv;
   asNobody?: boolean;
+  /** A command that runs the one which follows as its arguments: elsewhere, or in another way. */
+  enter?: readonly string[];
   /** What it can read: nothing, unless the test writes to it. */
   stdin?: 'pipe';
 }
@@ -73,7 +75,7 @@ export function start(
   command: readonly string[],
   options: RunOptions,
 ): { child: ChildProcess; ended: Promise<Result> } {
-  const [program, ...args] = options.asNobody ? [...AS_NOBODY, ...command] : command;
+  const [program, ...args] = [...(options.enter ?? []), ...(options.asNobody ? AS_NOBODY : []), ...command];
   const child = spawn(program, args, {
     cwd: options.cwd ?? tmpdir(),
     env: environment(options),
@@ -117,9 +119,15 @@ export interface Daemon {
   ended: Promise<Result>;
 }
 
-/** Runs `lazytree daemon run` and waits till it is ready; undefined when it cannot be. */
-export async function runDaemon(options: RunOptions): Promise<Daemon | undefined> {
-  const { child, ended } = start([process.execPath, BIN, 'daemon', 'run'], options);
+/**
+ * Runs `lazytree daemon run` and waits till it is ready; undefined when it cannot be.
+ * @param args more arguments
+ */
+export async function runDaemon(
+  options: RunOptions,
+  args: readonly string[] = [],
+): Promise<Daemon | undefined> {
+  const { child, ended } = start([process.execPath, BIN, 'daemon', 'run', ...args], options);
   let log = '';
   const ready = new Promise<boolean>((resolve) => {
     child.stderr?.on('data', (part: Buffer) => {

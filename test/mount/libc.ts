@@ -47,6 +47,8 @@ export const linkat = wrapped(
 export const renameat2 = wrapped(
   'int renameat2(int oldDirectory, const char *old, int newDirectory, const char *name, unsigned int flags)',
 );
+export const unshare = wrapped('int unshare(int flags)');
+export const setns = wrapped('int setns(int fd, int type)');
 export const fadvise = wrapped('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)');
 
 export const SEEK = { SET: 0, END: 2, DATA: 3, HOLE: 4 } as const;
