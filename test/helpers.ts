@@ -119,14 +119,21 @@ export interface Daemon {
   ended: Promise<Result>;
 }
 
+/** Runs `lazytree daemon run` and waits till it is ready; undefined when it cannot be. */
+export async function runDaemon(options: RunOptions): Promise<Daemon | undefined> {
+  const daemon = await launchDaemon(options);
+  return 'pid' in daemon ? daemon : undefined;
+}
+
 /**
- * Runs `lazytree daemon run` and waits till it is ready; undefined when it cannot be.
+ * Runs `lazytree daemon run` and waits till it is ready.
  * @param args more arguments
+ * @returns how it ended, when it did before it was ready
  */
-export async function runDaemon(
+export async function launchDaemon(
   options: RunOptions,
   args: readonly string[] = [],
-): Promise<Daemon | undefined> {
+): Promise<Daemon | Result> {
   const { child, ended } = start([process.execPath, BIN, 'daemon', 'run', ...args], options);
   let log = '';
   const ready = new Promise<boolean>((resolve) => {
@@ -136,7 +143,7 @@ export async function runDaemon(
     });
     void ended.then(() => resolve(false));
   });
-  if (!(await ready)) return undefined;
+  if (!(await ready)) return ended;
   const daemon: Daemon = {
     child,
     pid: child.pid as number,

@@ -6,9 +6,9 @@ import {
   afterwards,
   BIN,
   type Daemon,
+  launchDaemon,
   type Result,
   type RunOptions,
-  runDaemon,
   type Sandbox,
   sandbox,
   start,
@@ -77,9 +77,10 @@ export async function addNode(name: string, options: NodeOptions = {}): Promise<
       return running;
     },
     async start(args = options.daemon) {
-      running = await runDaemon({ home: box.home, ...common }, args);
-      if (!running) throw new Error(`the daemon of ${name} does not start`);
-      return running;
+      const daemon = await launchDaemon({ home: box.home, ...common }, args);
+      if (!('pid' in daemon)) throw new Error(`the daemon of ${name} does not start: ${daemon.err}`);
+      running = daemon;
+      return daemon;
     },
     async stop() {
       const { code, signal } = await node.daemon().stop();
@@ -97,7 +98,7 @@ export async function addNode(name: string, options: NodeOptions = {}): Promise<
     peers: () => box.json<Peers & Record<string, unknown>>('cluster', 'peers'),
   };
   await node.start();
-  // Before what `runDaemon` has registered, which waits for ever for a daemon that is paused or stuck.
+  // Before what `launchDaemon` has registered, which waits for ever for a daemon that is paused or stuck.
   afterwards(() => end(node));
   return node;
 }

@@ -94,38 +94,54 @@ describe.skipIf(unlessNetworked('outsiders'))('outsiders', () => {
   });
 
   test('who hands on what members prove to each other has proved nothing', async () => {
-    const other = await addressOf(bert);
-    for (const [one, two] of [
-      [address, other],
-      [other, address],
-      // A node's own words, back to itself.
-      [address, address],
-    ]) {
-      const relay = await createHostile();
-      const back = await createHostile();
-      const first = await relay.open(one, MEMBERSHIP);
-      const second = await back.open(two, MEMBERSHIP);
-      let handedOn = 0;
-      const handOn = (from: Line, to: Line) =>
-        from.listen((bytes) => {
-          handedOn += bytes.length;
-          // One that has been closed hears nothing.
-          to.send(bytes).catch(() => undefined);
-        });
-      handOn(first, second);
-      handOn(second, first);
-      await Promise.race([first.closed, second.closed, sleep(1500)]);
-      for (const [hostile, to] of [
-        [relay, one],
-        [back, two],
-      ] as const) {
-        const line = await hostile.open(to, EXCHANGE).catch(() => undefined);
-        await line?.send(framed(Buffer.from(root))).catch(() => undefined);
-        await sleep(300);
-        expect(line?.received() ?? Buffer.alloc(0), `after ${handedOn} bytes`).toHaveLength(0);
-      }
-      await Promise.all([relay.close(), back.close()]);
+    const between = await createHostile();
+    let handedOn = 0;
+    const handOn = (from: Line, to: Line) =>
+      from.listen((bytes) => {
+        handedOn += bytes.length;
+        // One that has been closed hears nothing.
+        to.send(bytes).catch(() => undefined);
+      });
+    // Bert dials it, and all that he says is said to anna, and the other way round.
+    await between.serve(MEMBERSHIP, async (victim) => {
+      const other = await between.open(address, MEMBERSHIP);
+      handOn(victim, other);
+      handOn(other, victim);
+    });
+    await bert.stop();
+    await bert.start(['--peer', between.addresses[0]]);
+    await eventually('what they said was handed on', () => handedOn >= 64 || handedOn);
+    await sleep(1000);
+    for (const to of [address, await addressOf(bert)]) {
+      const line = await between.open(to, EXCHANGE).catch(() => undefined);
+      await line?.send(framed(Buffer.from(root))).catch(() => undefined);
+      await sleep(500);
+      expect(line?.received() ?? Buffer.alloc(0)).toHaveLength(0);
     }
+    await eventually('they see each other', async () => (await connectedPeers(bert)).includes('anna'));
+    await expectUnharmed();
+    await bert.stop();
+    await bert.start();
+    await between.close();
+  });
+
+  test('who says to a member what it has said itself has proved nothing', async () => {
+    const mirror = await createHostile();
+    const line = await mirror.open(address, MEMBERSHIP);
+    // A challenge, as a member's is: a field of 32 bytes.
+    const challenge = framed(Buffer.concat([Buffer.of(0x0a, 32), randomBytes(32)]));
+    await line.send(challenge);
+    await eventually('an answer', () => line.received().length > 0);
+    const answer = line.received();
+    await line.send(answer);
+    await Promise.race([line.closed, sleep(2000)]);
+    // A challenge in turn, and then nothing.
+    expect(line.received().length).toBe(answer.length);
+    const after = await mirror.open(address, EXCHANGE).catch(() => undefined);
+    await after?.send(framed(Buffer.from(root))).catch(() => undefined);
+    await sleep(500);
+    expect(after?.received() ?? Buffer.alloc(0)).toHaveLength(0);
+    await mirror.close();
     await expectUnharmed();
   });
 
