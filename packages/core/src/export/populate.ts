@@ -1,5 +1,5 @@
 import fs from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setTimeout as sleep, setImmediate as yieldToEvents } from 'node:timers/promises';
 import { BlockMissingError, LazytreeError } from '../errors.js';
 import {
   type DirectoryEntry,
@@ -217,9 +217,14 @@ function createPopulator(
     const files = list;
     list = [];
     listBytes = 0;
-    const { slots } = pool;
-    await work.until(() => active < slots);
     const job = await makeJob(local, files);
+    if (active >= pool.slots) {
+      // Rather than wait for the others.
+      received(files, (await pool.here(job)).stamps);
+      await yieldToEvents();
+      work.check();
+      return;
+    }
     active += 1;
     pool
       .run(job)

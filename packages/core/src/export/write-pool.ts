@@ -5,7 +5,10 @@ import { createThreadPool, type ThreadPool } from '../threads/pool.js';
 import { blockError, writeError } from './write-error.js';
 import { createFileWriter, type WriteFailure, type WriteJob, type WrittenFiles } from './write-files.js';
 
-export type WritePool = ThreadPool<WriteJob, WrittenFiles>;
+export interface WritePool extends ThreadPool<WriteJob, WrittenFiles> {
+  /** Writes in this thread. */
+  here(job: WriteJob): Promise<WrittenFiles>;
+}
 
 /** Errors about blocks name paths below `target`. */
 export interface WritePoolOptions {
@@ -17,20 +20,23 @@ export interface WritePoolOptions {
 /** A writer in this thread, for the few files that are not worth starting threads for. */
 export function createLocalWriter({ segments, target }: WritePoolOptions): WritePool {
   const write = createFileWriter((segment) => segmentPath(segments, segment));
-  return { run: (job) => rethrow(target, async () => write(job)), slots: 1, async close() {} };
+  const here = (job: WriteJob) => rethrow(target, async () => write(job));
+  return { run: here, here, slots: 1, async close() {} };
 }
 
 /** Threads beyond these only wait for one another in the file system. */
 const MOST_THREADS = 16;
 
-export function createWritePool({ segments, target, threads }: WritePoolOptions): WritePool {
+export function createWritePool(options: WritePoolOptions): WritePool {
+  const { segments, target, threads } = options;
   const pool = createThreadPool<WriteJob, WrittenFiles>({
     script: new URL('./write-thread.js', import.meta.url),
     data: { segments },
-    // One processor is busy with the tree.
+    // One processor has the tree, and what `here` writes.
     threads: threads ?? Math.min(Math.max(availableParallelism() - 1, 1), MOST_THREADS),
   });
-  return { ...pool, run: (job) => rethrow(target, () => pool.run(job)) };
+  const { here } = createLocalWriter(options);
+  return { ...pool, here, run: (job) => rethrow(target, () => pool.run(job)) };
 }
 
 /** Makes errors of what a thread reported. */

@@ -1,7 +1,10 @@
 import fs from 'node:fs';
 import { CorruptBlockError } from '../errors.js';
+import { MAX_BLOCK_BYTES } from '../format/limits.js';
 import { formatLink, linkDigest, makeLink, RAW } from '../format/link.js';
+import { createSnappyDecoder } from '../wasm/snappy-decoder.js';
 import {
+  Compression,
   PayloadError,
   RECORD_HEADER,
   type RecordHeader,
@@ -25,10 +28,14 @@ export interface RecordReader {
 /** Bytes that one system call reads while records are read one after another. */
 const WINDOW = 1 << 20;
 const OPEN_FILES = 32;
+/** More than what a decoder wants to have free behind its input and its output. */
+const MARGIN = 256;
 
 export function createRecordReader(segmentPath: (segment: number) => string): RecordReader {
   const open = new Map<number, number>();
-  const window = Buffer.allocUnsafeSlow(WINDOW);
+  const { memory, slack, decode } = createSnappyDecoder(WINDOW + MAX_BLOCK_BYTES + 2 * MARGIN);
+  const window = memory.subarray(0, WINDOW);
+  const output = WINDOW + slack;
   let windowSegment = -1;
   let windowStart = 0;
   let windowLength = 0;
@@ -74,6 +81,16 @@ export function createRecordReader(segmentPath: (segment: number) => string): Re
     return bytes.subarray(0, fs.readSync(segmentFd(segment), bytes, 0, length, offset));
   }
 
+  /** From the window to behind it; nothing is allocated for a block. @throws PayloadError */
+  function content(record: Buffer, header: RecordHeader): Uint8Array {
+    if (header.compression !== Compression.snappy || record.buffer !== memory.buffer)
+      return recordContent(record, 0, header);
+    const { stored, raw } = header;
+    const payload = record.byteOffset - memory.byteOffset + RECORD_HEADER;
+    if (!decode(payload, stored, output, raw)) throw new PayloadError('its payload cannot be decompressed');
+    return memory.subarray(output, output + raw);
+  }
+
   return {
     read(digest, segment, offset, stored, until) {
       const record = readRecord(segment, offset, RECORD_HEADER + stored, until);
@@ -87,7 +104,7 @@ export function createRecordReader(segmentPath: (segment: number) => string): Re
         );
       }
       try {
-        return recordContent(record, 0, header);
+        return content(record, header);
       } catch (error) {
         if (!(error instanceof PayloadError)) throw error;
         throw new CorruptBlockError(formatLink(header.link), segmentPath(segment), error.message);
