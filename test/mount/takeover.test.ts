@@ -306,6 +306,19 @@ describe.skipIf(unlessMountable('daemons that take over'))('the daemon after one
     await inMount.end();
   });
 
+  test('comes with the next command, whatever that is', async () => {
+    await box.ok('mount', 'base', 'mount');
+    await untilKept(box.home);
+    await killDaemon(box);
+    const reader = start(['cat', 'mount/README.md', 'mount/src/index.js'], {
+      home: box.home,
+      cwd: box.directory,
+    });
+    expect(await box.ok('import', 'mount')).toBe(await box.ok('ref', 'get', 'base'));
+    expect((await reader.ended).out).toBe('hello\nconsole.log(1);\n');
+    expect((await mounts(box)).map(({ state }) => state)).toEqual(['mounted']);
+  });
+
   test('takes nothing over when that is not wanted', async () => {
     const off = { env: { LAZYTREE_KEEP_SECONDS: '0' } };
     expect((await box.run(['mount', 'base', 'mount'], off)).code).toBe(0);

@@ -184,7 +184,7 @@ export function openKeeper({ home, version, milliseconds, log }: KeeperOptions):
     clearTimeout(flushing);
     while (socket !== undefined && outbox.length > 0) {
       try {
-        sendMessage(socket, outbox[0]);
+        sendMessage(socket, outbox[0], { wait: false });
         outbox.shift();
       } catch (error) {
         const code = errnoOf(error);
