@@ -15,9 +15,6 @@ const SCM_RIGHTS = 1;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
-/** <poll.h> */
-const POLLIN = 1;
-const POLLFD_BYTES = 8;
 const ADDRESS_BYTES = 108;
 const INT = 4;
 
@@ -120,24 +117,6 @@ function addressOf(path: string): Buffer {
   address.writeUInt16LE(AF_UNIX, 0);
   name.copy(address, 2);
   return address;
-}
-
-/** Which of the descriptors have something to be read, or have ended; none when the time is over. */
-export function waitForAny(descriptors: readonly number[], milliseconds: number): boolean[] {
-  const poll = cFunction(
-    'poll',
-    'int poll(_Inout_ void *descriptors, unsigned long count, int milliseconds)',
-  );
-  const polled = Buffer.alloc(descriptors.length * POLLFD_BYTES);
-  descriptors.forEach((descriptor, i) => {
-    polled.writeInt32LE(descriptor, i * POLLFD_BYTES);
-    polled.writeInt16LE(POLLIN, i * POLLFD_BYTES + INT);
-  });
-  if (poll(polled, descriptors.length, milliseconds) < 0) {
-    const error = lastError('poll');
-    if (error.code !== 'EINTR') throw error;
-  }
-  return descriptors.map((_, i) => polled.readInt16LE(i * POLLFD_BYTES + INT + 2) !== 0);
 }
 
 /**

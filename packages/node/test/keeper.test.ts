@@ -39,6 +39,13 @@ describe.skipIf(process.platform !== 'linux')('a keeper', () => {
     return lines.filter((line) => line.includes(join(home, SOCKET))).map((line) => Number.parseInt(line, 10));
   }
 
+  /** What the process has open of what it was given. */
+  function kept(): string[] {
+    const directory = `/proc/${processes()[0]}/fd`;
+    const files = fs.readdirSync(directory).map((name) => fs.readlinkSync(join(directory, name)));
+    return files.filter((file) => file.startsWith(home) && file.endsWith(' (deleted)'));
+  }
+
   async function untilThere(): Promise<void> {
     while (!fs.existsSync(join(home, SOCKET))) await sleep(10);
   }
@@ -64,7 +71,7 @@ describe.skipIf(process.platform !== 'linux')('a keeper', () => {
     for (let i = 0; i < 300; i++) first.keep({ name: `more ${i}` }, [fileOf(`more ${i}`)]);
     const dropped = first.keep({ name: 'b' }, [fileOf('three')]);
     dropped.drop();
-    while (fs.readdirSync(`/proc/${processes()[0]}/fd`).length < 302) await sleep(10);
+    while (kept().length !== 302) await sleep(10);
     const second = open();
     const found = second.claim(isName('a'));
     expect(found?.descriptors.map(contentOf)).toEqual(['one', 'two']);

@@ -1,11 +1,6 @@
 import fs from 'node:fs';
-import {
-  acceptConnection,
-  limitSending,
-  receiveMessage,
-  sendMessage,
-  waitForAny,
-} from '../descriptor-socket.js';
+import { acceptConnection, limitSending, receiveMessage, sendMessage } from '../descriptor-socket.js';
+import { waitForAny } from '../poll.js';
 import { type FromKeeper, LISTENER, STARTER, type ToKeeper } from './keeper-messages.js';
 
 /**

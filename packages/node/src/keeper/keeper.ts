@@ -13,9 +13,9 @@ import {
   peerUser,
   receiveMessage,
   sendMessage,
-  waitForAny,
 } from '../descriptor-socket.js';
 import { KEEPER_SOCKET, keeperSocket } from '../home-directory.js';
+import { waitForAny } from '../poll.js';
 import type { FromKeeper, ToKeeper } from './keeper-messages.js';
 
 /**
