@@ -10,7 +10,7 @@ import { type FromKeeper, LISTENER, STARTER, type ToKeeper } from './keeper-mess
  */
 
 /** Of a daemon that has called, to take what it has called for. */
-const SENDING_MS = 1000;
+const SENDING_MS = 5000;
 
 const [socketFile, milliseconds] = process.argv.slice(2);
 const patience = Number(milliseconds);

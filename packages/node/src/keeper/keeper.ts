@@ -67,8 +67,8 @@ const START_AFTER_MS = 100;
 const LOOK_MS = 2000;
 const LIVED_MS = 10_000;
 const AGAIN_MS = 20;
-/** An earlier daemon's keeper has nothing else to do than to answer. */
-const ANSWER_MS = 1000;
+/** An earlier daemon's keeper has nothing else to do than to answer, once it has been started. */
+const ANSWER_MS = 5000;
 
 export function openKeeper({ home, version, milliseconds, log }: KeeperOptions): Keeper {
   const socketFile = keeperSocket(home);
