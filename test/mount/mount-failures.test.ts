@@ -39,7 +39,11 @@ describe.skipIf(unlessMountable('mounts that fail'))('a mount', () => {
       .filter((line) => line.startsWith('{'))
       .map((line) => JSON.parse(line) as Record<string, unknown>);
 
-  describe('whose daemon was killed', () => {
+  describe('whose daemon was killed, and that nobody keeps,', () => {
+    beforeEach(() => {
+      box = sandbox(box.directory, { env: { LAZYTREE_KEEP_SECONDS: '0' } });
+    });
+
     test('fails at once, and is back with the next command', async () => {
       await box.ok('mount', 'base', 'one');
       await box.ok('mount', 'base/src', 'two');

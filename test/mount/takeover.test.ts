@@ -1,9 +1,11 @@
+import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
   expectSameTree,
+  mounted,
   pseudoRandom,
   type Result,
   type RunOptions,
@@ -296,6 +298,24 @@ describe.skipIf(unlessMountable('daemons that take over'))('the daemon after one
     await inMount.end();
   });
 
+  test('mounts anew what was aborted meanwhile', async () => {
+    await box.ok('mount', 'base', 'mount');
+    await box.ok('workspace', 'create', 'app', '--from', 'base');
+    await untilKept(box.home);
+    await shOk(box, 'echo mine > app/mine');
+    await killDaemon(box);
+    const control = mounted(box.path('connections'), '-t', 'fusectl', 'none');
+    for (const line of devices().filter((one) => one.includes('/mnt/'))) {
+      const number = line.split(' ')[2].split(':')[1];
+      fs.writeFileSync(join(control, number, 'abort'), '1');
+    }
+    spawnSync('umount', [control]);
+    expect((await mounts(box)).map(({ state }) => state)).toEqual(['mounted', 'mounted']);
+    expect(await shOk(box, 'cat mount/src/index.js app/mine app/README.md')).toBe(
+      'console.log(1);\nmine\nhello\n',
+    );
+  });
+
   test('finds the keeper although all of the daemon’s group and session was killed', async () => {
     await box.ok('mount', 'base', 'mount');
     await untilKept(box.home);
@@ -304,6 +324,19 @@ describe.skipIf(unlessMountable('daemons that take over'))('the daemon after one
     await box.ok('daemon', 'start');
     expect(await inMount.ask('cat other/one')).toBe('one\n');
     await inMount.end();
+  });
+
+  test('comes with the next command, whatever that is', async () => {
+    await box.ok('mount', 'base', 'mount');
+    await untilKept(box.home);
+    await killDaemon(box);
+    const reader = start(['cat', 'mount/README.md', 'mount/src/index.js'], {
+      home: box.home,
+      cwd: box.directory,
+    });
+    expect(await box.ok('import', 'mount')).toBe(await box.ok('ref', 'get', 'base'));
+    expect((await reader.ended).out).toBe('hello\nconsole.log(1);\n');
+    expect((await mounts(box)).map(({ state }) => state)).toEqual(['mounted']);
   });
 
   test('takes nothing over when that is not wanted', async () => {

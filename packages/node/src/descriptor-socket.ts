@@ -10,13 +10,11 @@ const SOCK_SEQPACKET = 5;
 const SOCK_CLOEXEC = 0o2000000;
 const SOL_SOCKET = 1;
 const SO_PEERCRED = 17;
+const SO_SNDTIMEO = 21;
 const SCM_RIGHTS = 1;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
-/** <poll.h> */
-const POLLIN = 1;
-const POLLFD_BYTES = 8;
 const ADDRESS_BYTES = 108;
 const INT = 4;
 
@@ -74,6 +72,20 @@ export function acceptConnection(listener: number): number {
   return check('accept4', accept(listener, null, null, SOCK_CLOEXEC));
 }
 
+/** Has whoever sends through a socket wait so long at the most when there is no room. @throws SystemCallError */
+export function limitSending(socket: number, milliseconds: number): void {
+  const setsockopt = cFunction(
+    'setsockopt',
+    'int setsockopt(int socket, int level, int name, const void *value, uint32_t length)',
+  );
+  const { word } = messageCalls();
+  // Seconds and microseconds.
+  const time = Buffer.alloc(2 * word);
+  time.writeUInt32LE(Math.floor(milliseconds / 1000), 0);
+  time.writeUInt32LE((milliseconds % 1000) * 1000, word);
+  check('setsockopt', setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, time, time.length));
+}
+
 /** The user who had the other end when it was connected. @throws SystemCallError */
 export function peerUser(socket: number): number {
   const getsockopt = cFunction(
@@ -107,30 +119,17 @@ function addressOf(path: string): Buffer {
   return address;
 }
 
-/** Which of the descriptors have something to be read, or have ended; none when the time is over. */
-export function waitForAny(descriptors: readonly number[], milliseconds: number): boolean[] {
-  const poll = cFunction(
-    'poll',
-    'int poll(_Inout_ void *descriptors, unsigned long count, int milliseconds)',
-  );
-  const polled = Buffer.alloc(descriptors.length * POLLFD_BYTES);
-  descriptors.forEach((descriptor, i) => {
-    polled.writeInt32LE(descriptor, i * POLLFD_BYTES);
-    polled.writeInt16LE(POLLIN, i * POLLFD_BYTES + INT);
-  });
-  if (poll(polled, descriptors.length, milliseconds) < 0) {
-    const error = lastError('poll');
-    if (error.code !== 'EINTR') throw error;
-  }
-  return descriptors.map((_, i) => polled.readInt16LE(i * POLLFD_BYTES + INT + 2) !== 0);
-}
-
 /**
- * Sends a message and descriptors, which stay open here as well. Never waits.
+ * Sends a message and descriptors, which stay open here as well.
  *
- * @throws SystemCallError EAGAIN when there is no room for it now
+ * @param options `wait`: for room, if there is none
+ * @throws SystemCallError EAGAIN when there is no room for it
  */
-export function sendMessage(socket: number, { bytes, descriptors }: Message): void {
+export function sendMessage(
+  socket: number,
+  { bytes, descriptors }: Message,
+  { wait }: { wait: boolean },
+): void {
   const { word, sendmsg } = messageCalls();
   const header = word + 2 * INT;
   const used = header + descriptors.length * INT;
@@ -143,7 +142,10 @@ export function sendMessage(socket: number, { bytes, descriptors }: Message): vo
       control.writeInt32LE(descriptor, header + i * INT);
     });
   }
-  check('sendmsg', sendmsg(socket, messageOf(bytes, control), MSG_NOSIGNAL | MSG_DONTWAIT));
+  check(
+    'sendmsg',
+    sendmsg(socket, messageOf(bytes, control), wait ? MSG_NOSIGNAL : MSG_NOSIGNAL | MSG_DONTWAIT),
+  );
 }
 
 /**

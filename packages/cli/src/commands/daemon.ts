@@ -22,7 +22,7 @@ const PLACES: [string, string][] = [
   ['--peer <address...>', 'a peer to connect to that is not discovered by itself, as a multiaddr'],
 ];
 
-/** Readers of a mount without a daemon wait that long, and nothing can end them. */
+/** Readers of a mount without a daemon wait that long, some of them in a way that nothing can end. */
 const MOST_KEEP_SECONDS = 3600;
 const LOG_FORMAT = '--log-format <format>';
 

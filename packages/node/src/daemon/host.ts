@@ -140,6 +140,8 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
   };
 }
 
+/** In which peers are found again: whoever reads meanwhile, perhaps since before a daemon was killed, waits for them. */
+const ARRIVAL_MS = 5000;
 /** Roots that peers are told of. */
 const ROOTS = 1000;
 /** And of which a peer is told when it is asked for a tree: each costs it a look. */
@@ -192,7 +194,9 @@ function partsOf(home: Home, keeper: Keeper, log: Log): Parts {
     onNotKept: (error, blocks) => log.error({ error: String(error), blocks }, 'blocks could not be kept'),
   });
   const onLowerLost = () => workspaces.recover();
-  const mounts = createMountTable({ home: directory, store, fetch, keeper, log, onLowerLost });
+  const peersBy = performance.now() + ARRIVAL_MS;
+  const expectsPeers = () => performance.now() < peersBy && isClusterHome(directory);
+  const mounts = createMountTable({ home: directory, store, fetch, keeper, log, expectsPeers, onLowerLost });
   const workspaces: Workspaces = createWorkspaces({ home: directory, store, fetch, mounts, log });
   return { home, fetch, mounts, workspaces };
 }

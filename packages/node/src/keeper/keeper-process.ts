@@ -1,5 +1,6 @@
 import fs from 'node:fs';
-import { acceptConnection, receiveMessage, sendMessage, waitForAny } from '../descriptor-socket.js';
+import { acceptConnection, limitSending, receiveMessage, sendMessage } from '../descriptor-socket.js';
+import { waitForAny } from '../poll.js';
 import { type FromKeeper, LISTENER, STARTER, type ToKeeper } from './keeper-messages.js';
 
 /**
@@ -7,6 +8,9 @@ import { type FromKeeper, LISTENER, STARTER, type ToKeeper } from './keeper-mess
  * MILLISECONDS`. If none comes within that time after the end of the last, it lets go of them and ends, and so it does
  * when a daemon says so. It does nothing else, and knows nothing of what it keeps. See docs/daemon.md.
  */
+
+/** Of a daemon that has called, to take what it has called for. */
+const SENDING_MS = 5000;
 
 const [socketFile, milliseconds] = process.argv.slice(2);
 const patience = Number(milliseconds);
@@ -53,6 +57,7 @@ function welcome(newcomer: number): void {
   if (daemon !== undefined) fs.closeSync(daemon);
   daemon = newcomer;
   try {
+    limitSending(newcomer, SENDING_MS);
     for (const [key, { about, descriptors }] of kept) tell(newcomer, { kept: key, about }, descriptors);
     tell(newcomer, { all: true });
   } catch {
@@ -62,7 +67,7 @@ function welcome(newcomer: number): void {
 }
 
 function tell(to: number, message: FromKeeper, descriptors: number[] = []): void {
-  sendMessage(to, { bytes: Buffer.from(JSON.stringify(message)), descriptors });
+  sendMessage(to, { bytes: Buffer.from(JSON.stringify(message)), descriptors }, { wait: true });
 }
 
 function leave(): void {

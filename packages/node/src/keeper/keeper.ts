@@ -13,9 +13,9 @@ import {
   peerUser,
   receiveMessage,
   sendMessage,
-  waitForAny,
 } from '../descriptor-socket.js';
 import { KEEPER_SOCKET, keeperSocket } from '../home-directory.js';
+import { waitForAny } from '../poll.js';
 import type { FromKeeper, ToKeeper } from './keeper-messages.js';
 
 /**
@@ -67,8 +67,8 @@ const START_AFTER_MS = 100;
 const LOOK_MS = 2000;
 const LIVED_MS = 10_000;
 const AGAIN_MS = 20;
-/** An earlier daemon's keeper has nothing else to do than to answer. */
-const ANSWER_MS = 1000;
+/** An earlier daemon's keeper has nothing else to do than to answer, once it has been started. */
+const ANSWER_MS = 5000;
 
 export function openKeeper({ home, version, milliseconds, log }: KeeperOptions): Keeper {
   const socketFile = keeperSocket(home);
@@ -184,7 +184,7 @@ export function openKeeper({ home, version, milliseconds, log }: KeeperOptions):
     clearTimeout(flushing);
     while (socket !== undefined && outbox.length > 0) {
       try {
-        sendMessage(socket, outbox[0]);
+        sendMessage(socket, outbox[0], { wait: false });
         outbox.shift();
       } catch (error) {
         const code = errnoOf(error);

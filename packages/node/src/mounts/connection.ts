@@ -15,6 +15,7 @@ import {
   warmUp,
 } from '../fuse/session/session.js';
 import type { Keeper, Kept } from '../keeper/keeper.js';
+import { hasFailed } from '../poll.js';
 import { covered } from './detach.js';
 import type { MountLog } from './mount-log.js';
 
@@ -101,6 +102,12 @@ async function takeOver(directory: string, options: ConnectionOptions): Promise<
   const found = options.keeper.claim((about) => isDeepStrictEqual(about, wanted));
   if (!found) return undefined;
   const [device, descriptor] = found.descriptors;
+  // Somebody has aborted it meanwhile.
+  if (hasFailed(device)) {
+    for (const one of found.descriptors) fs.closeSync(one);
+    found.drop();
+    return undefined;
+  }
   const session = startSession({
     ...options,
     device,

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type BlockSource,
   formatLink,
@@ -97,6 +98,8 @@ export interface MountTableOptions {
   fetch: FetchChain;
   log: MountLog;
   keeper: Keeper;
+  /** Whether providers of the network are likely to come, and none has been here yet. */
+  expectsPeers(): boolean;
   /** Told when what overlays lie over has died. */
   onLowerLost(): Promise<void>;
 }
@@ -107,6 +110,9 @@ interface LiveMount {
   placed?: Placed;
   release(): Promise<void>;
 }
+
+/** How often providers are looked for that are expected. */
+const LOOK_MS = 100;
 
 function mountsFile(home: string): string {
   return join(home, 'mounts.json');
@@ -120,7 +126,7 @@ export async function readMounts(home: string): Promise<MountRecord[]> {
 type StoredMount = Omit<MountRecord, 'root'> & { root: string };
 
 export function createMountTable(options: MountTableOptions): MountTable {
-  const { home, store, fetch, log, keeper, onLowerLost } = options;
+  const { home, store, fetch, log, keeper, expectsPeers, onLowerLost } = options;
   const live = new Map<string, LiveMount>();
   const { demand } = fetch;
   const serve = {
@@ -128,9 +134,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
     storeDirectory: store.directory,
     push: true,
     fetch: ({ links, signal }: FetchRequest) =>
-      demand.during(() =>
-        Promise.all(links.map(async (link) => ({ link, bytes: await fetch.get(link, { signal }) }))),
-      ),
+      demand.during(() => Promise.all(links.map(async (link) => ({ link, bytes: await get(link, signal) })))),
     onFailure({ root, path, error }: ServeFailure) {
       const cid = (error as { cid?: string }).cid;
       log.error({ root, path, cid, error: (error as Error).message, providers: fetch.providers() }, 'EIO');
@@ -145,6 +149,18 @@ export function createMountTable(options: MountTableOptions): MountTable {
     },
   });
   let placement: Promise<Place> | undefined;
+
+  /** What nobody has may be somebody's who is about to be known. */
+  async function get(link: Link, signal: AbortSignal): Promise<Uint8Array> {
+    for (;;) {
+      try {
+        return await fetch.get(link, { signal });
+      } catch (error) {
+        if (!expectsPeers() || fetch.status().length > 0) throw error;
+        await sleep(LOOK_MS, undefined, { signal });
+      }
+    }
+  }
 
   /** One after another: each has all that is mounted by then. */
   function save(): Promise<void> {
