@@ -54,6 +54,7 @@ await build({
     'write-thread': join(PACKAGES, 'core/dist/export/write-thread.js'),
     'serve-thread': join(PACKAGES, 'node/dist/fuse/session/serve-thread.js'),
     'push-thread': join(PACKAGES, 'node/dist/fuse/session/push-thread.js'),
+    'verify-thread': join(PACKAGES, 'node/dist/fetch/verify-thread.js'),
     'holder-process': join(PACKAGES, 'node/dist/workspaces/holder-process.js'),
   },
 });
