@@ -57,6 +57,7 @@ await build({
     'serve-thread': join(PACKAGES, 'node/dist/fuse/session/serve-thread.js'),
     'push-thread': join(PACKAGES, 'node/dist/fuse/session/push-thread.js'),
     'keeper-process': join(PACKAGES, 'node/dist/keeper/keeper-process.js'),
+    'verify-thread': join(PACKAGES, 'node/dist/fetch/verify-thread.js'),
     'holder-process': join(PACKAGES, 'node/dist/workspaces/holder-process.js'),
   },
 });

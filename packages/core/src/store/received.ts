@@ -1,6 +1,8 @@
 import { digestOf, type Link, linkDigest } from '../format/link.js';
+import { createSnappyDecoder, type SnappyDecoder } from '../wasm/snappy-decoder.js';
 import {
   type BatchedRecord,
+  Compression,
   decompress,
   PayloadError,
   RECORD_HEADER,
@@ -11,54 +13,91 @@ import {
 /** What somebody has sent is not what it says it is. */
 export class UntrueRecordError extends Error {}
 
-/** A record that has been found true: it holds the block that it says. */
+/** A record among those that somebody has sent. */
 export interface ReceivedRecord extends BatchedRecord {
   link: Link;
+  crc: number;
   /** Where the next one begins. */
   end: number;
 }
 
-/**
- * Checks records that came from elsewhere, one after another: headers, checksums, that they decompress to what they
- * say, and hashes. What passes can be appended to a store as it is.
- *
- * @param onContent gets the content of each, valid for as long as `bytes` are, in their order
- * @throws UntrueRecordError
- */
-export function checkReceived(
-  bytes: Buffer,
-  onContent?: (content: Uint8Array, record: ReceivedRecord) => void,
-): ReceivedRecord[] {
+/** The records in `bytes`, one after another, by their headers alone. @throws UntrueRecordError */
+export function splitReceived(bytes: Buffer): ReceivedRecord[] {
   const records: ReceivedRecord[] = [];
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length; at = records[records.length - 1].end) {
     const header = readRecordHeader(bytes, at);
     if (!header) throw new UntrueRecordError(`no record at byte ${at} of ${bytes.length}`);
-    const problem = recordProblem(bytes, at, header);
-    if (problem) throw new UntrueRecordError(problem);
-    const { link, stored, raw, compression } = header;
-    const digest = linkDigest(link);
-    const record = { link, digest, offset: at, end: at + RECORD_HEADER + stored, stored, raw, compression };
-    const content = checkedContent(bytes, record);
-    if (digestOf(content) !== digest) throw new UntrueRecordError('its content has another hash');
-    records.push(record);
-    onContent?.(content, record);
-    at = record.end;
+    const { link, crc, stored, raw, compression } = header;
+    const end = at + RECORD_HEADER + stored;
+    if (end > bytes.length) throw new UntrueRecordError('a record that is cut short');
+    records.push({ link, crc, digest: linkDigest(link), offset: at, end, stored, raw, compression });
   }
   return records;
 }
 
-/** The block in a record that has been checked. */
-export function contentOfRecord(bytes: Buffer, record: BatchedRecord): Uint8Array {
-  const { offset, stored, raw, compression } = record;
+/** The block in a record, which belongs to the caller. @throws PayloadError */
+export function contentOfRecord(
+  bytes: Buffer,
+  { offset, stored, raw, compression }: BatchedRecord,
+): Uint8Array {
   const start = offset + RECORD_HEADER;
   return decompress(compression, bytes.subarray(start, start + stored), raw);
 }
 
-function checkedContent(bytes: Buffer, record: BatchedRecord): Uint8Array {
-  try {
-    return contentOfRecord(bytes, record);
-  } catch (error) {
-    if (error instanceof PayloadError) throw new UntrueRecordError(error.message);
-    throw error;
-  }
+/**
+ * Finds out whether records are true: their checksums, that they decompress to what they say, and their hashes. What
+ * is true can be appended to a store as it is. Returns the content of each.
+ *
+ * @throws UntrueRecordError
+ */
+export function checkReceived(bytes: Buffer, records: readonly ReceivedRecord[]): Uint8Array[] {
+  return records.map((record) => {
+    checkSum(bytes, record);
+    let content: Uint8Array;
+    try {
+      content = contentOfRecord(bytes, record);
+    } catch (error) {
+      if (error instanceof PayloadError) throw new UntrueRecordError(error.message);
+      throw error;
+    }
+    checkHash(content, record);
+    return content;
+  });
+}
+
+/** Where records are decompressed; a larger one, which nobody makes, is decompressed elsewhere. */
+const ARENA_BYTES = 4 << 20;
+
+/** The same for those who do not need the content, and check a lot: nothing is allocated for a record. */
+export function createReceivedChecker(): (bytes: Buffer) => void {
+  const decoder = createSnappyDecoder(ARENA_BYTES);
+  return (bytes) => {
+    for (const record of splitReceived(bytes)) {
+      if (record.compression === Compression.snappy && fits(record, decoder)) {
+        checkSum(bytes, record);
+        checkHash(decode(bytes, record, decoder), record);
+      } else checkReceived(bytes, [record]);
+    }
+  };
+}
+
+function fits({ stored, raw }: ReceivedRecord, { slack }: SnappyDecoder): boolean {
+  return stored + raw + 2 * slack <= ARENA_BYTES;
+}
+
+function decode(bytes: Buffer, record: ReceivedRecord, { memory, slack, decode }: SnappyDecoder): Buffer {
+  const { offset, stored, raw } = record;
+  bytes.copy(memory, 0, offset + RECORD_HEADER, offset + RECORD_HEADER + stored);
+  const to = stored + slack;
+  if (!decode(0, stored, to, raw)) throw new UntrueRecordError('its payload cannot be decompressed');
+  return memory.subarray(to, to + raw);
+}
+
+function checkSum(bytes: Buffer, record: ReceivedRecord): void {
+  const problem = recordProblem(bytes, record.offset, record);
+  if (problem) throw new UntrueRecordError(problem);
+}
+
+function checkHash(content: Uint8Array, { digest }: ReceivedRecord): void {
+  if (digestOf(content) !== digest) throw new UntrueRecordError('its content has another hash');
 }

@@ -4,7 +4,8 @@ import type { FromThread, ToThread } from './messages.js';
 
 /** Runs jobs on threads; as many at once as `slots`, the rest in turn. */
 export interface ThreadPool<Job, Result> {
-  run(job: Job): Promise<Result>;
+  /** @param transfer buffers that move with the job */
+  run(job: Job, transfer?: readonly ArrayBuffer[]): Promise<Result>;
   /** Jobs that can be under way before another one only waits. */
   readonly slots: number;
   close(): Promise<void>;
@@ -32,9 +33,9 @@ export function createThreadPool<Job, Result, Question = never, Answer = never>(
   const members = Array.from({ length: threads }, () => startThread<Job, Result, Question, Answer>(options));
   return {
     slots: threads * jobsPerThread,
-    run(job) {
+    run(job, transfer) {
       const member = members.reduce((least, other) => (other.active() < least.active() ? other : least));
-      return member.run(job);
+      return member.run(job, transfer);
     },
     async close() {
       await Promise.all(members.map((member) => member.stop()));
@@ -89,12 +90,12 @@ function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Q
 
   return {
     active: () => jobs.size,
-    run(job: Job) {
+    run(job: Job, transfer: readonly ArrayBuffer[] = []) {
       if (dead) return Promise.reject(dead.error);
       const id = nextId++;
       const result = Promise.withResolvers<Result>();
       jobs.set(id, result);
-      worker.postMessage({ type: 'job', id, job } satisfies ToThread<Job, Answer>);
+      worker.postMessage({ type: 'job', id, job } satisfies ToThread<Job, Answer>, [...transfer]);
       return result.promise;
     },
     stop: () => worker.terminate(),

@@ -1,6 +1,7 @@
 import { type BatchedRecord, type Link, linkDigest } from '@lazytree/core';
 import type { Peer } from './peer.js';
 import { type Answer, request } from './request.js';
+import type { Verifier } from './verifier.js';
 
 /** A block that somebody waits for, as a provider has sent it. */
 export interface Delivered {
@@ -41,14 +42,14 @@ const MOST_LINKS = 1024;
 export const TYPICAL_BYTES = 8 << 10;
 
 /** Makes what is asked of a provider at about the same time one request. */
-export function createBatchedGets(): BatchedGets {
+export function createBatchedGets(verifier: Verifier): BatchedGets {
   const gathering = new Map<Peer, Waiting[]>();
 
   function sendAll(): void {
     for (const [peer, waiting] of gathering) {
       const wanted = waiting.filter(({ settled }) => !settled);
       for (let at = 0; at < wanted.length; at += MOST_LINKS) {
-        void send(peer, wanted.slice(at, at + MOST_LINKS));
+        void send(peer, wanted.slice(at, at + MOST_LINKS), verifier);
       }
     }
     gathering.clear();
@@ -90,7 +91,7 @@ export function createBatchedGets(): BatchedGets {
   };
 }
 
-async function send(peer: Peer, all: readonly Waiting[]): Promise<void> {
+async function send(peer: Peer, all: readonly Waiting[], verifier: Verifier): Promise<void> {
   const batch = { open: all.length, cancel: new AbortController() };
   const byDigest = new Map<string, Waiting[]>();
   for (const waiting of all) {
@@ -102,6 +103,7 @@ async function send(peer: Peer, all: readonly Waiting[]): Promise<void> {
   }
   const links = [...byDigest.values()].map(([{ link }]) => link);
   const options = {
+    verifier,
     signal: batch.cancel.signal,
     urgent: true,
     expected: links.length * TYPICAL_BYTES,
@@ -114,16 +116,15 @@ async function send(peer: Peer, all: readonly Waiting[]): Promise<void> {
   }
 }
 
-function deliver({ bytes, records, missing }: Answer, byDigest: ReadonlyMap<string, Waiting[]>): void {
-  for (const { content, end, ...record } of records) {
-    const delivered = {
-      content,
-      bytes: bytes.subarray(record.offset, end),
-      record: { ...record, offset: 0 },
-    };
-    for (const { resolve } of byDigest.get(record.digest) ?? []) resolve(delivered);
-  }
-  for (const link of missing) {
+function deliver(answer: Answer, byDigest: ReadonlyMap<string, Waiting[]>): void {
+  answer.records.forEach((record, index) => {
+    const waiting = byDigest.get(record.digest) ?? [];
+    if (waiting.every(({ settled }) => settled)) return;
+    const bytes = answer.bytes.subarray(record.offset, record.end);
+    const delivered = { content: answer.content(index), bytes, record: { ...record, offset: 0 } };
+    for (const { resolve } of waiting) resolve(delivered);
+  });
+  for (const link of answer.missing) {
     for (const { resolve } of byDigest.get(linkDigest(link)) ?? []) resolve(undefined);
   }
 }

@@ -1,21 +1,25 @@
 import {
   type BlockSource,
-  type CorruptBlockError,
+  CorruptBlockError,
+  DAG_CBOR,
   InvalidNodeError,
   isMissing,
   LazytreeError,
   type Link,
   type LocalStore,
+  linkCodec,
   linkDigest,
+  nodeLinks,
+  RAW,
 } from '@lazytree/core';
-import type { CompleteTrees } from './complete-trees.js';
 import { firstAnswer } from './first-answer.js';
 import type { Keeper } from './keeper.js';
-import { childNodes, type NodeRef } from './node-links.js';
+import type { KnownTrees } from './known-trees.js';
 import type { Peer } from './peer.js';
 import type { Peers } from './peers.js';
 import { type Answer, answers, lied } from './request.js';
 import type { Timing } from './timing.js';
+import type { Verifier } from './verifier.js';
 
 export interface BringTreeOptions {
   store: LocalStore;
@@ -23,7 +27,8 @@ export interface BringTreeOptions {
   source: BlockSource;
   peers: Peers;
   keeper: Keeper;
-  complete: CompleteTrees;
+  verifier: Verifier;
+  complete: KnownTrees;
   timing: Timing;
   /** Roots whose nodes are all in the store. */
   have: readonly Link[];
@@ -43,10 +48,10 @@ const TYPICAL_TREE = 1 << 20;
  */
 export async function bringTree(root: Link, options: BringTreeOptions): Promise<void> {
   const { store, complete } = options;
-  if (complete.has(root)) return;
+  if (linkCodec(root) === RAW || complete.has(root)) return;
   const lease = store.lease([root]);
   try {
-    const children = new Map<string, NodeRef[]>();
+    const children = new Map<string, Link[]>();
     const known = (await isComplete(root, options)) ? undefined : children;
     if (known) await askForTree(root, known, options);
     await walk(root, children, options);
@@ -62,7 +67,7 @@ async function isComplete(root: Link, options: BringTreeOptions): Promise<boolea
     return true;
   } catch (error) {
     options.signal.throwIfAborted();
-    if (isMissing(error) || (error as CorruptBlockError).code === 'CORRUPT') return false;
+    if (isMissing(error) || error instanceof CorruptBlockError) return false;
     throw error;
   }
 }
@@ -70,21 +75,22 @@ async function isComplete(root: Link, options: BringTreeOptions): Promise<boolea
 /** Reads every node below a root that is not known to be complete, level by level. */
 async function walk(
   root: Link,
-  children: ReadonlyMap<string, NodeRef[]>,
+  children: ReadonlyMap<string, Link[]>,
   { store, source, complete, signal }: BringTreeOptions,
 ): Promise<void> {
-  const seen = new Set<Link>([root]);
-  let level: NodeRef[] = [{ link: root, kind: 'root' }];
+  const seen = new Set([root]);
+  let level = [root];
   for (let depth = 0; level.length > 0; depth++) {
     if (depth > MOST_LEVELS) throw new LazytreeError('UNSUPPORTED', 'a tree that is too deep');
-    const next: NodeRef[] = [];
+    const next: Link[] = [];
     for (let at = 0; at < level.length; at += TOGETHER) {
       signal.throwIfAborted();
-      const below = await Promise.all(level.slice(at, at + TOGETHER).map(childrenOf));
-      for (const node of below.flat()) {
-        if (seen.has(node.link) || complete.has(node.link)) continue;
-        seen.add(node.link);
-        next.push(node);
+      for (const below of await Promise.all(level.slice(at, at + TOGETHER).map(childrenOf))) {
+        for (const link of below) {
+          if (seen.has(link) || complete.has(link)) continue;
+          seen.add(link);
+          next.push(link);
+        }
       }
     }
     level = next;
@@ -93,17 +99,19 @@ async function walk(
   for (const link of seen) if (!(await store.has(link))) return;
   complete.add(seen);
 
-  async function childrenOf(node: NodeRef): Promise<NodeRef[]> {
-    const known = children.get(linkDigest(node.link));
-    if (known) return known;
-    return childNodes(node, await source.get(node.link, { signal }));
+  async function childrenOf(node: Link): Promise<Link[]> {
+    return children.get(linkDigest(node)) ?? nodesBelow(await source.get(node, { signal }));
   }
+}
+
+function nodesBelow(node: Uint8Array): Link[] {
+  return nodeLinks(node).filter((link) => linkCodec(link) === DAG_CBOR);
 }
 
 /** Takes what one provider has of a tree. What is still missing then is found by walking it. */
 async function askForTree(
   root: Link,
-  children: Map<string, NodeRef[]>,
+  children: Map<string, Link[]>,
   options: BringTreeOptions,
 ): Promise<void> {
   const { peers, timing, signal } = options;
@@ -130,14 +138,14 @@ async function askForTree(
 async function* receiveTree(
   peer: Peer,
   root: Link,
-  children: Map<string, NodeRef[]>,
-  { have, keeper, timing, signal, patience }: BringTreeOptions & { patience: number },
+  children: Map<string, Link[]>,
+  { have, keeper, verifier, timing, signal, patience }: BringTreeOptions & { patience: number },
 ): AsyncGenerator<void> {
-  const expected = new Map<string, NodeRef>([[linkDigest(root), { link: root, kind: 'root' }]]);
+  const expected = new Set([linkDigest(root)]);
   const received = new Set<string>();
   let repeated = 0;
   const ask = (own: AbortSignal) => peer.provider.tree(root, { signal: own, have });
-  const request = { signal, urgent: true, expected: TYPICAL_TREE, patience, stall: timing.stall };
+  const request = { verifier, signal, urgent: true, expected: TYPICAL_TREE, patience, stall: timing.stall };
   for await (const answer of answers(peer, ask, request)) {
     take(answer);
     peer.answered(answer.records.length, answer.missing.length);
@@ -145,20 +153,16 @@ async function* receiveTree(
     if (answer.records.length > 0) yield;
   }
 
-  function take({ records, missing }: Answer): void {
-    for (const { digest, content } of records) {
-      const node = expected.get(digest);
-      if (!node) throw lied(peer, 'it has sent a node that is not in the tree');
+  function take({ records, content, missing }: Answer): void {
+    records.forEach(({ digest }, index) => {
+      if (!expected.has(digest)) throw lied(peer, 'it has sent a node that is not in the tree');
       // A liar could send one for ever.
       if (received.has(digest) && ++repeated > received.size) throw lied(peer, 'it repeats itself');
       received.add(digest);
-      const below = children.get(digest) ?? validChildren(node, content);
+      const below = children.get(digest) ?? validChildren(content(index));
       if (below) children.set(digest, below);
-      for (const child of below ?? []) {
-        const key = linkDigest(child.link);
-        if (!expected.has(key)) expected.set(key, child);
-      }
-    }
+      for (const child of below ?? []) expected.add(linkDigest(child));
+    });
     for (const link of missing) {
       if (!expected.has(linkDigest(link))) throw lied(peer, 'it lacks a node that is not in the tree');
     }
@@ -166,9 +170,9 @@ async function* receiveTree(
 }
 
 /** An invalid node is what the tree has: whoever made the tree is to blame, and the walk will say so. */
-function validChildren(node: NodeRef, content: Uint8Array): NodeRef[] | undefined {
+function validChildren(node: Uint8Array): Link[] | undefined {
   try {
-    return childNodes(node, content);
+    return nodesBelow(node);
   } catch (error) {
     if (error instanceof InvalidNodeError) return undefined;
     throw error;

@@ -7,23 +7,27 @@ import {
   isMissing,
   type Link,
   type LocalStore,
+  linkDigest,
   openImage,
   type StoreOptions,
   verifying,
 } from '@lazytree/core';
+import { createArrivals } from './arrivals.js';
 import { createBatchedGets, type Delivered, TYPICAL_BYTES } from './batched-gets.js';
 import { BlockUnavailableError, notDelivered } from './block-unavailable.js';
-import { type BringOptions, type BringProgress, bring, type Wanted } from './bring.js';
+import { type Bringing, type BringOptions, type BringProgress, bring, type WantedLists } from './bring.js';
 import { bringTree } from './bring-tree.js';
-import { createCompleteTrees } from './complete-trees.js';
+
 import { createDemand, type Demand } from './demand.js';
 import { firstAnswer } from './first-answer.js';
 import { createKeeper } from './keeper.js';
-import type { Peer, PeerStatus } from './peer.js';
+import { createKnownTrees } from './known-trees.js';
+import type { PeerStatus } from './peer.js';
 import { createPeers } from './peers.js';
 import { probe } from './probe.js';
 import type { Provider } from './provider.js';
 import { TIMING, type Timing } from './timing.js';
+import { createVerifier } from './verifier.js';
 
 /** Told of what a person may want to know, and nobody has to be told of otherwise. */
 export interface FetchEvents {
@@ -51,8 +55,16 @@ export interface FetchChain extends BlockSource {
   join(provider: Provider): () => void;
   /** Makes every node below a root be in the store. */
   bringTree(root: Link, options: { signal: AbortSignal; have?: readonly Link[] }): Promise<void>;
-  /** Brings content into the store. */
-  bring(links: Iterable<Wanted> | AsyncIterable<Wanted>, options: BringOptions): Promise<BringProgress>;
+  /** Brings content into the store; `whole` says that it is all there is below the root. */
+  bring(lists: WantedLists, options: BringOptions & { whole?: boolean }): Promise<BringProgress>;
+  /** Resolves when a block that is being brought has come, to whether it has; undefined when it is not being brought. */
+  awaited(link: Link, signal: AbortSignal): Promise<boolean> | undefined;
+  /** Roots whose content is being brought now, and those of which all has been brought and is here still. */
+  roots(): { coming: Link[]; whole: Link[] };
+  /** Calls `listener` when these have changed, until the function returned is called. */
+  watchRoots(listener: () => void): () => void;
+  /** What this machine is called by those who bring the same root at the same time. */
+  setSelf(id: string | undefined): void;
   /** Whether `bringTree` knows without looking that every node below a root is here. */
   isComplete(root: Link): boolean;
   /** Those who wait for blocks that are not on this machine. */
@@ -85,10 +97,23 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
   const timing = { ...TIMING, ...options.timing };
   const sources = new Set<BlockSource>();
   const peers = createPeers(timing);
-  const gets = createBatchedGets();
+  const verifier = createVerifier();
+  const gets = createBatchedGets(verifier);
   const demand = createDemand();
-  const complete = createCompleteTrees(store);
-  const keeper = createKeeper({ store, onNotKept: (error, blocks) => onNotKept?.(error, blocks) });
+  const complete = createKnownTrees(store);
+  const whole = createKnownTrees(store);
+  const arrivals = createArrivals();
+  const bringing = new Set<Bringing>();
+  const watchers = new Set<() => void>();
+  const keeper = createKeeper({
+    store,
+    onKept(records) {
+      arrivals.came(records);
+      for (const { came } of bringing) for (const { digest } of records) came(digest);
+    },
+    onNotKept: (error, blocks) => onNotKept?.(error, blocks),
+  });
+  let self: string | undefined;
 
   async function get(link: Link, { signal = NEVER }: StoreOptions): Promise<Uint8Array> {
     let corrupt: CorruptBlockError | undefined;
@@ -102,7 +127,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     if (coming) return coming;
     const { bytes, by, failed, said } = await fromSources(link, signal);
     if (bytes && by) {
-      await keeper.put(link, bytes, corrupt !== undefined);
+      await keeper.put(link, bytes, { damaged: corrupt !== undefined });
       if (corrupt) onRepaired?.(formatLink(link), by);
       return bytes;
     }
@@ -139,22 +164,69 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     }: { signal: AbortSignal; corrupt: Error | undefined; failed: boolean; here: string[] },
   ): Promise<Uint8Array> {
     probe(link, { peers, gets });
-    const { answer, by, tried } = await demand.during(() =>
-      firstAnswer<Delivered>({
-        peers,
-        timing,
-        signal,
-        bytes: TYPICAL_BYTES,
-        ask: (peer: Peer, limits) => gets.get(peer, link, limits),
-      }),
-    );
-    if (!answer || !by) throw notDelivered(link, tried, { here, unknown: failed || corrupt !== undefined });
-    const problem = await keeper.keep(
-      { bytes: answer.bytes, records: [answer.record] },
-      corrupt !== undefined,
-    );
-    if (corrupt && !problem) onRepaired?.(formatLink(link), by.provider.describe());
-    return answer.content;
+    const given = new AbortController();
+    const cancel = AbortSignal.any([signal, given.signal]);
+    const asking = firstAnswer<Delivered>({
+      peers,
+      timing,
+      signal: cancel,
+      bytes: TYPICAL_BYTES,
+      ask: (peer, limits) => gets.get(peer, link, limits),
+    });
+    // It may come with what is brought in bulk.
+    const coming = arrivals.wait(linkDigest(link), cancel).then((came) => (came ? undefined : asking));
+    try {
+      const outcome = await demand.during(() => Promise.race([asking, coming]));
+      if (!outcome) return await store.get(link, { signal });
+      const { answer, by, tried } = outcome;
+      if (!answer || !by) throw notDelivered(link, tried, { here, unknown: failed || corrupt !== undefined });
+      const damaged = corrupt !== undefined;
+      const problem = await keeper.keep({ bytes: answer.bytes, records: [answer.record] }, { damaged });
+      if (damaged && !problem) onRepaired?.(formatLink(link), by.provider.describe());
+      return answer.content;
+    } finally {
+      given.abort();
+    }
+  }
+
+  function rootsChanged(): void {
+    for (const listener of [...watchers]) listener();
+  }
+
+  /** Whoever waits for what nobody brings any more need not wait. */
+  function giveUpWaiting(): void {
+    arrivals.giveUp((digest) => [...bringing].some(({ expects }) => expects(digest)));
+  }
+
+  async function bringAll(
+    lists: WantedLists,
+    { whole: isWhole = false, ...given }: BringOptions & { whole?: boolean },
+  ): Promise<BringProgress> {
+    const local = async (link: Link, signal: AbortSignal) =>
+      sources.size === 0 ? undefined : (await fromSources(link, signal)).bytes;
+    const dependencies = {
+      store,
+      local,
+      peers,
+      gets,
+      keeper,
+      verifier,
+      timing,
+      self,
+      onNamed: giveUpWaiting,
+    };
+    const own = bring(lists, dependencies, given);
+    bringing.add(own);
+    if (own.root) rootsChanged();
+    try {
+      const progress = await own.ended;
+      if (isWhole && own.root) whole.add([own.root]);
+      return progress;
+    } finally {
+      bringing.delete(own);
+      giveUpWaiting();
+      if (own.root) rootsChanged();
+    }
   }
 
   const chain: BlockSource = coalescing<BlockSource>({
@@ -163,6 +235,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     has: (link, given) => store.has(link, given),
     async close() {
       keeper.close();
+      await verifier.close();
     },
   });
 
@@ -183,15 +256,29 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
         source: chain,
         peers,
         keeper,
+        verifier,
         complete,
         timing,
         have: known.filter((other) => other !== root).slice(0, MOST_HAVE),
         signal,
       });
     },
-    bring: (links, given) => {
-      const local = async (link: Link, signal: AbortSignal) => (await fromSources(link, signal)).bytes;
-      return bring(links, { store, local, peers, gets, keeper, timing }, given);
+    bring: bringAll,
+    awaited(link, signal) {
+      const digest = linkDigest(link);
+      if (![...bringing].some(({ expects }) => expects(digest))) return undefined;
+      return store.holds(digest) ? Promise.resolve(true) : arrivals.wait(digest, signal);
+    },
+    roots: () => ({
+      coming: [...new Set([...bringing].flatMap(({ root }) => root ?? []))],
+      whole: whole.list(),
+    }),
+    watchRoots(listener) {
+      watchers.add(listener);
+      return () => watchers.delete(listener);
+    },
+    setSelf(id) {
+      self = id;
     },
     isComplete: complete.has,
     providers: () => [

@@ -1,4 +1,5 @@
 import { type BatchedRecord, contentOfRecord, type Link, type LocalStore, linkDigest } from '@lazytree/core';
+import { createSpareBlocks } from './spare-blocks.js';
 
 /** Whole records, found true. */
 export interface Batch {
@@ -6,24 +7,31 @@ export interface Batch {
   records: readonly BatchedRecord[];
 }
 
+export interface KeepOptions {
+  /** The store has them, and not as they should be. */
+  damaged?: boolean;
+}
+
 /** Puts what has come into the store, many records at a time. */
 export interface Keeper {
   /**
    * Resolves when the store has them, or else to the reason why it cannot take them: then they are remembered for as
    * long as there is room. From the call on, `find` finds them.
-   *
-   * @param damaged the store has them, and not as they should be
    */
-  keep(batch: Batch, damaged?: boolean): Promise<Error | undefined>;
+  keep(batch: Batch, options?: KeepOptions): Promise<Error | undefined>;
   /** The same for a block that came without a record, which is not remembered. */
-  put(link: Link, bytes: Uint8Array, damaged?: boolean): Promise<Error | undefined>;
+  put(link: Link, bytes: Uint8Array, options?: KeepOptions): Promise<Error | undefined>;
   /** What is on its way to the store, or could not be kept there. */
   find(link: Link): Uint8Array | undefined;
+  /** Whether a block is on its way to the store. */
+  isComing(digest: string): boolean;
   close(): void;
 }
 
 export interface KeeperOptions {
   store: LocalStore;
+  /** Told of blocks that the store has got. */
+  onKept(records: readonly BatchedRecord[]): void;
   /** Told of blocks that could not be kept, once in a while. */
   onNotKept(error: unknown, blocks: number): void;
 }
@@ -32,8 +40,6 @@ export interface KeeperOptions {
 const FLUSH_MS = 500;
 /** Bytes that are appended together. */
 const GROUP_BYTES = 4 << 20;
-/** Of blocks that could not be kept. */
-const SPARE_BYTES = 64 << 20;
 const TELL_MS = 10_000;
 
 interface Group {
@@ -43,9 +49,9 @@ interface Group {
   done: PromiseWithResolvers<Error | undefined>;
 }
 
-export function createKeeper({ store, onNotKept }: KeeperOptions): Keeper {
+export function createKeeper({ store, onKept, onNotKept }: KeeperOptions): Keeper {
   const coming = new Map<string, { bytes: Buffer; record: BatchedRecord }>();
-  const spare = createSpare();
+  const spare = createSpareBlocks();
   const groups: Group[] = [];
   let writing = false;
   let flushing: NodeJS.Timeout | undefined;
@@ -64,8 +70,12 @@ export function createKeeper({ store, onNotKept }: KeeperOptions): Keeper {
   async function writeAll(): Promise<void> {
     writing = true;
     for (let group = groups.shift(); group; group = groups.shift()) {
-      group.done.resolve(await write(group));
-      for (const { digest } of group.batches.flatMap(({ records }) => records)) coming.delete(digest);
+      const problem = await write(group);
+      for (const { records } of group.batches) {
+        for (const { digest } of records) coming.delete(digest);
+        if (!problem) onKept(records);
+      }
+      group.done.resolve(problem);
     }
     writing = false;
   }
@@ -73,8 +83,8 @@ export function createKeeper({ store, onNotKept }: KeeperOptions): Keeper {
   async function write({ batches, bytes, damaged }: Group): Promise<Error | undefined> {
     try {
       if (damaged.length > 0) await store.forget(damaged);
-      if (batches.length === 1) await store.append(batches[0].bytes, batches[0].records);
-      else await store.append(...joined(batches, bytes));
+      const { bytes: all, records } = batches.length === 1 ? batches[0] : joined(batches, bytes);
+      await store.append(all, records);
       flushSoon();
       return undefined;
     } catch (error) {
@@ -106,7 +116,7 @@ export function createKeeper({ store, onNotKept }: KeeperOptions): Keeper {
   }
 
   return {
-    keep(batch, damaged = false) {
+    keep(batch, { damaged = false } = {}) {
       if (batch.records.length === 0) return Promise.resolve(undefined);
       const group = groupFor(batch.bytes.length);
       group.batches.push(batch);
@@ -118,7 +128,7 @@ export function createKeeper({ store, onNotKept }: KeeperOptions): Keeper {
       if (!writing) void writeAll();
       return group.done.promise;
     },
-    async put(link, bytes, damaged = false) {
+    async put(link, bytes, { damaged = false } = {}) {
       try {
         if (damaged) await store.forget([linkDigest(link)]);
         await store.put({ link, bytes });
@@ -133,55 +143,23 @@ export function createKeeper({ store, onNotKept }: KeeperOptions): Keeper {
       const found = coming.get(digest);
       return found ? contentOfRecord(found.bytes, found.record) : spare.find(digest);
     },
+    isComing: (digest) => coming.has(digest),
     close() {
       clearTimeout(flushing);
     },
   };
 }
 
-function joined(batches: readonly Batch[], length: number): [Buffer, BatchedRecord[]] {
+function joined(batches: readonly Batch[], length: number): Batch {
   const records: BatchedRecord[] = [];
   let start = 0;
   for (const { bytes, records: own } of batches) {
     for (const record of own) records.push({ ...record, offset: start + record.offset });
     start += bytes.length;
   }
-  return [
-    Buffer.concat(
-      batches.map(({ bytes }) => bytes),
-      length,
-    ),
-    records,
-  ];
-}
-
-/** A few blocks in memory, the least recently used of them forgotten first. */
-function createSpare() {
-  const blocks = new Map<string, Uint8Array>();
-  let bytes = 0;
-
-  function drop(digest: string): void {
-    bytes -= blocks.get(digest)?.length ?? 0;
-    blocks.delete(digest);
-  }
-
-  return {
-    add(digest: string, content: Uint8Array): void {
-      drop(digest);
-      // A content may be a part of a whole answer, which is not to be kept for it.
-      blocks.set(digest, Buffer.from(content));
-      bytes += content.length;
-      for (const oldest of blocks.keys()) {
-        if (bytes <= SPARE_BYTES) break;
-        drop(oldest);
-      }
-    },
-    find(digest: string): Uint8Array | undefined {
-      const content = blocks.get(digest);
-      if (!content) return undefined;
-      blocks.delete(digest);
-      blocks.set(digest, content);
-      return content;
-    },
-  };
+  const bytes = Buffer.concat(
+    batches.map((batch) => batch.bytes),
+    length,
+  );
+  return { bytes, records };
 }

@@ -1,15 +1,15 @@
-import { checkReceived, type Link, linkDigest, type ReceivedRecord, UntrueRecordError } from '@lazytree/core';
+import { type Link, linkDigest, UntrueRecordError } from '@lazytree/core';
 import type { Peer } from './peer.js';
 import type { Parcel } from './provider.js';
+import type { Verified, Verifier } from './verifier.js';
 
 /** A part of an answer, found true: whole records, and what the provider does not have. */
-export interface Answer {
-  bytes: Buffer;
-  records: (ReceivedRecord & { content: Uint8Array })[];
+export interface Answer extends Verified {
   missing: readonly Link[];
 }
 
 export interface RequestOptions {
+  verifier: Verifier;
   signal: AbortSignal;
   urgent: boolean;
   patient?: boolean;
@@ -63,7 +63,7 @@ export function lied(peer: Peer, reason: string): LieError {
 export async function* answers(
   peer: Peer,
   ask: (signal: AbortSignal) => AsyncIterable<Parcel>,
-  { signal, expected, patience, stall = patience }: RequestOptions,
+  { verifier, signal, expected, patience, stall = patience }: RequestOptions,
 ): AsyncGenerator<Answer> {
   signal.throwIfAborted();
   const cancel = new AbortController();
@@ -94,9 +94,10 @@ export async function* answers(
       if (next.done) return;
       const { records: bytes, missing } = next.value;
       transfer.received(bytes.length);
-      const answer = { bytes, records: check(peer, bytes), missing };
+      const verified = await check(peer, bytes, verifier);
+      signal.throwIfAborted();
       peer.recovered();
-      yield answer;
+      yield { ...verified, missing };
       limit = stall;
     }
   } catch (error) {
@@ -111,13 +112,11 @@ export async function* answers(
   }
 }
 
-function check(peer: Peer, bytes: Buffer): Answer['records'] {
-  const records: Answer['records'] = [];
+async function check(peer: Peer, bytes: Buffer, verifier: Verifier): Promise<Verified> {
   try {
-    checkReceived(bytes, (content, record) => records.push({ ...record, content }));
+    return await verifier.verify(bytes);
   } catch (error) {
     if (error instanceof UntrueRecordError) throw lied(peer, `it has sent a bad record: ${error.message}`);
     throw error;
   }
-  return records;
 }

@@ -5,11 +5,14 @@ import {
   fileChunks,
   isFile,
   isMissing,
+  LazytreeError,
   type Link,
   linkCodec,
+  listDirectory,
   RAW,
-  walkTree,
 } from '@lazytree/core';
+import type { FetchChain } from '../fetch/fetch-chain.js';
+import type { Wanted } from '../fetch/work.js';
 
 export interface PrefetchProgress {
   files: number;
@@ -23,37 +26,63 @@ export interface PrefetchOptions {
   onProgress?: (progress: PrefetchProgress) => void;
 }
 
-/** Blocks that are on their way at the same time. */
-const PARALLEL = 8;
 /** Files that are fetched whole because some of them was read before. */
 const WHOLE_BYTES = 8 << 20;
+/** Blocks in a list. */
+const TOGETHER = 64;
 
 /** Fetches everything below a directory that is not here yet. */
 export async function prefetchTree(
-  source: BlockSource,
+  fetch: FetchChain,
   root: Link,
   { signal, idle, onProgress }: PrefetchOptions,
 ): Promise<PrefetchProgress> {
-  const progress = { files: 0, bytes: 0 };
-  await inParallel(contentOf(), async ({ link, size, last }) => {
-    await idle?.();
-    await bring(source, link, signal);
-    progress.bytes += size;
-    if (last) progress.files += 1;
-    onProgress?.(progress);
+  await fetch.bringTree(root, { signal });
+  const { files, bytes } = await fetch.bring(contentBelow(fetch, root, signal), {
+    signal,
+    root,
+    whole: true,
+    ...(idle && { idle }),
+    ...(onProgress && { onProgress }),
   });
-  return progress;
+  return { files, bytes };
+}
 
-  async function* contentOf(): AsyncGenerator<{ link: Link; size: number; last: boolean }> {
-    for await (const { entry } of walkTree(source, root, { signal })) {
-      if (!isFile(entry)) continue;
-      let bytes = 0;
-      for await (const { link, size } of fileChunks(source, entry, { signal })) {
-        bytes += size;
-        yield { link, size, last: bytes === entry.size };
+/** The content of a tree, one directory after another. Empty files are blocks, too. */
+async function* contentBelow(source: BlockSource, root: Link, signal: AbortSignal): AsyncGenerator<Wanted[]> {
+  const stack = [root];
+  for (let place = stack.pop(); place !== undefined; place = stack.pop()) {
+    const list: Wanted[] = [];
+    const directories: Link[] = [];
+    for (const entry of await listDirectory(source, place, { signal })) {
+      if (entry.kind === 'directory') directories.push(entry.link);
+      else if (isFile(entry) && linkCodec(entry.link) === RAW) {
+        list.push({ link: entry.link, size: entry.size, place, files: 1 });
+      } else if (isFile(entry)) {
+        // Its chunks are many, and need not be brought by one machine.
+        yield* chunkLists(source, entry, signal);
       }
     }
+    if (list.length > 0) yield list;
+    stack.push(...directories.reverse());
   }
+}
+
+async function* chunkLists(
+  source: BlockSource,
+  file: FilePart,
+  signal: AbortSignal,
+): AsyncGenerator<Wanted[]> {
+  let list: Wanted[] = [];
+  let left = file.size;
+  for await (const { link, size } of fileChunks(source, file, { signal })) {
+    left -= size;
+    list.push({ link, size, files: left === 0 ? 1 : 0 });
+    if (list.length < TOGETHER) continue;
+    yield list;
+    list = [];
+  }
+  yield list;
 }
 
 /**
@@ -61,53 +90,32 @@ export async function prefetchTree(
  * asks for it.
  */
 export async function prefetchOrder(
-  source: BlockSource,
+  fetch: FetchChain,
   root: Link,
   { order, signal, idle }: PrefetchOptions & { order: readonly Link[] },
 ): Promise<void> {
-  for await (const _ of walkTree(source, root, { signal })) await idle?.();
-  await inParallel(order, async (link) => {
-    await idle?.();
-    try {
-      await bring(source, link, signal);
-      for await (const chunk of chunksOf(source, link, signal)) {
-        await idle?.();
-        await bring(source, chunk.link, signal);
-      }
-    } catch (error) {
-      if (!isMissing(error)) throw error;
-    }
-  });
-}
-
-/** What is here need not be read. */
-async function bring(source: BlockSource, link: Link, signal: AbortSignal): Promise<void> {
-  if (!(await source.has(link, { signal }))) await source.get(link, { signal });
-}
-
-/** The chunks of a file, unless it is so large that most of it may never be wanted. */
-async function* chunksOf(source: BlockSource, link: Link, signal: AbortSignal): AsyncGenerator<FilePart> {
-  if (linkCodec(link) === RAW) return;
-  const { size } = decodeFileNode(await source.get(link, { signal }));
-  if (size <= WHOLE_BYTES) yield* fileChunks(source, { link, size }, { signal });
-}
-
-async function inParallel<T>(
-  items: AsyncIterable<T> | Iterable<T>,
-  task: (item: T) => Promise<void>,
-): Promise<void> {
-  const active = new Set<Promise<void>>();
-  const failures: unknown[] = [];
-  for await (const item of items) {
-    if (failures.length > 0) break;
-    const running = task(item)
-      .catch((error: unknown) => {
-        failures.push(error);
-      })
-      .finally(() => active.delete(running));
-    active.add(running);
-    if (active.size >= PARALLEL) await Promise.race(active);
+  await fetch.bringTree(root, { signal });
+  try {
+    await fetch.bring(inOrder(fetch, order, signal), { signal, ...(idle && { idle }) });
+  } catch (error) {
+    const unavailable = error instanceof LazytreeError && error.code === 'NETWORK';
+    if (!isMissing(error) && !unavailable) throw error;
   }
-  await Promise.all(active);
-  if (failures.length > 0) throw failures[0];
+}
+
+async function* inOrder(
+  source: BlockSource,
+  order: readonly Link[],
+  signal: AbortSignal,
+): AsyncGenerator<Wanted[]> {
+  for (let at = 0; at < order.length; at += TOGETHER) {
+    const files = order.slice(at, at + TOGETHER);
+    yield files.map((link) => ({ link }));
+    for (const link of files) {
+      if (linkCodec(link) === RAW) continue;
+      const { size } = decodeFileNode(await source.get(link, { signal }));
+      // Most of a large file may never be wanted.
+      if (size <= WHOLE_BYTES) yield* chunkLists(source, { link, size }, signal);
+    }
+  }
 }

@@ -246,12 +246,12 @@ describe('providers of a fetch chain', () => {
       const chain = chainOf();
       const peers = [testProvider(seed), testProvider(seed)];
       for (const peer of peers) chain.join(peer);
-      const { blocks } = await chain.bring(chunks, { signal: never });
-      expect(blocks).toBe(new Set(chunks.map(({ link }) => link)).size);
+      const { brought } = await chain.bring([chunks], { signal: never });
+      expect(brought).toBe(new Set(chunks.map(({ link }) => link)).size);
       await expectHere(chunks.map(({ link }) => link));
       const asked = peers.flatMap((peer) => peer.asked.flatMap(({ links }) => links));
       expect(new Set(asked).size).toBe(asked.length);
-      expect((await chain.bring(chunks, { signal: never })).blocks).toBe(0);
+      expect((await chain.bring([chunks], { signal: never })).brought).toBe(0);
     });
 
     it('goes on with others when one fails, lies, or does not answer', async () => {
@@ -261,7 +261,7 @@ describe('providers of a fetch chain', () => {
       chain.join(testProvider(seed, { lacks: (link) => link.charCodeAt(5) % 2 === 0 }));
       chain.join(testProvider(seed, { distort: ({ missing }) => ({ records: Buffer.alloc(100), missing }) }));
       chain.join(testProvider(seed, { delay: 5 }));
-      await chain.bring(chunks, { signal: never });
+      await chain.bring([chunks], { signal: never });
       await expectHere(chunks.map(({ link }) => link));
     });
 
@@ -271,7 +271,7 @@ describe('providers of a fetch chain', () => {
       const fast = testProvider(seed, { rate: 20e6 });
       chain.join(slow);
       chain.join(fast);
-      await chain.bring(chunks, { signal: never });
+      await chain.bring([chunks], { signal: never });
       await expectHere(chunks.map(({ link }) => link));
       expect(slow.sent).toBeLessThan(fast.sent / 5);
       await vi.waitFor(() => expect(slow.active).toBe(0));
@@ -281,11 +281,11 @@ describe('providers of a fetch chain', () => {
       const chain = chainOf();
       chain.join(testProvider(seed));
       const nowhere = { link: block('nowhere').link, size: 7 };
-      const failed = await errorOf(chain.bring([nowhere, ...chunks], { signal: never }));
+      const failed = await errorOf(chain.bring([[nowhere, ...chunks]], { signal: never }));
       expect(failed).toBeInstanceOf(BlockMissingError);
       await expectHere(chunks.map(({ link }) => link));
       chain.join(testProvider(seed, { failsAfter: 0 }));
-      expect(await errorOf(chain.bring([nowhere], { signal: never }))).toMatchObject({ code: 'NETWORK' });
+      expect(await errorOf(chain.bring([[nowhere]], { signal: never }))).toMatchObject({ code: 'NETWORK' });
     });
 
     it('ends when it is told to', async () => {
@@ -293,7 +293,7 @@ describe('providers of a fetch chain', () => {
       const hole = testProvider(seed, { blackHole: true });
       chain.join(hole);
       const controller = new AbortController();
-      const ended = errorOf(chain.bring(chunks, { signal: controller.signal }));
+      const ended = errorOf(chain.bring([chunks], { signal: controller.signal }));
       await vi.waitFor(() => expect(hole.active).toBeGreaterThan(0));
       controller.abort();
       expect((await ended).name).toBe('AbortError');

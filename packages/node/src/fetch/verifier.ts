@@ -1,0 +1,95 @@
+import { availableParallelism } from 'node:os';
+import {
+  checkReceived,
+  contentOfRecord,
+  createThreadPool,
+  type ReceivedRecord,
+  splitReceived,
+  type ThreadPool,
+  UntrueRecordError,
+} from '@lazytree/core';
+
+/** Records that are true: see `checkReceived`. */
+export interface Verified {
+  bytes: Buffer;
+  records: readonly ReceivedRecord[];
+  content(index: number): Uint8Array;
+}
+
+/** Finds out whether what has come is true; on threads when much comes, since others wait for this one. */
+export interface Verifier {
+  /** @throws UntrueRecordError */
+  verify(bytes: Buffer): Promise<Verified>;
+  close(): Promise<void>;
+}
+
+/** Less is checked at once: handing it over takes as long. */
+const LEAST_BYTES = 64 << 10;
+/** Threads are started when so much has come within the time after which they end. */
+const START_BYTES = 2 << 20;
+const IDLE_MS = 10_000;
+const MOST_THREADS = 4;
+
+type Pool = ThreadPool<ArrayBuffer, string | undefined>;
+
+export function createVerifier(): Verifier {
+  let starting: Promise<Pool> | undefined;
+  let pool: Pool | undefined;
+  let recent = 0;
+  let idle: NodeJS.Timeout | undefined;
+
+  /** Threads take a while to start, and until then there is as much done here. */
+  function start(): Promise<Pool> {
+    const started = createThreadPool<ArrayBuffer, string | undefined>({
+      script: new URL('./verify-thread.js', import.meta.url),
+      data: undefined,
+      threads: Math.max(1, Math.min(availableParallelism() - 1, MOST_THREADS)),
+    });
+    return started.run(new ArrayBuffer(0)).then(() => {
+      pool = started;
+      return started;
+    });
+  }
+
+  async function stop(): Promise<void> {
+    const ending = starting;
+    starting = undefined;
+    pool = undefined;
+    recent = 0;
+    await (await ending?.catch(() => undefined))?.close();
+  }
+
+  function count(bytes: number): void {
+    recent += bytes;
+    if (idle) idle.refresh();
+    else {
+      idle = setTimeout(() => {
+        idle = undefined;
+        void stop();
+      }, IDLE_MS).unref();
+    }
+    if (recent < START_BYTES || starting) return;
+    starting = start();
+    // Without threads it is done here.
+    starting.catch(() => undefined);
+  }
+
+  return {
+    async verify(bytes) {
+      const records = splitReceived(bytes);
+      count(bytes.length);
+      if (!pool || bytes.length < LEAST_BYTES) {
+        const contents = checkReceived(bytes, records);
+        return { bytes, records, content: (index) => contents[index] };
+      }
+      const copy = new Uint8Array(bytes).buffer;
+      const problem = await pool.run(copy, [copy]);
+      if (problem !== undefined) throw new UntrueRecordError(problem);
+      return { bytes, records, content: (index) => contentOfRecord(bytes, records[index]) };
+    },
+    async close() {
+      clearTimeout(idle);
+      await stop();
+    },
+  };
+}
