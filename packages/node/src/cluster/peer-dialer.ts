@@ -14,7 +14,7 @@ export interface PeerDialerOptions {
 export interface PeerDialer {
   /** Dials at once, and again later should it fail. The addresses take the place of those known. */
   want(id: string, addresses: readonly string[]): void;
-  /** Dials an address whose peer is not known, until it has answered once. */
+  /** Dials an address whose peer is not known; from then on it is one of that peer's, whatever else is said of it. */
   wantAddress(address: string): void;
   /** Begins again: the peer was connected, and is not any more. */
   lost(id: string): void;
@@ -31,6 +31,8 @@ interface Target {
 
 export function createPeerDialer({ network, isConnected, onFailed }: PeerDialerOptions): PeerDialer {
   const targets = new Map<string, Target>();
+  /** Addresses that were given by a person, by the peer that answered there. */
+  const given = new Map<string, Set<string>>();
   const ended = new AbortController();
 
   async function dial(id: string, target: Target): Promise<void> {
@@ -38,13 +40,13 @@ export function createPeerDialer({ network, isConnected, onFailed }: PeerDialerO
     if (target.dialling || ended.signal.aborted || isConnected(id)) return;
     target.dialling = true;
     try {
-      await network.dial(
-        target.addresses.map((address) => multiaddr(address)),
+      const addresses = new Set([...target.addresses, ...(given.get(id) ?? [])]);
+      const { remotePeer } = await network.dial(
+        [...addresses].map((address) => multiaddr(address)),
         { signal: ended.signal },
       );
       target.failures = 0;
-      // Known by its address alone: from here on its peer id stands for it.
-      if (id.startsWith('/')) targets.delete(id);
+      if (id.startsWith('/')) isOf(remotePeer.toString(), id);
     } catch (error) {
       if (ended.signal.aborted) return;
       onFailed(id, error as Error);
@@ -53,6 +55,14 @@ export function createPeerDialer({ network, isConnected, onFailed }: PeerDialerO
     } finally {
       target.dialling = false;
     }
+  }
+
+  /** Known by its address alone until now: from here on its peer id stands for it. */
+  function isOf(peer: string, address: string): void {
+    const whole = address.includes('/p2p/') ? address : `${address}/p2p/${peer}`;
+    given.set(peer, (given.get(peer) ?? new Set()).add(whole));
+    targets.delete(address);
+    want(peer, [...(targets.get(peer)?.addresses ?? []), whole]);
   }
 
   function again(id: string, target: Target): void {

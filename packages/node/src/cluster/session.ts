@@ -23,6 +23,8 @@ export interface ClusterServices {
   store: LocalStore;
   /** A peer can be fetched from, until the function returned is called. */
   join(provider: Provider): () => void;
+  /** What this machine is called by the others; undefined when it takes part no more. */
+  setSelf(id: string | undefined): void;
   awaited: AnswerSources['awaited'];
   repair: AnswerSources['repair'];
   order: AnswerSources['order'];
@@ -76,6 +78,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const { key, name } = membership;
   const network = await listen(options);
   const self = network.peerId.toString();
+  options.setSelf(self);
   const began = performance.now();
   const ended = new AbortController();
   const knownFile = joinPath(directory, 'peers.json');
@@ -351,6 +354,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       ended.abort();
       clearTimeout(announcing);
       for (const end of unwatch) end();
+      options.setSelf(undefined);
       dialer.close();
       peers.close();
       await changes;

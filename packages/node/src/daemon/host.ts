@@ -161,7 +161,8 @@ async function openClusterPart(
     peers: peers ?? [],
     store,
     join: fetch.join,
-    awaited: () => undefined,
+    setSelf: fetch.setSelf,
+    awaited: fetch.awaited,
     repair(link) {
       fetch.get(link).catch((error: unknown) => log.warn({ error: String(error) }, 'a damaged block stays'));
     },
@@ -178,9 +179,12 @@ async function openClusterPart(
       const refs = (await listRefs(store)).map(({ root }) => root);
       const pins = (await listPins(store)).map(({ root }) => root);
       const imports = (await listImports(store)).sort((a, b) => b.time - a.time).map(({ root }) => root);
-      return { complete: [...new Set([...refs, ...pins, ...imports])].slice(0, ROOTS), partial: [] };
+      const { coming, whole } = fetch.roots();
+      const complete = new Set([...refs, ...pins, ...whole, ...imports]);
+      for (const root of coming) complete.delete(root);
+      return { complete: [...complete].slice(0, ROOTS), partial: coming };
     },
-    watchRoots: () => () => undefined,
+    watchRoots: fetch.watchRoots,
   });
 }
 

@@ -172,6 +172,16 @@ export function createMountTable(options: MountTableOptions): MountTable {
   }
   let saving: Promise<void> = Promise.resolve();
 
+  /** What is mounted can be read on a full disk, too: only the next daemon does not know of it. */
+  async function remember(): Promise<void> {
+    try {
+      await save();
+    } catch (error) {
+      if ((error as { code?: unknown }).code !== 'NO_SPACE') throw error;
+      log.error({ error: (error as Error).message }, 'what is mounted is not remembered');
+    }
+  }
+
   async function attach(record: MountRecord): Promise<LiveMount> {
     const withdraw = await provideImage(fetch, record.image);
     const prefetching = new AbortController();
@@ -253,7 +263,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
     const { target, madeTarget } = record;
     try {
       live.set(target, await attach(record));
-      await save();
+      await remember();
       return record;
     } catch (error) {
       const mounted = live.get(target);
@@ -296,7 +306,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
       await learn(reportFrom(mounted.placed));
       await mounted.placed?.detach({ lazy });
       live.delete(target);
-      await save();
+      await remember();
       await mounted.release();
       if (mounted.record.madeTarget) await removeTarget(target);
       return mounted.record;
