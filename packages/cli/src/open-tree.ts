@@ -31,7 +31,7 @@ async function elsewhereOf(context: Context): Promise<Elsewhere | undefined> {
       const tried = await fetch.bringTree(root, { signal }).catch((error: LazytreeError) => error);
       if (!tried) return;
       // Peers may be on their way when the daemon has just begun.
-      if (!isMissing(tried)) throw tried;
+      if (!isMissing(tried) && tried.code !== 'NETWORK') throw tried;
       await cluster.ready(signal);
       await fetch.bringTree(root, { signal });
     },

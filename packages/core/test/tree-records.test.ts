@@ -7,7 +7,9 @@ import {
   linkDigest,
   makeLink,
   RAW,
+  type ReceivedRecord,
   readRecords,
+  splitReceived,
   treeRecords,
   walkTree,
 } from '@lazytree/core';
@@ -25,6 +27,13 @@ import {
   treeArbitrary,
 } from './helpers.js';
 
+/** The records, found true. */
+function checked(bytes: Buffer): ReceivedRecord[] {
+  const records = splitReceived(bytes);
+  checkReceived(bytes, records);
+  return records;
+}
+
 const text = (links: Iterable<Link>) => [...links].map(linkDigest).sort();
 
 describe('records of blocks', () => {
@@ -39,7 +48,7 @@ describe('records of blocks', () => {
     const absent = makeLink(RAW, linkDigest(block('absent').link));
     const asked = [...blocks, late].map(({ link }) => link);
     const batches = await collect(readRecords(store, [absent, ...asked]));
-    const found = batches.flatMap(({ records }) => checkReceived(Buffer.from(records)));
+    const found = batches.flatMap(({ records }) => checked(records));
     expect(text(found.map(({ link }) => link))).toEqual(text(asked));
     expect(batches.flatMap(({ missing }) => missing)).toEqual([absent]);
     for (const { records } of batches) expect(records.length).toBeLessThan((256 << 10) + 1_100_000);
@@ -61,10 +70,7 @@ describe('records of blocks', () => {
         blocks.map(({ link }) => link),
       ),
     );
-    expect(checkReceived(Buffer.from(records)).map(({ link }) => link)).toEqual([
-      blocks[0].link,
-      blocks[2].link,
-    ]);
+    expect(checked(records).map(({ link }) => link)).toEqual([blocks[0].link, blocks[2].link]);
     expect([missing, damaged]).toEqual([[], [blocks[1].link]]);
   });
 });
@@ -74,7 +80,7 @@ async function sent(store: LocalStore, root: Link, have: Link[]): Promise<Link[]
   const links: Link[] = [];
   for await (const { records, missing } of treeRecords(store, root, { have })) {
     expect(missing).toEqual([]);
-    links.push(...checkReceived(Buffer.from(records)).map(({ link }) => link));
+    links.push(...checked(records).map(({ link }) => link));
   }
   return links;
 }

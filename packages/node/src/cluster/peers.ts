@@ -38,6 +38,8 @@ export interface Peer {
   /** Asks for something; @throws LazytreeError NETWORK when it is not connected */
   client(): ExchangeClient | undefined;
   status(): PeerStatus;
+  /** For people. */
+  describe(): string;
   traffic: Traffic;
 }
 
@@ -58,6 +60,8 @@ export interface Peers {
   get(id: string): Peer | undefined;
   list(): Peer[];
   connected(): Peer[];
+  /** Those that are members, as far as is known, and not connected. */
+  away(): Peer[];
   /** What the table knew when it was last written. */
   remember(id: string, known: { name: string; addresses: string[] }): void;
   announced(id: string, announce: Announce): void;
@@ -96,6 +100,7 @@ export function createPeers(options: PeersOptions): Peers {
       complete: new Set(),
       partial: new Set(),
       client: () => entry.link?.client,
+      describe: () => `peer ${entry.name} (${id.slice(-8)})`,
       status: () => ({
         id,
         name: entry.name,
@@ -134,7 +139,7 @@ export function createPeers(options: PeersOptions): Peers {
       peerProvider({
         id: entry.id,
         client,
-        describe: () => `peer ${entry.name} (${entry.id.slice(-8)})`,
+        describe: entry.describe,
         holds: (root) => (entry.complete.has(root) ? 'all' : entry.partial.has(root) ? 'part' : 'unknown'),
         distrust: (reason) => distrust(entry, reason),
         onOrder: options.onOrder,
@@ -188,6 +193,7 @@ export function createPeers(options: PeersOptions): Peers {
     },
     get: (id) => entries.get(id),
     list: () => [...entries.values()],
+    away: () => [...entries.values()].filter(({ link, distrusted }) => !link && distrusted === undefined),
     connected: () => [...entries.values()].filter(({ link }) => link),
     remember(id, { name, addresses }) {
       Object.assign(entryOf(id), { name, addresses });

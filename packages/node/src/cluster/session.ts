@@ -23,8 +23,8 @@ export interface ClusterServices {
   store: LocalStore;
   /** A peer can be fetched from, until the function returned is called. */
   join(provider: Provider): () => void;
-  /** What this machine is called by the others; undefined when it takes part no more. */
-  setSelf(id: string | undefined): void;
+  /** What this machine is called by the others, and who of them is not there; undefined when it takes part no more. */
+  setSelf(id: string | undefined, away?: () => readonly string[]): void;
   awaited: AnswerSources['awaited'];
   repair: AnswerSources['repair'];
   order: AnswerSources['order'];
@@ -78,7 +78,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
   const { key, name } = membership;
   const network = await listen(options);
   const self = network.peerId.toString();
-  options.setSelf(self);
+  options.setSelf(self, () => peers.away().map((peer) => peer.describe()));
   const began = performance.now();
   const ended = new AbortController();
   const knownFile = joinPath(directory, 'peers.json');

@@ -21,16 +21,19 @@ export interface FoundHere {
   here: readonly string[];
   /** Somebody here may have it, and could not deliver. */
   unknown: boolean;
+  /** Providers that are known, and cannot be asked now: they may have it. */
+  away: readonly string[];
 }
 
 /** Says that the providers have not delivered a block: missing if that is what everybody said. */
 export function notDelivered(
   link: Link,
   tried: readonly Tried[],
-  { here, unknown }: FoundHere,
+  { here, unknown, away }: FoundHere,
 ): LazytreeError {
-  const said = [...here, ...describeTried(tried)].join('; ');
-  const failed = tried.some(({ why }) => why !== 'missing');
+  const absent = away.map((peer) => `${peer}: not connected`);
+  const said = [...here, ...describeTried(tried), ...absent].join('; ');
+  const failed = away.length > 0 || tried.some(({ why }) => why !== 'missing');
   if (!failed && unknown) return new BlockUnavailableError(formatLink(link), said);
   if (!failed) return new BlockMissingError(formatLink(link), said);
   return new BlockUnavailableError(formatLink(link), said, 'NETWORK');

@@ -52,6 +52,8 @@ export interface BringDependencies {
   timing: Timing;
   /** What this machine is called by the others. */
   self: string | undefined;
+  /** Providers that are known, and cannot be asked now. */
+  away(): readonly string[];
   /** Told when all blocks have been named. */
   onNamed(): void;
 }
@@ -80,7 +82,7 @@ const TICK_MS = 100;
  * BlockUnavailableError for the first of them; and at once when they cannot be kept.
  */
 export function bring(lists: WantedLists, dependencies: BringDependencies, options: BringOptions): Bringing {
-  const { store, local, peers, gets, keeper, verifier, timing, self, onNamed } = dependencies;
+  const { store, local, peers, gets, keeper, verifier, timing, self, away, onNamed } = dependencies;
   const { signal, onProgress, root, idle } = options;
   const progress: BringProgress = { files: 0, bytes: 0, brought: 0 };
   const stop = new AbortController();
@@ -322,7 +324,11 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
       await end.promise;
       if (!lost) return progress;
       const tried = [...(lost.tried ?? [])].map(([peer, why]) => ({ peer, why }));
-      throw notDelivered(lost.link, tried, { here: [`${store.describe()}: missing`], unknown: false });
+      throw notDelivered(lost.link, tried, {
+        here: [`${store.describe()}: missing`],
+        unknown: false,
+        away: away(),
+      });
     } finally {
       stopListening();
       clearInterval(ticking);

@@ -63,8 +63,12 @@ export interface FetchChain extends BlockSource {
   roots(): { coming: Link[]; whole: Link[] };
   /** Calls `listener` when these have changed, until the function returned is called. */
   watchRoots(listener: () => void): () => void;
-  /** What this machine is called by those who bring the same root at the same time. */
-  setSelf(id: string | undefined): void;
+  /**
+   * What this machine is called by those who bring the same root at the same time.
+   *
+   * @param away says which providers are known that have not joined: what is missing elsewhere may be there
+   */
+  setSelf(id: string | undefined, away?: () => readonly string[]): void;
   /** Whether `bringTree` knows without looking that every node below a root is here. */
   isComplete(root: Link): boolean;
   /** Those who wait for blocks that are not on this machine. */
@@ -91,6 +95,7 @@ export async function provideImage(
 
 /** Roots that a provider is told of. */
 const MOST_HAVE = 16;
+const NOBODY = (): readonly string[] => [];
 
 export function createFetchChain(store: LocalStore, options: FetchChainOptions = {}): FetchChain {
   const { onRepaired, onNotKept, completeRoots } = options;
@@ -104,6 +109,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
   const whole = createKnownTrees(store);
   const arrivals = createArrivals();
   const bringing = new Set<Bringing>();
+  let away = NOBODY;
   const watchers = new Set<() => void>();
   const keeper = createKeeper({
     store,
@@ -133,9 +139,8 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     }
     const here = [corrupt ? corrupt.message : `${store.describe()}: missing`, ...said];
     if (peers.list().length > 0) return fromPeers(link, { signal, corrupt, failed, here });
-    if (!corrupt && !failed) throw new BlockMissingError(formatLink(link), here.join('; '));
-    if (said.length === 0 && corrupt) throw corrupt;
-    throw new BlockUnavailableError(formatLink(link), here.join('; '));
+    if (said.length === 0 && corrupt && away().length === 0) throw corrupt;
+    throw notDelivered(link, [], { here, unknown: failed || corrupt !== undefined, away: away() });
   }
 
   /** What the sources on this machine have, one after another. */
@@ -179,7 +184,8 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       const outcome = await demand.during(() => Promise.race([asking, coming]));
       if (!outcome) return await store.get(link, { signal });
       const { answer, by, tried } = outcome;
-      if (!answer || !by) throw notDelivered(link, tried, { here, unknown: failed || corrupt !== undefined });
+      if (!answer || !by)
+        throw notDelivered(link, tried, { here, unknown: failed || corrupt !== undefined, away: away() });
       const damaged = corrupt !== undefined;
       const problem = await keeper.keep({ bytes: answer.bytes, records: [answer.record] }, { damaged });
       if (damaged && !problem) onRepaired?.(formatLink(link), by.provider.describe());
@@ -213,6 +219,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       verifier,
       timing,
       self,
+      away,
       onNamed: giveUpWaiting,
     };
     const own = bring(lists, dependencies, given);
@@ -277,8 +284,9 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       watchers.add(listener);
       return () => watchers.delete(listener);
     },
-    setSelf(id) {
+    setSelf(id, others) {
       self = id;
+      away = others ?? NOBODY;
     },
     isComplete: complete.has,
     providers: () => [

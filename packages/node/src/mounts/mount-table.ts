@@ -252,7 +252,10 @@ export function createMountTable(options: MountTableOptions): MountTable {
   async function learn(asked: Promise<ServerReport | undefined>): Promise<ServerReport | undefined> {
     const report = await asked.catch(() => undefined);
     for (const { root, firstReads } of report?.uses ?? []) {
-      if (firstReads.length > 0) await extendAccessOrder(home, root, firstReads);
+      if (firstReads.length === 0) continue;
+      await extendAccessOrder(home, root, firstReads).catch((error: unknown) =>
+        log.warn({ root: formatLink(root), error: String(error) }, 'the order of a tree was not kept'),
+      );
     }
     return report;
   }
