@@ -1,5 +1,4 @@
 import {
-  BlockMissingError,
   type BlockSource,
   CorruptBlockError,
   coalescing,
@@ -14,7 +13,7 @@ import {
 } from '@lazytree/core';
 import { createArrivals } from './arrivals.js';
 import { createBatchedGets, type Delivered, TYPICAL_BYTES } from './batched-gets.js';
-import { BlockUnavailableError, notDelivered } from './block-unavailable.js';
+import { notDelivered } from './block-unavailable.js';
 import { type Bringing, type BringOptions, type BringProgress, bring, type WantedLists } from './bring.js';
 import { bringTree } from './bring-tree.js';
 
