@@ -26,6 +26,20 @@ const levelAddon = {
   },
 };
 
+/**
+ * What checks a daemon's requests goes by itself: in chunks it would share all of its library with the cluster, which
+ * uses more of it, and every daemon's first command would wait for that.
+ * @type {import('esbuild').Plugin}
+ */
+const requestsApart = {
+  name: 'requests-apart',
+  setup({ onResolve }) {
+    onResolve({ filter: /\/command-request\.js$/ }, ({ kind, path }) =>
+      kind === 'dynamic-import' ? { path, external: true } : undefined,
+    );
+  },
+};
+
 rmSync(OUT, { recursive: true, force: true });
 /** @type {import('esbuild').BuildOptions} */
 const OPTIONS = {
@@ -35,7 +49,7 @@ const OPTIONS = {
   platform: 'node',
   target: 'node22',
   external: ['classic-level/package.json', 'koffi'],
-  plugins: [levelAddon, lazyBuiltins, ownImports(PACKAGES)],
+  plugins: [levelAddon, lazyBuiltins, ownImports(PACKAGES), requestsApart],
   chunkNames: '[name]-[hash]',
   // CommonJS dependencies call require for node's own modules.
   banner: {
@@ -58,6 +72,7 @@ await build({
     'push-thread': join(PACKAGES, 'node/dist/fuse/session/push-thread.js'),
     'keeper-process': join(PACKAGES, 'node/dist/keeper/keeper-process.js'),
     'verify-thread': join(PACKAGES, 'node/dist/fetch/verify-thread.js'),
+    'command-request': join(PACKAGES, 'node/dist/daemon/command-request.js'),
     'holder-process': join(PACKAGES, 'node/dist/workspaces/holder-process.js'),
   },
 });
