@@ -258,6 +258,65 @@ describe('start, status and stop', () => {
     expect(wrong).toMatchObject({ code: 2, err: expect.stringMatching(/^lazytree: [^\n]*loud[^\n]*\n$/) });
   });
 
+  test('the log is for people when that is asked for, or when it is seen at once', async () => {
+    const box = sandbox();
+    stopAfterwards(box);
+    await box.ok('daemon', 'start', '--log-format', 'text');
+    await box.ok('status');
+    await box.ok('daemon', 'stop');
+    const lines = fs.readFileSync(join(box.home, 'daemon.log'), 'utf8').trimEnd().split('\n');
+    expect(lines).toHaveLength(4);
+    expect(lines[0]).toMatch(/^\[\d{4}-\d\d-\d\d [\d:.]+\] INFO: ready \{"version":"/);
+    expect(lines[1]).toMatch(/INFO: command \{"id":1,"command":"status","exitCode":0,"ms":\d+\}$/);
+
+    /** What the daemon says on a terminal, until it is told to end. */
+    const onTerminal = async (...options: string[]) => {
+      const command = [process.execPath, BIN, 'daemon', 'run', ...options].join(' ');
+      const { child, ended } = start(['script', '-qec', command, '/dev/null'], { home: box.home });
+      await until(async () => (await status(box)).running);
+      await box.ok('daemon', 'stop');
+      expect((await ended).code).toBe(0);
+      expect(child.exitCode).toBe(0);
+      return (await ended).out;
+    };
+    expect(await onTerminal()).toMatch(/INFO\S*: \S*ready/);
+    const [first] = (await onTerminal('--log-format', 'json')).split('\r\n');
+    expect(JSON.parse(first)).toMatchObject({ level: 'info', msg: 'ready' });
+  });
+
+  test.each([
+    ['--log-format', ['--log-format', 'xml'], {}],
+    ['LAZYTREE_KEEP_SECONDS', [], { LAZYTREE_KEEP_SECONDS: 'long' }],
+    ['LAZYTREE_KEEP_SECONDS', [], { LAZYTREE_KEEP_SECONDS: '-1' }],
+  ])('a wrong %s is an error of usage', async (name, options, env) => {
+    const box = sandbox();
+    for (const action of ['start', 'run']) {
+      const { code, out, err } = await box.run(['daemon', action, ...options], { env });
+      expect({ code, out }).toEqual({ code: 2, out: '' });
+      expect(err).toMatch(new RegExp(`^lazytree: ${name} is .*\\n$`));
+    }
+  });
+
+  test('the unit for systemd is one, and starts what there is', async () => {
+    const unit = fs.readFileSync(join(ROOT, 'packages/cli/systemd/lazytree.service'), 'utf8');
+    const command = /^ExecStart=\/usr\/bin\/env lazytree (.*)$/m.exec(unit)?.[1].split(' ');
+    const box = sandbox();
+    const daemon = start([process.execPath, BIN, ...(command as string[])], { home: box.home });
+    await until(async () => (await status(box)).running);
+    daemon.child.kill('SIGTERM');
+    expect((await daemon.ended).code).toBe(0);
+    const {
+      error,
+      status: code,
+      stderr,
+    } = spawnSync(
+      'systemd-analyze',
+      ['verify', '--user', join(ROOT, 'packages/cli/systemd/lazytree.service')],
+      { encoding: 'utf8', env: { ...process.env, XDG_RUNTIME_DIR: box.directory } },
+    );
+    if (!error) expect({ code, stderr }).toEqual({ code: 0, stderr: '' });
+  });
+
   test('one that was started for a command ends when it has nothing to do, unless told to stay', async () => {
     const box = sandbox();
     fs.mkdirSync(box.home);

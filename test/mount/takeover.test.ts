@@ -180,6 +180,25 @@ describe.skipIf(unlessMountable('daemons that take over'))('the daemon after one
     expect(fs.existsSync(box.path('mount'))).toBe(false);
   });
 
+  test('finds it in a home with a long name, whatever is in it', async () => {
+    const directory = box.path(`a, b: c\\d ${'long '.repeat(20)}`);
+    fs.mkdirSync(directory);
+    const other = sandbox(directory);
+    writeFiles(other.path('source'), FILES);
+    await other.ok('import', 'source', '--name', 'base');
+    await other.ok('mount', 'base', 'mount');
+    await other.ok('workspace', 'create', 'app', '--from', 'base');
+    await untilKept(other.home);
+    const inWorkspace = shell({ home: other.home, cwd: other.path('app/src') });
+    const inMount = shell({ home: other.home, cwd: other.path('mount/src') });
+    await killDaemon(other);
+    await other.ok('daemon', 'start');
+    expect(await inWorkspace.ask('ls; cat deep/er/file')).toBe('deep\nindex.js\nlines\ndeep\n');
+    expect(await inMount.ask('ls; cat deep/er/file')).toBe('deep\nindex.js\nlines\ndeep\n');
+    for (const one of [inWorkspace, inMount]) await one.end();
+    await stopDaemon(other);
+  });
+
   test('keeps what had been read, and reads nothing twice', async () => {
     await box.ok('mount', 'base', 'mount');
     await shOk(box, 'find mount -type f -exec cat {} + | md5sum');
