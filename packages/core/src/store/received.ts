@@ -44,39 +44,25 @@ export function contentOfRecord(
   return decompress(compression, bytes.subarray(start, start + stored), raw);
 }
 
-/**
- * Finds out whether records are true: their checksums, that they decompress to what they say, and their hashes. What
- * is true can be appended to a store as it is. Returns the content of each.
- *
- * @throws UntrueRecordError
- */
-export function checkReceived(bytes: Buffer, records: readonly ReceivedRecord[]): Uint8Array[] {
-  return records.map((record) => {
-    checkSum(bytes, record);
-    let content: Uint8Array;
-    try {
-      content = contentOfRecord(bytes, record);
-    } catch (error) {
-      if (error instanceof PayloadError) throw new UntrueRecordError(error.message);
-      throw error;
-    }
-    checkHash(content, record);
-    return content;
-  });
-}
-
 /** Where records are decompressed; a larger one, which nobody makes, is decompressed elsewhere. */
 const ARENA_BYTES = 4 << 20;
 
-/** The same for those who do not need the content, and check a lot: nothing is allocated for a record. */
-export function createReceivedChecker(): (bytes: Buffer) => void {
+/** Finds out whether records are true. @throws UntrueRecordError */
+export type ReceivedChecker = (bytes: Buffer, records: readonly ReceivedRecord[]) => void;
+
+/**
+ * A checker of checksums, of hashes, and that records decompress to what they say. What is true can be appended to a
+ * store as it is. Nothing is allocated for a record.
+ */
+export function createReceivedChecker(): ReceivedChecker {
   const decoder = createSnappyDecoder(ARENA_BYTES);
-  return (bytes) => {
-    for (const record of splitReceived(bytes)) {
-      if (record.compression === Compression.snappy && fits(record, decoder)) {
-        checkSum(bytes, record);
-        checkHash(decode(bytes, record, decoder), record);
-      } else checkReceived(bytes, [record]);
+  return (bytes, records) => {
+    for (const record of records) {
+      const problem = recordProblem(bytes, record.offset, record);
+      if (problem) throw new UntrueRecordError(problem);
+      const inArena = record.compression === Compression.snappy && fits(record, decoder);
+      const content = inArena ? decode(bytes, record, decoder) : decodeElsewhere(bytes, record);
+      if (digestOf(content) !== record.digest) throw new UntrueRecordError('its content has another hash');
     }
   };
 }
@@ -93,11 +79,11 @@ function decode(bytes: Buffer, record: ReceivedRecord, { memory, slack, decode }
   return memory.subarray(to, to + raw);
 }
 
-function checkSum(bytes: Buffer, record: ReceivedRecord): void {
-  const problem = recordProblem(bytes, record.offset, record);
-  if (problem) throw new UntrueRecordError(problem);
-}
-
-function checkHash(content: Uint8Array, { digest }: ReceivedRecord): void {
-  if (digestOf(content) !== digest) throw new UntrueRecordError('its content has another hash');
+function decodeElsewhere(bytes: Buffer, record: ReceivedRecord): Uint8Array {
+  try {
+    return contentOfRecord(bytes, record);
+  } catch (error) {
+    if (error instanceof PayloadError) throw new UntrueRecordError(error.message);
+    throw error;
+  }
 }

@@ -70,6 +70,8 @@ const FIRST_BYTES = 256 << 10;
 /** What waits for a request; with more, whoever names it waits. */
 const WAITING_BLOCKS = 8192;
 const WAITING_BYTES = 64 << 20;
+/** A machine that brings the same and does bring, but slowly, is waited for so many times as long as a silent one. */
+const SLOW_STALLS = 3;
 /** How often it is looked whether somebody holds the others up. */
 const TICK_MS = 100;
 
@@ -192,7 +194,8 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
     const isMate = division.mates.includes(peer);
     const bytes = isMate ? MOST_BYTES : batchBytes(peer, division.sources.length);
     const items = work.take((item) => division.rank(item, peer), { bytes, links: MOST_LINKS });
-    const idles = items.length === 0 && peer.trusted && !isMate && activeAt(peer) === 0;
+    const idles =
+      items.length === 0 && peer.trusted && division.sources.includes(peer) && activeAt(peer) === 0;
     return idles ? fromTheSlowest(peer, bytes) : items;
   }
 
@@ -233,28 +236,29 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
     );
   }
 
-  /** What a machine that brings the same does not bring is divided among the others. */
+  /**
+   * With nothing left to be asked of the sources, machines that bring the same hold this one up: what one of them does
+   * not bring is divided among the others. Before that there is no hurry.
+   */
   function lookForIdlers({ sources, mates }: Division): void {
-    if (mates.length === 0) return;
     const now = performance.now();
-    let most = 0;
-    let largest: Peer | undefined;
-    for (const { peer, patient, began, items } of work.batches) {
-      if (!patient) continue;
-      const silence = Math.min(now - began, peer.silence());
-      if (silence > 2 * timing.stall) exclude(peer);
-      if (items.size > most) {
-        most = items.size;
-        largest = peer;
-      }
-    }
-    // With nothing left to do here, the one that is furthest from its end holds this machine up.
-    if (!named || sources.some((peer) => activeAt(peer) > 0)) resting = undefined;
-    else resting ??= now;
-    if (largest && resting !== undefined && now - resting > timing.stall) {
+    const stuck = (named || room !== undefined) && !sources.some((peer) => activeAt(peer) > 0);
+    if (!stuck || mates.length === 0) {
       resting = undefined;
-      exclude(largest);
+      return;
     }
+    resting ??= now;
+    if (now - resting < timing.stall) return;
+    const held = new Map<Peer, number>();
+    for (const { peer, patient, items } of work.batches) {
+      if (patient) held.set(peer, (held.get(peer) ?? 0) + items.size);
+    }
+    const silent = [...held.keys()].filter((peer) => peer.silence() > timing.stall);
+    const [slowest] = [...held.keys()].sort((a, b) => (held.get(b) ?? 0) - (held.get(a) ?? 0));
+    if (silent.length > 0) silent.forEach(exclude);
+    else if (slowest && now - resting > SLOW_STALLS * timing.stall) exclude(slowest);
+    else return;
+    resting = undefined;
   }
 
   function exclude(mate: Peer): void {

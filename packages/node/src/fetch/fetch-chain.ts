@@ -198,9 +198,8 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     for (const listener of [...watchers]) listener();
   }
 
-  /** Whoever waits for what nobody brings any more need not wait. */
-  function giveUpWaiting(): void {
-    arrivals.giveUp((digest) => [...bringing].some(({ expects }) => expects(digest)));
+  function isExpected(digest: string): boolean {
+    return keeper.isComing(digest) || [...bringing].some(({ expects }) => expects(digest));
   }
 
   async function bringAll(
@@ -209,6 +208,8 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
   ): Promise<BringProgress> {
     const local = async (link: Link, signal: AbortSignal) =>
       sources.size === 0 ? undefined : (await fromSources(link, signal)).bytes;
+    // Whoever waits for what nobody brings need not wait.
+    const onNamed = () => arrivals.giveUp(isExpected);
     const dependencies = {
       store,
       local,
@@ -219,7 +220,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       timing,
       self,
       away,
-      onNamed: giveUpWaiting,
+      onNamed,
     };
     const own = bring(lists, dependencies, given);
     bringing.add(own);
@@ -230,12 +231,12 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       return progress;
     } finally {
       bringing.delete(own);
-      giveUpWaiting();
+      arrivals.giveUp(isExpected);
       if (own.root) rootsChanged();
     }
   }
 
-  const chain: BlockSource = coalescing<BlockSource>({
+  const elsewhere = coalescing<BlockSource>({
     describe: () => `fetch(${store.describe()})`,
     get: (link, given = {}) => get(link, given),
     has: (link, given) => store.has(link, given),
@@ -244,6 +245,23 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       await verifier.close();
     },
   });
+
+  const chain: BlockSource = {
+    ...elsewhere,
+    // What is here is there at once: nothing is gained by making requests for it one.
+    get: (link, given) => (store.locate(link) ? getHere(link, given) : elsewhere.get(link, given)),
+  };
+
+  async function getHere(link: Link, given: StoreOptions | undefined): Promise<Uint8Array> {
+    try {
+      return await store.get(link, given);
+    } catch (error) {
+      given?.signal?.throwIfAborted();
+      // Damaged, or gone since.
+      if (error instanceof CorruptBlockError || isMissing(error)) return elsewhere.get(link, given);
+      throw error;
+    }
+  }
 
   return {
     ...chain,
@@ -272,7 +290,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     bring: bringAll,
     awaited(link, signal) {
       const digest = linkDigest(link);
-      if (![...bringing].some(({ expects }) => expects(digest))) return undefined;
+      if (!isExpected(digest)) return undefined;
       return store.holds(digest) ? Promise.resolve(true) : arrivals.wait(digest, signal);
     },
     roots: () => ({

@@ -1,15 +1,16 @@
 import { availableParallelism } from 'node:os';
 import {
-  checkReceived,
   contentOfRecord,
+  createReceivedChecker,
   createThreadPool,
+  type ReceivedChecker,
   type ReceivedRecord,
   splitReceived,
   type ThreadPool,
   UntrueRecordError,
 } from '@lazytree/core';
 
-/** Records that are true: see `checkReceived`. */
+/** Records that are true: see `createReceivedChecker`. */
 export interface Verified {
   bytes: Buffer;
   records: readonly ReceivedRecord[];
@@ -35,6 +36,7 @@ type Pool = ThreadPool<ArrayBuffer, string | undefined>;
 export function createVerifier(): Verifier {
   let starting: Promise<Pool> | undefined;
   let pool: Pool | undefined;
+  let checkHere: ReceivedChecker | undefined;
   let recent = 0;
   let idle: NodeJS.Timeout | undefined;
 
@@ -78,13 +80,11 @@ export function createVerifier(): Verifier {
     async verify(bytes) {
       const records = splitReceived(bytes);
       count(bytes.length);
-      if (!pool || bytes.length < LEAST_BYTES) {
-        const contents = checkReceived(bytes, records);
-        return { bytes, records, content: (index) => contents[index] };
+      if (pool && bytes.length >= LEAST_BYTES) await checkOn(pool, bytes);
+      else {
+        checkHere ??= createReceivedChecker();
+        checkHere(bytes, records);
       }
-      const copy = new Uint8Array(bytes).buffer;
-      const problem = await pool.run(copy, [copy]);
-      if (problem !== undefined) throw new UntrueRecordError(problem);
       return { bytes, records, content: (index) => contentOfRecord(bytes, records[index]) };
     },
     async close() {
@@ -92,4 +92,10 @@ export function createVerifier(): Verifier {
       await stop();
     },
   };
+}
+
+async function checkOn(pool: Pool, bytes: Buffer): Promise<void> {
+  const copy = new Uint8Array(bytes).buffer;
+  const problem = await pool.run(copy, [copy]);
+  if (problem !== undefined) throw new UntrueRecordError(problem);
 }
