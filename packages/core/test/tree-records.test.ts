@@ -1,7 +1,7 @@
 import fs from 'node:fs';
 import {
-  checkReceived,
   createMemoryStore,
+  createReceivedChecker,
   type Link,
   type LocalStore,
   linkDigest,
@@ -30,7 +30,7 @@ import {
 /** The records, found true. */
 function checked(bytes: Buffer): ReceivedRecord[] {
   const records = splitReceived(bytes);
-  checkReceived(bytes, records);
+  createReceivedChecker()(bytes, records);
   return records;
 }
 

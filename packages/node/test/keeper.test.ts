@@ -53,7 +53,7 @@ describe.skipIf(process.platform !== 'linux')('a keeper', () => {
   function fileOf(text: string): number {
     const path = join(home, text);
     fs.writeFileSync(path, text);
-    const descriptor = fs.openSync(path);
+    const descriptor = fs.openSync(path, 'r');
     fs.rmSync(path);
     return descriptor;
   }
