@@ -47,6 +47,10 @@ export async function openWholeTree(context: Context, spec: string): Promise<Res
     const { signal } = context;
     const { link } = asDirectory(tree.entry, spec);
     await context.host().prefetch(link, { signal, onProgress: (state) => progress.update(state) });
+  } catch (error) {
+    // Without room to keep it, it is read from where it is.
+    if ((error as LazytreeError).code !== 'NO_SPACE') throw error;
+    context.warn(`${(error as Error).message}: nothing is kept of what is read`);
   } finally {
     progress.stop();
   }

@@ -60,6 +60,7 @@ export async function askDaemon(
   }
 }
 
+const NOBODY = new Set(['ENOENT', 'ECONNREFUSED', 'ECONNRESET']);
 const ENDED = new Set(['ECONNRESET', 'EPIPE', 'ENDED']);
 
 async function connectDaemon(home: string): Promise<Socket | undefined> {
@@ -78,7 +79,8 @@ async function connectDaemon(home: string): Promise<Socket | undefined> {
   const { promise, resolve, reject } = Promise.withResolvers<Socket | undefined>();
   const socket = connect({ path });
   const failed = (error: NodeJS.ErrnoException) => {
-    if (error.code === 'ENOENT' || error.code === 'ECONNREFUSED') resolve(undefined);
+    // Reset: it ended while this one was waiting to be accepted.
+    if (NOBODY.has(String(error.code))) resolve(undefined);
     else reject(error.code === 'EAGAIN' ? silent(home) : error);
   };
   socket.once('error', failed);
