@@ -73,7 +73,14 @@ const peers: Action = {
     const cluster = await context.host().cluster();
     await cluster.ready(context.signal);
     const status = await cluster.status();
-    return { data: { cluster: status.id, self: status.self, peers: status.peers }, text: describe(status) };
+    const fetched = new Map(
+      context
+        .host()
+        .fetch.status()
+        .map((peer) => [peer.id, peer]),
+    );
+    const peers = status.peers.map((peer) => ({ ...peer, fetch: fetched.get(peer.id) ?? null }));
+    return { data: { cluster: status.id, self: status.self, peers }, text: describe(status) };
   },
 };
 
