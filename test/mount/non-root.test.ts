@@ -282,7 +282,10 @@ describe.skipIf(reason !== undefined || unlessMountable('mounts without root'))(
       await box.ok('workspace', 'remove', 'app');
     });
 
-    test('loses nothing when the daemon is killed, and is there with the next one', async () => {
+    test('that nobody keeps loses nothing when the daemon is killed, and is there with the next one', async () => {
+      const { HOME } = options().env as NodeJS.ProcessEnv;
+      const env = { HOME, LAZYTREE_KEEP_SECONDS: '0' };
+      expect((await box.run(['daemon', 'start'], { env })).code).toBe(0);
       await create('app', 'create', 'app', '--from', 'base');
       await insideOk('app', 'echo unsaved > unsaved; rm README.md');
       const [{ holder }] = await workspaces();

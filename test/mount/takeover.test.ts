@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import {
+  BIN,
   expectSameTree,
   mounted,
   pseudoRandom,
@@ -412,28 +413,64 @@ describe.skipIf(reason !== undefined || unlessMountable('daemons that take over'
     fs.chmodSync(DEVICE, deviceMode);
   });
 
-  test('a shell in a mount goes on, and a workspace is mounted again', async () => {
+  const options = (): RunOptions => ({
+    home: box.home,
+    cwd: box.directory,
+    asNobody: true,
+    env: { HOME: box.directory },
+  });
+  const exec = (script: string) => box.run(['workspace', 'exec', 'app', '--', 'sh', '-ec', script]);
+  const holder = async () =>
+    (await box.json<{ workspaces: { holder: { pid: number } }[] }>('workspace', 'list')).workspaces[0].holder;
+
+  test('shells in a mount and in a workspace go on', async () => {
     await box.ok('mount', 'base', 'mount');
     expect((await box.run(['workspace', 'create', 'app', '--from', 'base'])).code).toBe(0);
-    const exec = (script: string) => box.run(['workspace', 'exec', 'app', '--', 'sh', '-ec', script]);
     expect((await exec('echo mine > mine')).code).toBe(0);
     await untilKept(box.home);
-    const inMount = shell({
-      home: box.home,
-      cwd: box.directory,
-      asNobody: true,
-      env: { HOME: box.directory },
-    });
+    const first = await holder();
+    const inMount = shell(options());
+    const inWorkspace = shell(options());
     expect(await inMount.ask('cd mount/src; exec 3< lines; read -r a <&3; echo $a')).toBe('line 0\n');
-    for (let round = 0; round < 2; round++) {
+    expect(
+      await inWorkspace.ask(
+        `exec ${process.execPath} ${BIN} workspace exec app -- bash --norc\ncd src; exec 3< lines; read -r a <&3; echo $a`,
+      ),
+    ).toBe('line 0\n');
+    for (let round = 0; round < 3; round++) {
       await killDaemon(box);
       await box.ok('daemon', 'start');
       expect(await inMount.ask('cat index.js; ls deep/er; read -r a <&3; echo $a')).toBe(
         `console.log(1);\nfile\nline ${round + 1}\n`,
       );
-      expect((await exec('cat mine other/two')).out).toBe('mine\ntwo\n');
+      expect(await inWorkspace.ask('cat index.js ../mine; ls deep/er; read -r a <&3; echo $a')).toBe(
+        `console.log(1);\nmine\nfile\nline ${round + 1}\n`,
+      );
+      expect(await inWorkspace.ask(`echo ${round} > new${round}; ls`)).toContain(`new${round}\n`);
+      expect((await exec('cat mine other/two; ls src | tail -n 1')).out).toBe(`mine\ntwo\nnew${round}\n`);
+      expect(await holder()).toEqual(first);
     }
-    await inMount.end();
+    expect(await box.ok('cat', `${await box.ok('workspace', 'save', 'app')}/src/new2`)).toBe('2');
+    for (const one of [inMount, inWorkspace]) await one.end();
     await box.ok('unmount', 'mount');
+    await box.ok('workspace', 'remove', 'app');
+    await box.ok('daemon', 'stop');
+    await until(() => !fs.existsSync(`/proc/${first.pid}`));
+  });
+
+  test('a workspace whose holder was killed as well is mounted again, and what is left of the old one has nothing', async () => {
+    expect((await box.run(['workspace', 'create', 'app', '--from', 'base'])).code).toBe(0);
+    expect((await exec('echo mine > mine')).code).toBe(0);
+    await untilKept(box.home);
+    const { pid } = await holder();
+    const inWorkspace = shell(options());
+    await inWorkspace.ask(`exec ${process.execPath} ${BIN} workspace exec app -- bash --norc\ntrue`);
+    await killDaemon(box);
+    process.kill(pid, 'SIGKILL');
+    await until(() => commandLine(pid) === '');
+    await box.ok('daemon', 'start');
+    expect((await exec('cat mine other/two')).out).toBe('mine\ntwo\n');
+    expect(await inWorkspace.ask('cat other/one')).toMatch(/not connected|software caused|aborted/i);
+    await inWorkspace.end();
   });
 });

@@ -201,7 +201,7 @@ function partsOf(home: Home, keeper: Keeper, log: Log): Parts {
   const peersBy = performance.now() + ARRIVAL_MS;
   const expectsPeers = () => performance.now() < peersBy && isClusterHome(directory);
   const mounts = createMountTable({ home: directory, store, fetch, keeper, log, expectsPeers, onLowerLost });
-  const workspaces: Workspaces = createWorkspaces({ home: directory, store, fetch, mounts, log });
+  const workspaces: Workspaces = createWorkspaces({ home: directory, store, fetch, mounts, keeper, log });
   return { home, fetch, mounts, workspaces };
 }
 

@@ -53,14 +53,6 @@ export interface KeeperOptions {
   log: { warn(fields: object, message: string): void };
 }
 
-/** Keeps nothing. */
-export const NO_KEEPER: Keeper = {
-  keep: () => ({ drop: () => undefined }),
-  claim: () => undefined,
-  settle: () => undefined,
-  close: () => undefined,
-};
-
 /** Nobody waits for the process to be started, and what is mounted first is to be there first. */
 const START_AFTER_MS = 100;
 /** How often it is looked after, and how long one has to have lived for another to be started in its place. */

@@ -1,8 +1,12 @@
 import { join } from 'node:path';
 import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
-import { mayMount } from '../fuse/device/privilege.js';
-import { NO_KEEPER } from '../keeper/keeper.js';
-import { type Connection, type ConnectionOptions, closeConnection, openConnection } from './connection.js';
+import {
+  abandonConnections,
+  type Connection,
+  type ConnectionOptions,
+  closeConnection,
+  openConnection,
+} from './connection.js';
 
 /**
  * The superblocks that serve every root at `/<CID>`, each below the home at a place of its own. `trees` tells the CID
@@ -13,6 +17,8 @@ export type BaseKind = 'trees' | 'lower';
 /** Connections that all mounts of a kind share, opened when they are first asked for. */
 export interface BaseMounts {
   open(kind: BaseKind): Promise<Connection>;
+  /** Lets go of what an earlier daemon has left. */
+  abandon(kind: BaseKind): void;
   /** If it is open. */
   opened(kind: BaseKind): Promise<Connection | undefined>;
   close(): Promise<void>;
@@ -28,6 +34,7 @@ export interface BaseMountsOptions {
 export function createBaseMounts({ home, serve, onEnded }: BaseMountsOptions): BaseMounts {
   const bases = new Map<BaseKind, Promise<Connection>>();
   const retired: Connection[] = [];
+  const placeOf = (kind: BaseKind) => join(home, 'mnt', kind);
 
   async function watch(kind: BaseKind, connection: Connection): Promise<void> {
     const error = await connection.session.ended.then(
@@ -40,20 +47,12 @@ export function createBaseMounts({ home, serve, onEnded }: BaseMountsOptions): B
     onEnded(kind, error);
   }
 
-  async function connect(kind: BaseKind): Promise<Connection> {
-    // The namespace that overlays are in ends with the daemon, where there is one, and so must what they lie over: two
-    // overlays that are alive must not share a layer.
-    const outlives = kind === 'trees' || (await mayMount());
-    return openConnection(join(home, 'mnt', kind), {
+  function begin(kind: BaseKind): Promise<Connection> {
+    const opening = openConnection(placeOf(kind), {
       ...serve,
-      keeper: outlives ? serve.keeper : NO_KEEPER,
       view: { allRoots: true },
       xattrs: kind === 'trees',
     });
-  }
-
-  function begin(kind: BaseKind): Promise<Connection> {
-    const opening = connect(kind);
     bases.set(kind, opening);
     opening.then(
       (opened) => void watch(kind, opened),
@@ -72,6 +71,9 @@ export function createBaseMounts({ home, serve, onEnded }: BaseMountsOptions): B
       if (bases.get(kind) !== known) return this.open(kind);
       retired.push(connection);
       return begin(kind);
+    },
+    abandon(kind) {
+      abandonConnections(placeOf(kind), serve.keeper);
     },
     async opened(kind) {
       return bases.get(kind);

@@ -116,13 +116,7 @@ async function takeOver(directory: string, options: ConnectionOptions): Promise<
   });
   dropAtEnd(session, found);
   // Some of what was mounted from here may lie over one that is not here any more.
-  const isOlder = (about: Partial<About>) => about.directory === directory;
-  let alone = true;
-  for (let older = options.keeper.claim(isOlder); older; older = options.keeper.claim(isOlder)) {
-    for (const one of older.descriptors) fs.closeSync(one);
-    older.drop();
-    alone = false;
-  }
+  const alone = abandonConnections(directory, options.keeper) === 0;
   try {
     await session.serving;
     return { directory, session, number, inherited: alone };
@@ -130,6 +124,17 @@ async function takeOver(directory: string, options: ConnectionOptions): Promise<
     options.onFailure({ root: wanted.root, path: `${directory} as it was left`, error });
     await session.ended.catch(() => undefined);
     return undefined;
+  }
+}
+
+/** Lets go of connections that an earlier daemon has had in a place, and says how many those were. */
+export function abandonConnections(directory: string, keeper: Keeper): number {
+  const isThere = (about: Partial<About>) => about.directory === directory;
+  for (let count = 0; ; count++) {
+    const found = keeper.claim(isThere);
+    if (!found) return count;
+    for (const one of found.descriptors) fs.closeSync(one);
+    found.drop();
   }
 }
 

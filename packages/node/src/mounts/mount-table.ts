@@ -83,6 +83,8 @@ export interface MountTable {
    * `image` as well.
    */
   lowerDirectory(root: Link): Promise<{ lower: string; inherited: boolean }>;
+  /** Goes on with what overlays of an earlier daemon lie over, if that is there and wanted. */
+  inheritLower(options: { wanted: boolean }): Promise<boolean>;
   /** What overlays have asked of a root. */
   usesBelow(): Promise<(root: Link) => MountUse>;
   /** Mounts again what an earlier daemon had mounted. */
@@ -331,6 +333,14 @@ export function createMountTable(options: MountTableOptions): MountTable {
       await bringNodes(root, new AbortController().signal);
       const { directory, inherited } = await bases.open('lower');
       return { lower: join(directory, formatLink(root)), inherited };
+    },
+
+    async inheritLower({ wanted }) {
+      if (!wanted) {
+        bases.abandon('lower');
+        return false;
+      }
+      return (await bases.open('lower')).inherited;
     },
 
     async usesBelow() {

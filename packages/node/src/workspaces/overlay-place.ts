@@ -2,6 +2,7 @@ import { type MarkNamespace, seesTrusted } from '@lazytree/core';
 import { type MountInfo, readMountInfo } from '../fuse/device/mount-info.js';
 import { type MountCall, mount } from '../fuse/device/system-calls.js';
 import { unmount } from '../fuse/device/unmount.js';
+import type { Keeper } from '../keeper/keeper.js';
 
 /** A process whose namespaces one has to enter to see what is mounted in them. */
 export interface Holder {
@@ -14,6 +15,8 @@ export interface Holder {
 export interface OverlayPlace {
   /** Attributes in which overlayfs keeps what it has to know of an upper layer. */
   readonly marks: MarkNamespace;
+  /** Whether what an earlier daemon has mounted there still is, if that is. */
+  readonly outlived: boolean;
   /** @throws SystemCallError; LazytreeError UNSUPPORTED where there can be no such place */
   mount(call: MountCall): Promise<void>;
   /** @throws SystemCallError; LazytreeError */
@@ -27,6 +30,7 @@ export interface OverlayPlace {
 }
 
 export interface OverlayPlaceOptions {
+  keeper: Keeper;
   /** Told that all overlays are gone though nobody wanted it. */
   onLost(): void;
 }
@@ -35,6 +39,7 @@ export interface OverlayPlaceOptions {
 export function ownNamespace(): OverlayPlace {
   return {
     marks: seesTrusted() ? 'trusted' : 'user',
+    outlived: true,
     mount,
     unmount,
     mounts: () => readMountInfo(),

@@ -18,6 +18,7 @@ import {
 } from '@lazytree/core';
 import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { mountAt } from '../fuse/device/mount-info.js';
+import type { Keeper } from '../keeper/keeper.js';
 import { detachStale, removeRemains } from '../mounts/connection.js';
 import { detach } from '../mounts/detach.js';
 import type { MountLog } from '../mounts/mount-log.js';
@@ -120,6 +121,7 @@ export interface WorkspacesOptions {
   store: LocalStore;
   fetch: FetchChain;
   mounts: MountTable;
+  keeper: Keeper;
   log: MountLog;
 }
 
@@ -134,7 +136,8 @@ interface LiveWorkspace {
 
 const AUTOSAVE = 'autosave';
 
-export function createWorkspaces({ home, store, fetch, mounts, log }: WorkspacesOptions): Workspaces {
+export function createWorkspaces(options: WorkspacesOptions): Workspaces {
+  const { home, store, fetch, mounts, keeper, log } = options;
   const live = new Map<string, LiveWorkspace>();
   const creating = new Set<string>();
   const trash = join(workspacesDirectory(home), '.trash');
@@ -142,6 +145,7 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
 
   function place(): Promise<OverlayPlace> {
     choosing ??= chooseOverlayPlace({
+      keeper,
       onLost: () => log.error({}, 'the process that holds the workspaces has ended, and they with it'),
     });
     return choosing;
@@ -149,6 +153,16 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
 
   async function takeAway(target: string, { lazy }: { lazy: boolean }): Promise<void> {
     await detach(target, { lazy, by: (await place()).unmount });
+  }
+
+  /**
+   * Goes on with the place of the overlays and with what they lie over, or with neither: those that are still alive must
+   * not share their layers with new ones.
+   */
+  async function inherit(): Promise<void> {
+    const { outlived, renew } = await place();
+    const isThere = await mounts.inheritLower({ wanted: outlived });
+    if (outlived && !isThere) await renew();
   }
 
   function get(name: string): LiveWorkspace {
@@ -409,7 +423,12 @@ export function createWorkspaces({ home, store, fetch, mounts, log }: Workspaces
 
     async restoreAll() {
       emptyTrash();
-      for (const record of await readWorkspaces(home)) {
+      const records = await readWorkspaces(home);
+      if (records.length > 0) {
+        // Each of them will say what is wrong.
+        await inherit().catch((error: Error) => log.error({ error: error.message }, 'nothing to go on with'));
+      }
+      for (const record of records) {
         try {
           live.set(record.name, await attach(record));
         } catch (error) {
