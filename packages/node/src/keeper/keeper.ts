@@ -38,7 +38,7 @@ export interface Kept {
   drop(): void;
 }
 
-export interface Inherited extends Kept {
+interface Inherited extends Kept {
   about: object;
   /** Owned by whoever has claimed them. They are kept as they were. */
   descriptors: number[];
