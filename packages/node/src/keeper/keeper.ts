@@ -122,8 +122,9 @@ export function openKeeper({ home, version, milliseconds, log }: KeeperOptions):
   function start(): void {
     starting = undefined;
     if (!open || kept.size === 0) return;
-    const draft = fs.mkdtempSync(join(home, '.keeper-'));
+    let draft: string | undefined;
     try {
+      draft = fs.mkdtempSync(join(home, '.keeper-'));
       const listener = listenIn(draft);
       const [ours, theirs] = messageSocketPair();
       const program = fileURLToPath(new URL('./keeper-process.js', import.meta.url));
@@ -147,7 +148,7 @@ export function openKeeper({ home, version, milliseconds, log }: KeeperOptions):
     } catch (error) {
       log.warn({ error: (error as Error).message }, 'the keeper cannot be started');
     } finally {
-      fs.rmSync(draft, { recursive: true, force: true });
+      if (draft !== undefined) fs.rmSync(draft, { recursive: true, force: true });
     }
   }
 
@@ -159,13 +160,25 @@ export function openKeeper({ home, version, milliseconds, log }: KeeperOptions):
   /** Its process has ended: another one gets everything. */
   function lose(): void {
     if (socket === undefined) return;
-    fs.closeSync(socket);
-    socket = undefined;
-    outbox = [];
+    disconnect(socket);
     const again = performance.now() - started > LIVED_MS;
     log.warn({ again }, 'the process that keeps what the next daemon needs has ended');
     if (again) start();
     else open = false;
+  }
+
+  /** What cannot be sent now would not be sent to another one either. */
+  function giveUp(error: Error): void {
+    log.warn({ error: error.message }, 'nothing is kept for the next daemon');
+    if (socket !== undefined) disconnect(socket);
+    open = false;
+  }
+
+  function disconnect(connection: number): void {
+    fs.rmSync(socketFile, { force: true });
+    fs.closeSync(connection);
+    socket = undefined;
+    outbox = [];
   }
 
   function post(key: string, message: ToKeeper, descriptors: number[] = []): void {
@@ -182,7 +195,7 @@ export function openKeeper({ home, version, milliseconds, log }: KeeperOptions):
         const code = errnoOf(error);
         if (code === 'EAGAIN') flushing = setTimeout(flush, AGAIN_MS).unref();
         else if (code === 'EPIPE' || code === 'ECONNRESET') lose();
-        else throw error;
+        else giveUp(error as Error);
         return;
       }
     }
@@ -228,12 +241,10 @@ export function openKeeper({ home, version, milliseconds, log }: KeeperOptions):
       open = false;
       for (const timer of [starting, flushing, looking]) clearTimeout(timer);
       if (socket === undefined) return;
-      fs.rmSync(socketFile, { force: true });
       outbox = [];
       post('', { end: true });
       flush();
-      if (socket !== undefined) fs.closeSync(socket);
-      socket = undefined;
+      if (socket !== undefined) disconnect(socket);
     },
   };
 }
