@@ -390,6 +390,12 @@ describe.skipIf(unlessMountable('daemons that take over'))('the daemon after one
     await killAndStart();
     expect(await shOk(box, 'cat app/README.md another/README.md')).toBe('hello\nhello\n');
     await until(() => files('/dev/fuse') === 2 && files('memfd:lazytree') === 2);
+    // And what nobody needs any more goes with the next daemon.
+    await box.ok('unmount', 'mount');
+    expect(mountedOn(join(box.home, 'mnt/trees'))).toEqual(['fuse.lazytree']);
+    await killAndStart();
+    expect(mountedOn(join(box.home, 'mnt/trees'))).toEqual([]);
+    await until(() => files('/dev/fuse') === 1 && files('memfd:lazytree') === 1);
   });
 });
 

@@ -69,6 +69,7 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
   await parts.mounts.restore();
   await parts.workspaces.restoreAll();
   keeper.settle();
+  await parts.mounts.removeRemains();
   const busy = () => parts.mounts.count() + parts.workspaces.count() > 0;
   if (isClusterHome(directory)) openPart().catch((err) => log.error({ err }, 'not in the cluster'));
 

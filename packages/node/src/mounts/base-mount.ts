@@ -6,19 +6,25 @@ import {
   type ConnectionOptions,
   closeConnection,
   openConnection,
+  removeRemains,
 } from './connection.js';
+import type { MountLog } from './mount-log.js';
 
 /**
  * The superblocks that serve every root at `/<CID>`, each below the home at a place of its own. `trees` tells the CID
  * of a file as an extended attribute; `lower` answers none, because overlays would ask for one with every file.
  */
-export type BaseKind = 'trees' | 'lower';
+export type BaseKind = (typeof KINDS)[number];
+
+const KINDS = ['trees', 'lower'] as const;
 
 /** Connections that all mounts of a kind share, opened when they are first asked for. */
 export interface BaseMounts {
   open(kind: BaseKind): Promise<Connection>;
   /** Lets go of what an earlier daemon has left. */
   abandon(kind: BaseKind): void;
+  /** Takes away what an earlier daemon has left of those that are not open. */
+  removeRemains(): Promise<void>;
   /** If it is open. */
   opened(kind: BaseKind): Promise<Connection | undefined>;
   close(): Promise<void>;
@@ -27,11 +33,12 @@ export interface BaseMounts {
 export interface BaseMountsOptions {
   home: string;
   serve: Omit<ConnectionOptions, 'view' | 'xattrs'>;
+  log: Pick<MountLog, 'error'>;
   /** Told of a connection that ends though nobody wanted it to, and takes its mounts with it. */
   onEnded(kind: BaseKind, error: unknown): void;
 }
 
-export function createBaseMounts({ home, serve, onEnded }: BaseMountsOptions): BaseMounts {
+export function createBaseMounts({ home, serve, log, onEnded }: BaseMountsOptions): BaseMounts {
   const bases = new Map<BaseKind, Promise<Connection>>();
   const retired: Connection[] = [];
   const placeOf = (kind: BaseKind) => join(home, 'mnt', kind);
@@ -74,6 +81,9 @@ export function createBaseMounts({ home, serve, onEnded }: BaseMountsOptions): B
     },
     abandon(kind) {
       abandonConnections(placeOf(kind), serve.keeper);
+    },
+    async removeRemains() {
+      for (const kind of KINDS) if (!bases.has(kind)) await removeRemains(placeOf(kind), log);
     },
     async opened(kind) {
       return bases.get(kind);

@@ -89,6 +89,8 @@ export interface MountTable {
   usesBelow(): Promise<(root: Link) => MountUse>;
   /** Mounts again what an earlier daemon had mounted. */
   restore(): Promise<void>;
+  /** Takes away what an earlier daemon has left and nothing needs any more; to be called when all is restored. */
+  removeRemains(): Promise<void>;
   count(): number;
   /** Unmounts everything; it is remembered, and back with the next daemon. */
   close(): Promise<void>;
@@ -145,6 +147,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
   const bases = createBaseMounts({
     home,
     serve,
+    log,
     onEnded(kind, error) {
       log.error({ kind, error: error && String(error) }, 'a FUSE connection has ended');
       void (kind === 'trees' ? recover() : onLowerLost());
@@ -362,6 +365,8 @@ export function createMountTable(options: MountTableOptions): MountTable {
         }
       }
     },
+
+    removeRemains: bases.removeRemains,
 
     count: () => live.size,
 
