@@ -33,6 +33,7 @@ function early(path, exported) {
 }
 
 /**
+ * Only functions have names of their own here. To import another thing by its name is an error when the bundle is made.
  * @param {string} path
  * @param {[string, unknown][]} exported
  */
@@ -42,6 +43,6 @@ function late(path, exported) {
     ([name]) => `const $${name} = (...args) => all().${name}(...args); export { $${name} as ${name} };`,
   );
   return `const all = () => process.getBuiltinModule('${path}');
-    export default { ${functions.map(([name]) => `${name}: (...args) => all().${name}(...args)`).join(', ')} };
+    export default new Proxy({}, { get: (_, name) => all()[name] });
     ${lines.join('\n')}`;
 }
