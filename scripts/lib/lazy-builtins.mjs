@@ -3,16 +3,23 @@
 import { isBuiltin } from 'node:module';
 
 /** They load much, and most commands need nothing of it: loaded when one of their functions is called. */
-const LATE = new Set(['node:child_process', 'node:crypto', 'node:fs/promises']);
+const LATE = new Set(['node:assert', 'node:child_process', 'node:crypto', 'node:fs/promises']);
 
 /** @type {import('esbuild').Plugin} */
 export const lazyBuiltins = {
   name: 'lazy-builtins',
   setup({ onResolve, onLoad }) {
     onResolve({ filter: /.*/ }, ({ path, kind }) => {
-      if (kind !== 'import-statement' || !isBuiltin(path)) return undefined;
-      return { path: `node:${path.replace(/^node:/, '')}`, namespace: 'builtin', sideEffects: false };
+      if (!isBuiltin(path)) return undefined;
+      const builtin = { path: `node:${path.replace(/^node:/, '')}`, sideEffects: false };
+      if (kind === 'import-statement') return { ...builtin, namespace: 'builtin' };
+      if (kind === 'require-call' && LATE.has(builtin.path))
+        return { ...builtin, namespace: 'required-late' };
+      return undefined;
     });
+    onLoad({ filter: /.*/, namespace: 'required-late' }, ({ path }) => ({
+      contents: `module.exports = ${whole(path)};`,
+    }));
     onLoad({ filter: /.*/, namespace: 'builtin' }, async ({ path }) => {
       const exported = Object.entries(await import(path)).filter(([name]) => name !== 'default');
       return { contents: LATE.has(path) ? late(path, exported) : early(path, exported) };
@@ -33,6 +40,7 @@ function early(path, exported) {
 }
 
 /**
+ * Only functions have names of their own here. To import another thing by its name is an error when the bundle is made.
  * @param {string} path
  * @param {[string, unknown][]} exported
  */
@@ -42,6 +50,15 @@ function late(path, exported) {
     ([name]) => `const $${name} = (...args) => all().${name}(...args); export { $${name} as ${name} };`,
   );
   return `const all = () => process.getBuiltinModule('${path}');
-    export default { ${functions.map(([name]) => `${name}: (...args) => all().${name}(...args)`).join(', ')} };
+    export default ${whole(path)};
     ${lines.join('\n')}`;
+}
+
+/**
+ * What stands for all of a module, which is a function in some.
+ * @param {string} path
+ */
+function whole(path) {
+  const all = `process.getBuiltinModule('${path}')`;
+  return `new Proxy(() => {}, { get: (_, name) => ${all}[name], apply: (_, self, values) => ${all}(...values) })`;
 }
