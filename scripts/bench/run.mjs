@@ -30,6 +30,12 @@ const BENCHMARKS = {
   'mount-memory': () => import('./mount-memory.mjs'),
   'workspace-save': () => import('./workspace-save.mjs'),
   'workspace-tools': () => import('./workspace-tools.mjs'),
+  'cluster-copy': () => import('./cluster-copy.mjs'),
+  'cluster-edit': () => import('./cluster-edit.mjs'),
+  'cluster-large': () => import('./cluster-large.mjs'),
+  'cluster-delay': () => import('./cluster-delay.mjs'),
+  'cluster-many': () => import('./cluster-many.mjs'),
+  'cluster-black-hole': () => import('./cluster-black-hole.mjs'),
   // At the end: it removes trees, after which ext4 is slow.
   'workspace-remove': () => import('./workspace-remove.mjs'),
 };
@@ -37,7 +43,7 @@ const BENCHMARKS = {
 const USAGE = `Usage: npm run bench -- [NAME...] [--rounds N] [--json FILE] [--write-docs]
 
   NAME          what to measure, default everything: ${Object.keys(BENCHMARKS).join(', ')};
-                mount and workspace are all that begin with that
+                mount, workspace and cluster are all that begin with that
   --rounds N    rounds of which the median is taken, default 5
   --json FILE   write every single measurement to a file
   --write-docs  put the table into docs/benchmarks.md

@@ -1,9 +1,9 @@
-import { afterEach, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { expectSameTree, type Result } from '../helpers.ts';
 import { sh } from '../mount/mounted.ts';
 import { startDelayProxy } from './delay-proxy.ts';
 import { HERE, unlessNetworked } from './network.ts';
-import { ends, eventually, formCluster, type Node, received, seeEachOther } from './nodes.ts';
+import { addNode, ends, eventually, formCluster, type Node, received, seeEachOther } from './nodes.ts';
 import { bytesIn, importFiles, megabytes } from './trees.ts';
 
 const MEGABYTE = 1 << 20;
@@ -31,32 +31,32 @@ const FAULTS: Fault[] = [
 ];
 
 describe.skipIf(unlessNetworked('peers that fail'))('in the middle of a transfer', () => {
-  let nodes: Node[] = [];
+  let first: Node;
+  let second: Node;
+  let root: string;
+  let source: string;
+  let asked = 0;
 
-  afterEach(async () => {
-    // The next test is not to be measured by what these still do.
-    for (const { machine, resume } of nodes) {
-      machine.plug();
-      resume();
-    }
-    await Promise.all(nodes.map(({ daemon }) => daemon().child.kill('SIGKILL')));
-    nodes = [];
+  beforeAll(async () => {
+    [first, second] = await formCluster(['first', 'second']);
+    root = await importFiles(first, megabytes(SIZE, 'transfer'), 'tree');
+    source = first.path('tree');
+    await second.ok('prefetch', root);
+    for (const { machine } of [first, second]) machine.limit(MEGABYTES_PER_SECOND);
   });
 
-  /** The last of them is to get what the first, and all others but the last, have. */
-  async function setUp(names: readonly string[], size = SIZE): Promise<{ root: string; source: string }> {
-    nodes = await formCluster(names);
-    const [first, ...others] = nodes;
-    const root = await importFiles(first, megabytes(size, 'transfer'), 'tree');
-    for (const other of others.slice(0, -1)) await other.ok('prefetch', root);
-    for (const { machine } of nodes) machine.limit(MEGABYTES_PER_SECOND);
-    return { root, source: first.path('tree') };
+  /** A new member that has nothing yet, and is connected to all of these. */
+  async function addAsking(...others: Node[]): Promise<Node> {
+    const asking = await addNode(`asking${++asked}`);
+    await asking.ok('cluster', 'join', await others[0].ok('cluster', 'invite'));
+    await seeEachOther([asking, ...others]);
+    return asking;
   }
 
-  const middle = (node: Node, size = SIZE) =>
+  const middle = (node: Node) =>
     eventually('the middle of the transfer', async () => {
       const bytes = await received(node);
-      expect(bytes).toBeLessThan(size * MEGABYTE);
+      expect(bytes).toBeLessThan(SIZE * MEGABYTE);
       return bytes > MIDDLE || bytes;
     });
 
@@ -68,9 +68,16 @@ describe.skipIf(unlessNetworked('peers that fail'))('in the middle of a transfer
     });
   }
 
-  test.each(FAULTS)('a peer $name, and another has it, too', async ({ strike }) => {
-    const { root, source } = await setUp(['first', 'second', 'asking']);
-    const [first, , asking] = nodes;
+  async function expectWhole(node: Node, directory: string): Promise<void> {
+    expect(await ends('an export', node.begin('export', root, directory))).toMatchObject({
+      code: 0,
+      err: '',
+    });
+    expectSameTree(source, node.path(directory));
+  }
+
+  test.each(FAULTS)('a peer $name, and another has it, too', async ({ strike, undo }) => {
+    const asking = await addAsking(first, second);
     const exporting = asking.begin('export', root, 'out');
     await middle(asking);
     strike(first);
@@ -78,75 +85,67 @@ describe.skipIf(unlessNetworked('peers that fail'))('in the middle of a transfer
     expectSameTree(source, asking.path('out'));
     // What was asked of both may come twice, and no more than that.
     expect(await received(asking)).toBeLessThan(1.5 * SIZE * MEGABYTE);
+    await undo(first);
+    await asking.stop();
   });
 
-  test.each(FAULTS)('the only peer $name: errors, no wrong byte, and all of it later', async (fault) => {
-    const { root, source } = await setUp(['only', 'asking']);
-    const [only, asking] = nodes;
-    await asking.ok('mount', root, 'mounted', '--no-prefetch');
-    const exporting = asking.begin('export', root, 'out');
-    await middle(asking);
-    fault.strike(only);
-    const [exported, read] = await Promise.all([
-      ends('an export', exporting),
-      // The last that an export would bring.
-      sh(asking, 'cat mounted/d9/f99 | wc -c'),
-    ]);
-    expectNetworkError(exported);
-    expect(bytesIn(asking.path('out'))).toBeLessThan(SIZE * MEGABYTE);
-    expect({ ...read, out: read.out.trim() }).toMatchObject({
-      out: '0',
-      err: expect.stringMatching(/error/),
-    });
-    await fault.undo(only);
-    await seeEachOther(nodes);
-    expect(await sh(asking, `cmp mounted/d9/f99 ${source}/d9/f99`)).toMatchObject({ code: 0 });
-    await asking.ok('unmount', 'mounted');
-    const before = await received(asking);
-    expect(await ends('an export', asking.begin('export', root, 'again'))).toMatchObject({
-      code: 0,
-      err: '',
-    });
-    expectSameTree(source, asking.path('again'));
-    // What had come before was kept.
-    expect((await received(asking)) - before).toBeLessThan(SIZE * MEGABYTE - MIDDLE / 2);
-  });
+  describe('of the only peer', () => {
+    beforeAll(() => second.stop());
 
-  test('a wire that corrupts, and then stalls: no wrong byte, and no reader that waits for ever', async () => {
-    const { root, source } = await setUp(['only', 'asking'], 60);
-    const other = await importFiles(nodes[0], megabytes(60, 'other'), 'other');
-    const [only, asking] = nodes;
-    await Promise.all(nodes.map((node) => node.stop()));
-    only.machine.isolate();
-    asking.machine.isolate();
-    const proxy = await startDelayProxy({ host: HERE, target: { host: only.machine.address, port: PORT } });
-    await only.start(['--listen', `/ip4/0.0.0.0/tcp/${PORT}`]);
-    await asking.start(['--peer', `/ip4/${HERE}/tcp/${proxy.port}`]);
-    await seeEachOther(nodes);
-    expect(proxy.connections().ever).toBe(1);
-    const exporting = asking.begin('export', root, 'out');
-    await middle(asking, 60);
-    proxy.corrupt('back');
-    const { code } = await ends('an export', exporting);
-    expect([0, NETWORK]).toContain(code);
-    await seeEachOther(nodes);
-    expect(proxy.connections().ever).toBeGreaterThan(1);
-    expect(await ends('an export', asking.begin('export', root, 'again'))).toMatchObject({
-      code: 0,
-      err: '',
+    test.each(FAULTS)('that $name: errors, no wrong byte, and all of it later', async (fault) => {
+      const asking = await addAsking(first);
+      await asking.ok('mount', root, 'mounted', '--no-prefetch');
+      const exporting = asking.begin('export', root, 'out');
+      await middle(asking);
+      fault.strike(first);
+      const [exported, read] = await Promise.all([
+        ends('an export', exporting),
+        // The last that an export would bring.
+        sh(asking, 'cat mounted/d9/f99 | wc -c'),
+      ]);
+      expectNetworkError(exported);
+      expect(bytesIn(asking.path('out'))).toBeLessThan(SIZE * MEGABYTE);
+      expect({ out: read.out.trim(), err: read.err }).toEqual({
+        out: '0',
+        err: expect.stringMatching(/error/),
+      });
+      await fault.undo(first);
+      await seeEachOther([asking, first]);
+      expect(await sh(asking, `cmp mounted/d9/f99 ${source}/d9/f99`)).toMatchObject({ code: 0 });
+      await asking.ok('unmount', 'mounted');
+      const before = await received(asking);
+      await expectWhole(asking, 'again');
+      // What had come before was kept.
+      expect((await received(asking)) - before).toBeLessThan(SIZE * MEGABYTE - MIDDLE / 2);
+      await asking.stop();
     });
-    expectSameTree(source, asking.path('again'));
-    expect(await asking.json('verify', root)).toMatchObject({ sound: true });
 
-    const stalled = asking.begin('export', other, 'other');
-    const before = await received(asking);
-    await eventually('some of it', async () => (await received(asking)) > before + MIDDLE);
-    proxy.stall();
-    expectNetworkError(await ends('an export', stalled));
-    proxy.flow();
-    await seeEachOther(nodes);
-    await asking.ok('export', other, 'once-more');
-    expectSameTree(only.path('other'), asking.path('once-more'));
-    await proxy.close();
+    test.each(['corrupts', 'stalls'] as const)('over a wire that %s: the right bytes later', async (what) => {
+      const asking = await addAsking(first);
+      await Promise.all([first, asking].map((node) => node.stop()));
+      first.machine.isolate();
+      asking.machine.isolate();
+      const target = { host: first.machine.address, port: PORT };
+      const proxy = await startDelayProxy({ host: HERE, target });
+      await first.start(['--listen', `/ip4/0.0.0.0/tcp/${PORT}`]);
+      await asking.start(['--peer', `/ip4/${HERE}/tcp/${proxy.port}`]);
+      await seeEachOther([asking, first]);
+      expect(proxy.connections().ever).toBe(1);
+      const exporting = asking.begin('export', root, 'out');
+      await middle(asking);
+      if (what === 'stalls') proxy.stall();
+      else proxy.corrupt('back');
+      const result = await ends('an export', exporting);
+      if (what === 'stalls') {
+        expectNetworkError(result);
+        proxy.flow();
+      } else expect([0, NETWORK]).toContain(result.code);
+      await seeEachOther([asking, first]);
+      expect(proxy.connections().ever).toBeGreaterThan(1);
+      await expectWhole(asking, 'again');
+      expect(await asking.json('verify', root)).toMatchObject({ sound: true });
+      await asking.stop();
+      await proxy.close();
+    });
   });
 });

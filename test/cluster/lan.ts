@@ -35,6 +35,8 @@ export interface Machine {
   plug(): void;
   /** Hears no other machine that is isolated, and they do not hear it: only the others, and this process, do. */
   isolate(): void;
+  /** Undoes that. */
+  include(): void;
   /** Sends no faster than this. */
   limit(megabytesPerSecond: number): void;
 }
@@ -107,6 +109,7 @@ function connectMachine(name: string, holder: number, number: number): Machine {
     blackHole: () => ip(`link set ${port} nomaster`),
     plug: () => ip(`link set ${port} master lan up`),
     isolate: () => ip(`link set ${port} type bridge_slave isolated on`),
+    include: () => ip(`link set ${port} type bridge_slave isolated off`),
     limit(megabytesPerSecond) {
       const rate = `${megabytesPerSecond * 8}mbit`;
       batch('tc', `qdisc replace dev eth0 root tbf rate ${rate} burst 256kb latency 300ms`, enter);

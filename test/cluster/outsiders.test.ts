@@ -1,7 +1,9 @@
-import { randomBytes } from 'node:crypto';
+import { createHmac, randomBytes } from 'node:crypto';
 import fs from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { linkCodec, linkDigest, parseLink } from '@lazytree/core';
+import { membershipFile } from '@lazytree/node/home-directory';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { createHostile, framed, type Hostile, type Line, shout, varint } from './hostile.ts';
 import { HERE, unlessNetworked } from './network.ts';
@@ -14,6 +16,34 @@ const NETWORK = 7;
 const REFUSED = 8;
 /** What only members may know; it is told by these words wherever it turns up. */
 const SECRET = 'what only members may know';
+
+/** A field of a protobuf message that has a length. */
+const field = (number: number, bytes: Uint8Array) =>
+  Buffer.concat([varint((number << 3) | 2), varint(bytes.length), bytes]);
+
+/** Requests of docs/exchange.md that a member would be answered. */
+function requests(root: string): Buffer[] {
+  const parsed = parseLink(root);
+  const link = Buffer.concat([Buffer.of(linkCodec(parsed)), Buffer.from(linkDigest(parsed), 'latin1')]);
+  const bodies = [
+    field(1, field(1, link)),
+    field(2, field(1, link)),
+    field(3, field(1, link)),
+    field(5, field(1, Buffer.from('secret'))),
+  ];
+  return bodies.map(framed);
+}
+
+/** What a proof of membership is made of: docs/security.md. */
+function authenticate(key: Buffer, purpose: string, parts: readonly (Uint8Array | string)[]): Buffer {
+  const mac = createHmac('sha256', key).update(`lazytree ${purpose} 1\n`);
+  for (const part of parts) {
+    const length = Buffer.alloc(4);
+    length.writeUInt32BE(Buffer.from(part as Uint8Array).length);
+    mac.update(length).update(part);
+  }
+  return mac.digest();
+}
 
 /** An address of a node on the LAN, with its id. */
 async function addressOf(node: Node): Promise<string> {
@@ -64,20 +94,40 @@ describe.skipIf(unlessNetworked('outsiders'))('outsiders', () => {
   async function expectUnharmed(): Promise<void> {
     expect(await bert.ok('cat', 'secret@anna/secret')).toBe(SECRET);
     expect(await connectedPeers(anna)).toContain('bert');
-    expect((await anna.peers()).peers.map(({ name }) => name)).toEqual(['bert']);
+    const members = (await anna.peers()).peers.filter(({ connected }) => connected);
+    expect(members.map(({ name }) => name)).toEqual(['bert']);
   }
 
   test('who proves nothing gets no answer', async () => {
     expect(await mallory.protocols(address)).toContain(MEMBERSHIP);
-    for (const message of [
-      Buffer.alloc(0),
-      Buffer.of(0),
-      framed(randomBytes(40)),
-      framed(Buffer.from(root)),
-    ]) {
+    for (const message of [...requests(root), Buffer.alloc(0), framed(randomBytes(40))]) {
       expect(await tell(EXCHANGE, [message])).toHaveLength(0);
     }
     await expectUnharmed();
+  });
+
+  test('who has the key gets answers to the same requests', async () => {
+    const { key } = JSON.parse(fs.readFileSync(membershipFile(anna.home), 'utf8'));
+    const insider = await createHostile();
+    // Who cannot be asked anything is no peer.
+    await insider.serve(EXCHANGE, () => undefined);
+    const proving = await insider.open(address, MEMBERSHIP);
+    const nonce = randomBytes(32);
+    await proving.send(framed(field(1, nonce)));
+    await eventually('a challenge', () => proving.received().length === 35);
+    const theirs = proving.received().subarray(3);
+    const { id } = (await anna.peers()).self;
+    const parts = [nonce, theirs, insider.id, id];
+    const proof = authenticate(Buffer.from(key, 'base64'), 'membership dialer', parts);
+    await proving.send(framed(field(1, proof)));
+    await eventually('a proof', () => proving.received().length === 70);
+    for (const request of requests(root)) {
+      const line = await insider.open(address, EXCHANGE);
+      await line.send(request);
+      await eventually('an answer', () => line.received().length > 0);
+    }
+    await insider.close();
+    await eventually('it is away', async () => (await connectedPeers(anna)).join() === 'anna,bert');
   });
 
   test('who proves nonsense is not believed', async () => {
@@ -88,7 +138,7 @@ describe.skipIf(unlessNetworked('outsiders'))('outsiders', () => {
       varint(2 ** 40),
     ]) {
       expect((await tell(MEMBERSHIP, [message])).length).toBeLessThan(200);
-      expect(await tell(EXCHANGE, [framed(Buffer.from(root))])).toHaveLength(0);
+      expect(await tell(EXCHANGE, requests(root))).toHaveLength(0);
     }
     await expectUnharmed();
   });
@@ -114,7 +164,7 @@ describe.skipIf(unlessNetworked('outsiders'))('outsiders', () => {
     await sleep(1000);
     for (const to of [address, await addressOf(bert)]) {
       const line = await between.open(to, EXCHANGE).catch(() => undefined);
-      await line?.send(framed(Buffer.from(root))).catch(() => undefined);
+      for (const request of requests(root)) await line?.send(request).catch(() => undefined);
       await sleep(500);
       expect(line?.received() ?? Buffer.alloc(0)).toHaveLength(0);
     }
@@ -138,7 +188,7 @@ describe.skipIf(unlessNetworked('outsiders'))('outsiders', () => {
     // A challenge in turn, and then nothing.
     expect(line.received().length).toBe(answer.length);
     const after = await mirror.open(address, EXCHANGE).catch(() => undefined);
-    await after?.send(framed(Buffer.from(root))).catch(() => undefined);
+    for (const request of requests(root)) await after?.send(request).catch(() => undefined);
     await sleep(500);
     expect(after?.received() ?? Buffer.alloc(0)).toHaveLength(0);
     await mirror.close();

@@ -19,6 +19,9 @@ const VERSION_OF = {
   mksquashfs: ['-version'],
   squashfuse_ll: ['--help'],
   bindfs: ['--version'],
+  rsync: ['--version'],
+  socat: ['-V'],
+  syncthing: ['--version'],
 };
 
 /** @typedef {keyof typeof VERSION_OF} Tool */
