@@ -1,4 +1,4 @@
-import { BlockMissingError, formatLink, LazytreeError, type Link } from '@lazytree/core';
+import { BlockMissingError, formatLink, isMissing, LazytreeError, type Link } from '@lazytree/core';
 import type { Tried } from './first-answer.js';
 
 /** A block that somebody may have, and nobody has delivered. */
@@ -13,6 +13,11 @@ export class BlockUnavailableError extends LazytreeError {
     this.name = 'BlockUnavailableError';
     this.cid = cid;
   }
+}
+
+/** Whether a block could not be had, for whatever reason: who fetches it ahead leaves that to whoever needs it. */
+export function isUnavailable(error: unknown): boolean {
+  return isMissing(error) || error instanceof BlockUnavailableError;
 }
 
 /** What was found before the providers were asked. */

@@ -12,8 +12,8 @@ import {
   nodeLinks,
   RAW,
 } from '@lazytree/core';
+import type { BlockWriter } from './block-writer.js';
 import { firstAnswer } from './first-answer.js';
-import type { Keeper } from './keeper.js';
 import type { KnownTrees } from './known-trees.js';
 import type { Peer } from './peer.js';
 import type { Peers } from './peers.js';
@@ -26,7 +26,7 @@ export interface BringTreeOptions {
   /** Brings one block, from wherever it is, and keeps it. */
   source: BlockSource;
   peers: Peers;
-  keeper: Keeper;
+  writer: BlockWriter;
   verifier: Verifier;
   complete: KnownTrees;
   timing: Timing;
@@ -139,7 +139,7 @@ async function* receiveTree(
   peer: Peer,
   root: Link,
   children: Map<string, Link[]>,
-  { have, keeper, verifier, timing, signal, patience }: BringTreeOptions & { patience: number },
+  { have, writer, verifier, timing, signal, patience }: BringTreeOptions & { patience: number },
 ): AsyncGenerator<void> {
   const expected = new Set([linkDigest(root)]);
   const received = new Set<string>();
@@ -149,7 +149,7 @@ async function* receiveTree(
   for await (const answer of answers(peer, ask, request)) {
     take(answer);
     peer.answered(answer.records.length, answer.missing.length);
-    await keeper.keep(answer);
+    await writer.keep(answer);
     if (answer.records.length > 0) yield;
   }
 

@@ -1,8 +1,8 @@
 import { type Link, type LocalStore, linkDigest } from '@lazytree/core';
 import type { BatchedGets } from './batched-gets.js';
 import { notDelivered } from './block-unavailable.js';
+import type { BlockWriter } from './block-writer.js';
 import { type Division, divide } from './division.js';
-import type { Keeper } from './keeper.js';
 import type { Peer } from './peer.js';
 import type { Peers } from './peers.js';
 import { probe } from './probe.js';
@@ -34,7 +34,9 @@ export type WantedLists = Iterable<readonly Wanted[]> | AsyncIterable<readonly W
 /** Blocks that are being brought, for those who would like to have them, too. */
 export interface Bringing {
   readonly root: Link | undefined;
-  /** Whether a block is on its way, or may be as long as not all are named. */
+  /** Whether a block is on its way. */
+  brings(digest: string): boolean;
+  /** The same, or may come to be named. */
   expects(digest: string): boolean;
   /** It has come in another way. */
   came(digest: string): void;
@@ -47,7 +49,7 @@ export interface BringDependencies {
   local(link: Link, signal: AbortSignal): Promise<Uint8Array | undefined>;
   peers: Peers;
   gets: BatchedGets;
-  keeper: Keeper;
+  writer: BlockWriter;
   verifier: Verifier;
   timing: Timing;
   /** What this machine is called by the others. */
@@ -84,7 +86,7 @@ const TICK_MS = 100;
  * BlockUnavailableError for the first of them; and at once when they cannot be kept.
  */
 export function bring(lists: WantedLists, dependencies: BringDependencies, options: BringOptions): Bringing {
-  const { store, local, peers, gets, keeper, verifier, timing, self, away, onNamed } = dependencies;
+  const { store, local, peers, gets, writer, verifier, timing, self, away, onNamed } = dependencies;
   const { signal, onProgress, root, idle } = options;
   const progress: BringProgress = { files: 0, bytes: 0, brought: 0 };
   const stop = new AbortController();
@@ -127,10 +129,10 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
     const { link, size = 0, files = 0 } = wanted;
     const digest = linkDigest(link);
     if (!work.find(digest)) {
-      if (keeper.isComing(digest) || (await store.has(link))) return count(size, files);
+      if (writer.isComing(digest) || (await store.has(link))) return count(size, files);
       const bytes = await local(link, either);
       if (bytes) {
-        await finish(keeper.put(link, bytes));
+        await finish(writer.put(link, bytes));
         progress.brought += 1;
         return count(bytes.length, files);
       }
@@ -302,7 +304,7 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
       if (item) work.giveBack(item, batch, 'missing');
     }
     const news = answer.records.filter(({ digest }) => batch.items.has(digest));
-    const kept = keeper.keep({ bytes: answer.bytes, records: news });
+    const kept = writer.keep({ bytes: answer.bytes, records: news });
     for (const { digest } of news) completed(batch.items.get(digest), batch);
     await finish(kept);
   }
@@ -345,6 +347,7 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
 
   return {
     root,
+    brings: (digest) => work.find(digest) !== undefined,
     expects: (digest) => !named || work.find(digest) !== undefined,
     came: (digest) => completed(work.find(digest)),
     ended: run(),

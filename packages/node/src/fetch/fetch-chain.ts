@@ -14,12 +14,11 @@ import {
 import { createArrivals } from './arrivals.js';
 import { createBatchedGets, type Delivered, TYPICAL_BYTES } from './batched-gets.js';
 import { notDelivered } from './block-unavailable.js';
+import { createBlockWriter } from './block-writer.js';
 import { type Bringing, type BringOptions, type BringProgress, bring, type WantedLists } from './bring.js';
 import { bringTree } from './bring-tree.js';
-
 import { createDemand, type Demand } from './demand.js';
 import { firstAnswer } from './first-answer.js';
-import { createKeeper } from './keeper.js';
 import { createKnownTrees } from './known-trees.js';
 import type { PeerStatus } from './peer.js';
 import { createPeers } from './peers.js';
@@ -56,6 +55,8 @@ export interface FetchChain extends BlockSource {
   bringTree(root: Link, options: { signal: AbortSignal; have?: readonly Link[] }): Promise<void>;
   /** Brings content into the store; `whole` says that it is all there is below the root. */
   bring(lists: WantedLists, options: BringOptions & { whole?: boolean }): Promise<BringProgress>;
+  /** Whether a block is among those that are being brought. */
+  isComing(link: Link): boolean;
   /** Resolves when a block that is being brought has come, to whether it has; undefined when it is not being brought. */
   awaited(link: Link, signal: AbortSignal): Promise<boolean> | undefined;
   /** Roots whose content is being brought now, and those of which all has been brought and is here still. */
@@ -110,7 +111,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
   const bringing = new Set<Bringing>();
   let away = NOBODY;
   const watchers = new Set<() => void>();
-  const keeper = createKeeper({
+  const writer = createBlockWriter({
     store,
     onKept(records) {
       arrivals.came(records);
@@ -128,11 +129,11 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       if (error instanceof CorruptBlockError) corrupt = error;
       else if (!isMissing(error)) throw error;
     }
-    const coming = keeper.find(link);
+    const coming = writer.find(link);
     if (coming) return coming;
     const { bytes, by, failed, said } = await fromSources(link, signal);
     if (bytes && by) {
-      await keeper.put(link, bytes, { damaged: corrupt !== undefined });
+      await writer.put(link, bytes, { damaged: corrupt !== undefined });
       if (corrupt) onRepaired?.(formatLink(link), by);
       return bytes;
     }
@@ -186,7 +187,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       if (!answer || !by)
         throw notDelivered(link, tried, { here, unknown: failed || corrupt !== undefined, away: away() });
       const damaged = corrupt !== undefined;
-      const problem = await keeper.keep({ bytes: answer.bytes, records: [answer.record] }, { damaged });
+      const problem = await writer.keep({ bytes: answer.bytes, records: [answer.record] }, { damaged });
       if (damaged && !problem) onRepaired?.(formatLink(link), by.provider.describe());
       return answer.content;
     } finally {
@@ -199,7 +200,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
   }
 
   function isExpected(digest: string): boolean {
-    return keeper.isComing(digest) || [...bringing].some(({ expects }) => expects(digest));
+    return writer.isComing(digest) || [...bringing].some(({ expects }) => expects(digest));
   }
 
   async function bringAll(
@@ -215,7 +216,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       local,
       peers,
       gets,
-      keeper,
+      writer,
       verifier,
       timing,
       self,
@@ -241,7 +242,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     get: (link, given = {}) => get(link, given),
     has: (link, given) => store.has(link, given),
     async close() {
-      keeper.close();
+      writer.close();
       await verifier.close();
     },
   });
@@ -279,7 +280,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
         store,
         source: chain,
         peers,
-        keeper,
+        writer,
         verifier,
         complete,
         timing,
@@ -288,6 +289,10 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       });
     },
     bring: bringAll,
+    isComing(link) {
+      const digest = linkDigest(link);
+      return writer.isComing(digest) || [...bringing].some(({ brings }) => brings(digest));
+    },
     awaited(link, signal) {
       const digest = linkDigest(link);
       if (!isExpected(digest)) return undefined;

@@ -20,6 +20,7 @@ import type { FetchRequest, ServeFailure } from '../fuse/session/session.js';
 import type { Keeper } from '../keeper/keeper.js';
 import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
 import { prefetchOrder } from '../prefetch/prefetch.js';
+import { createReadAhead } from '../prefetch/read-ahead.js';
 import { readState, writeState } from '../state-file.js';
 import { type BaseKind, createBaseMounts } from './base-mount.js';
 import { detachStale, removeRemains } from './connection.js';
@@ -133,12 +134,23 @@ export function createMountTable(options: MountTableOptions): MountTable {
   const { home, store, fetch, log, keeper, expectsPeers, onLowerLost } = options;
   const live = new Map<string, LiveMount>();
   const { demand } = fetch;
+  const readAhead = createReadAhead({
+    store,
+    fetch,
+    // Whoever wants nothing prefetched has asked for it.
+    allows: (root) => ![...live.values()].some(({ record }) => record.root === root && !record.prefetch),
+    onError: (error) => log.warn({ error: String(error) }, 'not read ahead'),
+  });
   const serve = {
     keeper,
     storeDirectory: store.directory,
     push: true,
-    fetch: ({ links, signal }: FetchRequest) =>
-      demand.during(() => Promise.all(links.map(async (link) => ({ link, bytes: await get(link, signal) })))),
+    fetch({ root, path, links, signal }: FetchRequest) {
+      readAhead.after({ root, path });
+      return demand.during(() =>
+        Promise.all(links.map(async (link) => ({ link, bytes: await get(link, signal) }))),
+      );
+    },
     onFailure({ root, path, error }: ServeFailure) {
       const cid = (error as { cid?: string }).cid;
       log.error({ root, path, cid, error: (error as Error).message, providers: fetch.providers() }, 'EIO');
@@ -371,6 +383,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
     count: () => live.size,
 
     async close() {
+      readAhead.close();
       await reportOf('lower');
       for (const { placed } of live.values()) await learn(reportFrom(placed));
       await Promise.all(

@@ -4,13 +4,12 @@ import {
   type FilePart,
   fileChunks,
   isFile,
-  isMissing,
-  LazytreeError,
   type Link,
   linkCodec,
   listDirectory,
   RAW,
 } from '@lazytree/core';
+import { isUnavailable } from '../fetch/block-unavailable.js';
 import type { FetchChain } from '../fetch/fetch-chain.js';
 import type { Wanted } from '../fetch/work.js';
 
@@ -98,8 +97,7 @@ export async function prefetchOrder(
   try {
     await fetch.bring(inOrder(fetch, order, signal), { signal, ...(idle && { idle }) });
   } catch (error) {
-    const unavailable = error instanceof LazytreeError && error.code === 'NETWORK';
-    if (!isMissing(error) && !unavailable) throw error;
+    if (!isUnavailable(error)) throw error;
   }
 }
 

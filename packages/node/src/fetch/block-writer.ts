@@ -13,7 +13,7 @@ export interface KeepOptions {
 }
 
 /** Puts what has come into the store, many records at a time. */
-export interface Keeper {
+export interface BlockWriter {
   /**
    * Resolves when the store has them, or else to the reason why it cannot take them: then they are remembered for as
    * long as there is room. From the call on, `find` finds them.
@@ -28,7 +28,7 @@ export interface Keeper {
   close(): void;
 }
 
-export interface KeeperOptions {
+export interface BlockWriterOptions {
   store: LocalStore;
   /** Told of blocks that the store has got. */
   onKept(records: readonly BatchedRecord[]): void;
@@ -49,7 +49,7 @@ interface Group {
   done: PromiseWithResolvers<Error | undefined>;
 }
 
-export function createKeeper({ store, onKept, onNotKept }: KeeperOptions): Keeper {
+export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptions): BlockWriter {
   const coming = new Map<string, { bytes: Buffer; record: BatchedRecord }>();
   const spare = createSpareBlocks();
   const groups: Group[] = [];
