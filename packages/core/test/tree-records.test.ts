@@ -7,6 +7,7 @@ import {
   linkDigest,
   makeLink,
   RAW,
+  type ReceivedRecord,
   readRecords,
   splitReceived,
   treeRecords,
@@ -26,15 +27,14 @@ import {
   treeArbitrary,
 } from './helpers.js';
 
-const text = (links: Iterable<Link>) => [...links].map(linkDigest).sort();
-
-/** The blocks of records that are found to be true. */
-function linksIn(records: Uint8Array): Link[] {
-  const bytes = Buffer.from(records);
-  const found = splitReceived(bytes);
-  createReceivedChecker()(bytes, found);
-  return found.map(({ link }) => link);
+/** The records, found true. */
+function checked(bytes: Buffer): ReceivedRecord[] {
+  const records = splitReceived(bytes);
+  createReceivedChecker()(bytes, records);
+  return records;
 }
+
+const text = (links: Iterable<Link>) => [...links].map(linkDigest).sort();
 
 describe('records of blocks', () => {
   it('are as they are stored, whole and checked; what is not here is missing', async () => {
@@ -48,7 +48,7 @@ describe('records of blocks', () => {
     const absent = makeLink(RAW, linkDigest(block('absent').link));
     const asked = [...blocks, late].map(({ link }) => link);
     const batches = await collect(readRecords(store, [absent, ...asked]));
-    const found = batches.flatMap(({ records }) => checkReceived(Buffer.from(records)));
+    const found = batches.flatMap(({ records }) => checked(records));
     expect(text(found.map(({ link }) => link))).toEqual(text(asked));
     expect(batches.flatMap(({ missing }) => missing)).toEqual([absent]);
     for (const { records } of batches) expect(records.length).toBeLessThan((256 << 10) + 1_100_000);
@@ -70,7 +70,7 @@ describe('records of blocks', () => {
         blocks.map(({ link }) => link),
       ),
     );
-    expect(linksIn(records)).toEqual([blocks[0].link, blocks[2].link]);
+    expect(checked(records).map(({ link }) => link)).toEqual([blocks[0].link, blocks[2].link]);
     expect([missing, damaged]).toEqual([[], [blocks[1].link]]);
   });
 });
@@ -80,7 +80,7 @@ async function sent(store: LocalStore, root: Link, have: Link[]): Promise<Link[]
   const links: Link[] = [];
   for await (const { records, missing } of treeRecords(store, root, { have })) {
     expect(missing).toEqual([]);
-    links.push(...linksIn(records));
+    links.push(...checked(records).map(({ link }) => link));
   }
   return links;
 }
