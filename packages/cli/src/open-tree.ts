@@ -1,4 +1,4 @@
-import { asDirectory, isMissing, type LazytreeError, type Link } from '@lazytree/core';
+import { type BlockSource, isMissing, type LazytreeError, type Link } from '@lazytree/core';
 import { type Elsewhere, imageSpec, isImageSpec, type ResolvedTree, resolveTree } from '@lazytree/node';
 import type { Context } from './command.js';
 
@@ -41,18 +41,59 @@ async function elsewhereOf(context: Context): Promise<Elsewhere | undefined> {
 /** The same with all of its content here, which what reads all of it does better at once than block by block. */
 export async function openWholeTree(context: Context, spec: string): Promise<ResolvedTree> {
   const tree = await openTree(context, spec);
-  if (isImageSpec(spec) || !(await context.cluster()) || tree.entry.kind !== 'directory') return tree;
+  if (!(await mayBeElsewhere(context, spec)) || tree.entry.kind !== 'directory') return tree;
+  const { store } = await context.home({ create: false });
   const progress = await context.progress('fetch');
   try {
     const { signal } = context;
-    const { link } = asDirectory(tree.entry, spec);
-    await context.host().prefetch(link, { signal, onProgress: (state) => progress.update(state) });
+    await context.host().prefetch(tree.entry.link, { signal, onProgress: (state) => progress.update(state) });
+    return { ...tree, store };
   } catch (error) {
-    // Without room to keep it, it is read from where it is.
     if ((error as LazytreeError).code !== 'NO_SPACE') throw error;
-    context.warn(`${(error as Error).message}: nothing is kept of what is read`);
+    warnOfSpace(context, error);
+    return tree;
   } finally {
     progress.stop();
   }
-  return tree;
+}
+
+export interface ArrivingOptions {
+  spec: string;
+  tree: ResolvedTree;
+  /** Whether all of it is wanted, and not only what is read. */
+  all: boolean;
+}
+
+/** Reads a tree while its content is on its way. */
+export async function whileArriving<T>(
+  context: Context,
+  { spec, tree, all }: ArrivingOptions,
+  read: (store: BlockSource) => Promise<T>,
+): Promise<T> {
+  if (!(await mayBeElsewhere(context, spec)) || tree.entry.kind !== 'directory') return read(tree.store);
+  const stop = new AbortController();
+  const signal = AbortSignal.any([context.signal, stop.signal]);
+  const { store, ended } = context.host().arriving(tree.entry.link, { signal });
+  try {
+    const result = await read(store);
+    if (all) await ended;
+    return result;
+  } catch (error) {
+    const problem = await Promise.race([ended, undefined]);
+    if ((problem as LazytreeError | undefined)?.code !== 'NO_SPACE') throw error;
+    warnOfSpace(context, problem);
+    return await read(tree.store);
+  } finally {
+    stop.abort();
+    await ended;
+  }
+}
+
+async function mayBeElsewhere(context: Context, spec: string): Promise<boolean> {
+  return !isImageSpec(spec) && (await context.cluster()) !== undefined;
+}
+
+/** Without room to keep it, it is read from where it is. */
+function warnOfSpace(context: Context, error: unknown): void {
+  context.warn(`${(error as Error).message}: nothing is kept of what is read`);
 }

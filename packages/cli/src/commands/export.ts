@@ -10,7 +10,7 @@ import {
 } from '@lazytree/core';
 import { isImageSpec } from '@lazytree/node';
 import { type Action, type Context, ExitCode, type Output } from '../command.js';
-import { openWholeTree } from '../open-tree.js';
+import { openTree, whileArriving } from '../open-tree.js';
 import { EXPORT_USE } from '../stat-cache-use.js';
 
 export const command: Action = {
@@ -43,7 +43,7 @@ function existing(update: unknown, force: unknown): Place['existing'] {
 }
 
 async function write(context: Context, spec: string, { target, existing }: Place): Promise<ExportResult> {
-  const tree = await openWholeTree(context, spec);
+  const tree = await openTree(context, spec);
   const progress = await context.progress('export');
   try {
     const { link } = asDirectory(tree.entry, spec);
@@ -55,7 +55,10 @@ async function write(context: Context, spec: string, { target, existing }: Place
       signal: context.signal,
       onProgress: (state) => progress.update(state),
     };
-    const run = () => exportTree(tree.store, link, target, options);
+    const run = () =>
+      whileArriving(context, { spec, tree, all: existing !== 'update' }, (store) =>
+        exportTree(store, link, target, options),
+      );
     const result = await context.inTurn(`export ${target}`, () => context.makeFiles(run));
     for (const path of result.origins) context.warn(`${path}: an origin that is not resolved, left out`);
     return result;

@@ -287,8 +287,10 @@ function createPopulator(
   /** The place of a block that somebody has put since the export began, if it is not missing. */
   async function awaitPlace(source: LocalStore, { link }: FilePart): Promise<Location> {
     await source.get(link, { signal });
-    await source.flush();
-    const location = source.locate(link);
+    let location = source.locate(link);
+    // What is buffered has no place yet.
+    if (!location) await source.flush();
+    location ??= source.locate(link);
     if (!location) throw new BlockMissingError(formatLink(link), source.describe());
     return location;
   }

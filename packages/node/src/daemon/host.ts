@@ -26,6 +26,8 @@ export interface Host {
   isMember(): boolean;
   /** Brings all of a tree into the store. */
   prefetch(root: Link, options: PrefetchOptions & { image?: string | undefined }): Promise<PrefetchProgress>;
+  /** Brings all of a tree, and lets it be read meanwhile: what is on its way is waited for. */
+  arriving(root: Link, options: PrefetchOptions): Arriving;
   /** Whether there is anything that needs the daemon when no command runs. */
   busy(): boolean;
   /** Says that the store could not write: what it has not written yet, and LevelDB, are stuck until it is opened again. */
@@ -36,6 +38,13 @@ export interface Host {
    */
   refresh(): Promise<void>;
   close(): Promise<void>;
+}
+
+/** A tree that is on its way here. */
+export interface Arriving {
+  store: LocalStore;
+  /** Resolves when all of it is here, to undefined; or to why that cannot be. */
+  ended: Promise<unknown>;
 }
 
 export interface OpenHostOptions {
@@ -116,6 +125,24 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       }
     },
     cluster: openPart,
+    arriving(root, options) {
+      const { fetch, mounts, home } = parts;
+      const bringing = prefetchTree(fetch, root, { ...options, idle: mounts.demand.idle });
+      const store: LocalStore = {
+        ...home.store,
+        async get(link, { signal = options.signal } = {}) {
+          if ((await fetch.awaited(link, signal)) === true) return home.store.get(link, { signal });
+          return fetch.get(link, { signal });
+        },
+      };
+      return {
+        store,
+        ended: bringing.then(
+          () => undefined,
+          (error: unknown) => error,
+        ),
+      };
+    },
     isMember: () => isClusterHome(directory),
     // Others count on a member of a cluster.
     busy: () => busy() || isClusterHome(directory),

@@ -53,8 +53,14 @@ export interface FetchChain extends BlockSource {
   join(provider: Provider): () => void;
   /** Makes every node below a root be in the store. */
   bringTree(root: Link, options: { signal: AbortSignal; have?: readonly Link[] }): Promise<void>;
-  /** Brings content into the store; `whole` says that it is all there is below the root. */
-  bring(lists: WantedLists, options: BringOptions & { whole?: boolean }): Promise<BringProgress>;
+  /**
+   * Brings content into the store.
+   *
+   * @param whole says, at the end, of which directories it was all that was not known to be here
+   */
+  bring(lists: WantedLists, options: BringOptions & { whole?: () => Iterable<Link> }): Promise<BringProgress>;
+  /** Whether all below a directory is known to be here. */
+  isWhole(directory: Link): boolean;
   /** Whether a block is among those that are being brought. */
   isComing(link: Link): boolean;
   /** Resolves when a block that is being brought has come, to whether it has; undefined when it is not being brought. */
@@ -107,6 +113,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
   const demand = createDemand();
   const complete = createKnownTrees(store);
   const whole = createKnownTrees(store);
+  const wholeDirectories = createKnownTrees(store);
   const arrivals = createArrivals();
   const bringing = new Set<Bringing>();
   let away = NOBODY;
@@ -205,7 +212,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
 
   async function bringAll(
     lists: WantedLists,
-    { whole: isWhole = false, ...given }: BringOptions & { whole?: boolean },
+    { whole: nowWhole, ...given }: BringOptions & { whole?: () => Iterable<Link> },
   ): Promise<BringProgress> {
     const local = async (link: Link, signal: AbortSignal) =>
       sources.size === 0 ? undefined : (await fromSources(link, signal)).bytes;
@@ -228,7 +235,8 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     if (own.root) rootsChanged();
     try {
       const progress = await own.ended;
-      if (isWhole && own.root) whole.add([own.root]);
+      if (nowWhole) wholeDirectories.add(nowWhole());
+      if (nowWhole && own.root) whole.add([own.root]);
       return progress;
     } finally {
       bringing.delete(own);
@@ -311,6 +319,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       away = others ?? NOBODY;
     },
     isComplete: complete.has,
+    isWhole: wholeDirectories.has,
     providers: () => [
       ...[...sources].map((source) => source.describe()),
       ...peers.list().map(({ provider }) => provider.describe()),

@@ -37,24 +37,35 @@ export async function prefetchTree(
   { signal, idle, onProgress }: PrefetchOptions,
 ): Promise<PrefetchProgress> {
   await fetch.bringTree(root, { signal });
-  const { files, bytes } = await fetch.bring(contentBelow(fetch, root, signal), {
+  const directories: Link[] = [];
+  const { files, bytes } = await fetch.bring(contentBelow(fetch, root, { signal, directories }), {
     signal,
     root,
-    whole: true,
+    whole: () => directories,
     ...(idle && { idle }),
     ...(onProgress && { onProgress }),
   });
   return { files, bytes };
 }
 
-/** The content of a tree, one directory after another. Empty files are blocks, too. */
-async function* contentBelow(source: BlockSource, root: Link, signal: AbortSignal): AsyncGenerator<Wanted[]> {
+/**
+ * The content of a tree, one directory after another, without what is known to be here. Empty files are blocks, too.
+ *
+ * @param directories gets those that were looked into
+ */
+async function* contentBelow(
+  source: FetchChain,
+  root: Link,
+  { signal, directories }: { signal: AbortSignal; directories: Link[] },
+): AsyncGenerator<Wanted[]> {
   const stack = [root];
   for (let place = stack.pop(); place !== undefined; place = stack.pop()) {
+    if (source.isWhole(place)) continue;
+    directories.push(place);
     const list: Wanted[] = [];
-    const directories: Link[] = [];
+    const below: Link[] = [];
     for (const entry of await listDirectory(source, place, { signal })) {
-      if (entry.kind === 'directory') directories.push(entry.link);
+      if (entry.kind === 'directory') below.push(entry.link);
       else if (isFile(entry) && linkCodec(entry.link) === RAW) {
         list.push({ link: entry.link, size: entry.size, place, files: 1 });
       } else if (isFile(entry)) {
@@ -63,7 +74,7 @@ async function* contentBelow(source: BlockSource, root: Link, signal: AbortSigna
       }
     }
     if (list.length > 0) yield list;
-    stack.push(...directories.reverse());
+    stack.push(...below.reverse());
   }
 }
 
