@@ -48,7 +48,7 @@ const OPTIONS = {
   format: 'esm',
   platform: 'node',
   target: 'node22',
-  external: ['classic-level/package.json', 'koffi'],
+  external: ['classic-level/package.json', 'snappy', 'koffi'],
   plugins: [levelAddon, lazyBuiltins, ownImports(PACKAGES), requestsApart],
   chunkNames: '[name]-[hash]',
   // CommonJS dependencies call require for node's own modules.

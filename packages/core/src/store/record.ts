@@ -1,3 +1,4 @@
+import { createRequire } from 'node:module';
 import { crc32, zstdDecompressSync } from 'node:zlib';
 import { CorruptBlockError, LazytreeError } from '../errors.js';
 import { MAX_BLOCK_BYTES } from '../format/limits.js';
@@ -55,6 +56,11 @@ const SHORTEST = 32;
 /** Of the blocks of a store. */
 export const RECORD_EFFORT: SnappyEffort = 'quick';
 
+/** Larger blocks are decoded faster by the addon than by WebAssembly, smaller ones are not. */
+const ADDON_BYTES = 64 << 10;
+
+type Snappy = typeof import('snappy');
+let snappy: Snappy | undefined;
 let encoder: SnappyEncoder | undefined;
 
 /**
@@ -97,7 +103,7 @@ function plain(compression: CompressionCode, payload: Uint8Array, raw: number): 
     case Compression.none:
       return payload;
     case Compression.snappy: {
-      const bytes = unsnappy(payload, raw);
+      const bytes = raw < ADDON_BYTES ? unsnappy(payload, raw) : uncompress(payload, raw);
       if (!bytes) throw new PayloadError(`it is no snappy block of the ${raw} bytes that the record says`);
       return bytes;
     }
@@ -128,6 +134,30 @@ export function writeRecord(
   target.set(payload, at + RECORD_HEADER);
   target.writeUInt32LE(crc32(target.subarray(at + 8, end)), at + 4);
   return end;
+}
+
+/** With the addon, which is loaded by the first block that is worth it. */
+function uncompress(payload: Uint8Array, raw: number): Uint8Array | undefined {
+  // Nothing is allocated for a size that only the payload claims.
+  if (snappyLength(payload) !== raw) return undefined;
+  snappy ??= createRequire(import.meta.url)('snappy') as Snappy;
+  try {
+    // A buffer of the addon's own would cost a finalizer, and many of them the garbage collector's attention.
+    return snappy.uncompressSync(payload as Buffer, { asBuffer: true, copyOutputData: true }) as Buffer;
+  } catch {
+    // What is no snappy block is told of by the caller, whichever decoder has found it out.
+    return undefined;
+  }
+}
+
+/** The length varint that starts a snappy block (google/snappy format_description.txt, section 1). */
+function snappyLength(payload: Uint8Array): number {
+  let length = 0;
+  for (let i = 0, scale = 1; i < 5 && i < payload.length; i++, scale *= 128) {
+    length += (payload[i] & 127) * scale;
+    if (payload[i] < 128) return length;
+  }
+  return -1;
 }
 
 /** The record of one block, compressed with snappy where that helps. */
