@@ -40,13 +40,15 @@ describe.each(['core', 'node', 'cli'])('packages/%s', (folder) => {
     );
     const allowed =
       folder === 'cli'
-        ? /^(?:LICENSE|README\.md|package\.json|bin\/lazytree\.js)$/
+        ? /^(?:LICENSE|README\.md|package\.json|bin\/lazytree\.js|systemd\/lazytree\.service)$/
         : /^(?:LICENSE|README\.md|package\.json)$/;
     const built = /^dist\/.+\.(?:js|js\.map|d\.ts|d\.ts\.map|js\.LEGAL\.txt|wasm)$/;
     expect(paths.filter((path) => !allowed.test(path) && !built.test(path))).toEqual([]);
     expect(paths.filter((path) => /(?:^|\/)tests?\/|\.test\./.test(path))).toEqual([]);
     if (folder === 'cli') {
-      expect(paths).toEqual(expect.arrayContaining(['bin/lazytree.js', 'dist/main.js']));
+      expect(paths).toEqual(
+        expect.arrayContaining(['bin/lazytree.js', 'dist/main.js', 'systemd/lazytree.service']),
+      );
       expect(files.find((file) => file.path === 'bin/lazytree.js')!.mode & 0o111).not.toBe(0);
     }
   });
