@@ -13,6 +13,7 @@ import {
   waitUntilConnected,
 } from './lib/cluster.mjs';
 import { run, timed, VerificationError } from './lib/command.mjs';
+import { copyCorpus } from './lib/corpus.mjs';
 import { importRoot } from './lib/lazytree.mjs';
 import { median, quantity } from './lib/numbers.mjs';
 import { timesRow, valueRow } from './lib/row.mjs';
@@ -39,7 +40,7 @@ const PROXY_SCRIPT = fileURLToPath(new URL('./lib/delay-proxy-process.mjs', impo
 
 /** @type {import('./lib/context.mjs').Benchmark} */
 export async function* benchmark(context) {
-  const { path } = context.corpus();
+  const path = copyCorpus(context.corpus(), join(context.fresh('edited'), 'tree'));
   const names = scattered(path);
   const list = join(context.fresh('list'), 'names');
   writeFileSync(list, `${names.join('\0')}\0`);
@@ -58,7 +59,6 @@ export async function* benchmark(context) {
       listen: [`/ip4/0.0.0.0/tcp/${SEED_PORT}`],
     });
     formCluster(seed, []);
-    const root = importRoot(seed.home, path);
     const near = startProxy(servers, 5001, SEED_PORT, 0);
     const delayed = startProxy(servers, 5002, SEED_PORT, DELAY_MS);
     const file = join(context.fresh('raw'), 'address');
@@ -75,18 +75,14 @@ export async function* benchmark(context) {
     const ordered = { [OURS]: [], [STREAM]: [] };
     for (let round = 0; round < context.rounds; round++) {
       context.progress(`cluster-delay, round ${round + 1} of ${context.rounds}`);
-      trips.push(((await firstListing(delayed)) - (await firstListing(near))) / ROUND_TRIP);
-      cold[OURS].push(await reading(['--no-prefetch']));
+      // A tree that nobody has read: who reads it tells the others in which order.
+      writeFileSync(join(path, 'round'), String(round));
+      const root = importRoot(seed.home, path);
+      trips.push(((await firstListing(root, delayed)) - (await firstListing(root, near))) / ROUND_TRIP);
+      cold[OURS].push(await reading(root));
       cold[STREAM].push(stream());
-    }
-    // From here on the seed knows in which order these files are read, and tells.
-    const first = join(context.fresh('mnt'), 'tree');
-    run(seed.command('mount', root, first));
-    readAll(first);
-    run(seed.command('unmount', first));
-    for (let round = 0; round < context.rounds; round++) {
-      context.progress(`cluster-delay, in order, round ${round + 1} of ${context.rounds}`);
-      ordered[OURS].push(await reading([]));
+      readAtSeed(root);
+      ordered[OURS].push(await reading(root));
       ordered[STREAM].push(stream());
     }
     yield valueRow(
@@ -105,8 +101,11 @@ export async function* benchmark(context) {
       return Number(run({ argv: [process.execPath, RAW_SCRIPT, 'fetch', raw, String(bytes)] }));
     }
 
-    /** @param {number} port */
-    async function firstListing(port) {
+    /**
+     * @param {string} root
+     * @param {number} port
+     */
+    async function firstListing(root, port) {
       using stack = new DisposableStack();
       const member = await newcomer(stack, port);
       const { seconds, stdout } = timed(member.command('ls', '-l', root));
@@ -117,14 +116,14 @@ export async function* benchmark(context) {
 
     /**
      * Seconds from when the mount is there until all is read.
-     * @param {string[]} options of mount
+     * @param {string} root
      */
-    async function reading(options) {
+    async function reading(root) {
       using stack = new DisposableStack();
       const member = await newcomer(stack, delayed);
       const target = join(context.fresh('mnt'), 'tree');
       const out = join(context.fresh('out'), 'all');
-      const { argv: mount, env } = member.command('mount', root, target, ...options);
+      const { argv: mount, env } = member.command('mount', root, target);
       stack.defer(() => void run(member.command('unmount', target)));
       const script = `list=$1 target=$2 out=$3; shift 3; "$@" > /dev/null && cd "$target" && date +%s%N &&
         xargs -0 cat < "$list" > "$out" && date +%s%N`;
@@ -134,9 +133,12 @@ export async function* benchmark(context) {
       return Number(ended - began) / 1e9;
     }
 
-    /** @param {string} directory */
-    function readAll(directory) {
-      run({ argv: ['sh', '-c', 'xargs -0 cat < "$1" > /dev/null', 'sh', list], cwd: directory });
+    /** @param {string} root */
+    function readAtSeed(root) {
+      const target = join(context.fresh('mnt'), 'tree');
+      run(seed.command('mount', root, target));
+      run({ argv: ['sh', '-c', 'xargs -0 cat < "$1" > /dev/null', 'sh', list], cwd: target });
+      run(seed.command('unmount', target));
     }
 
     /**

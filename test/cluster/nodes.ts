@@ -29,7 +29,7 @@ export interface Peer {
   received: number;
 }
 
-export interface Peers {
+interface Peers {
   self: { id: string; name: string; addresses: string[] };
   peers: Peer[];
 }
@@ -165,11 +165,6 @@ export async function peerOf(node: Node, other: Node): Promise<Peer> {
 /** Bytes that a node has got from all of its peers so far. */
 export async function received(node: Node): Promise<number> {
   return (await node.peers()).peers.reduce((sum, peer) => sum + peer.received, 0);
-}
-
-/** Bytes of content that a node's store holds. */
-export async function stored(node: Node): Promise<number> {
-  return (await node.json<{ rawBytes: number }>('status')).rawBytes;
 }
 
 /** Until `check` gives true; what it gave last, and what it threw, is in the error when it never does. */

@@ -4,7 +4,7 @@ import { expectSameTree } from '../helpers.ts';
 import { sh, shOk } from '../mount/mounted.ts';
 import { unlessNetworked } from './network.ts';
 import { formCluster, type Node, peerOf, received, seeEachOther } from './nodes.ts';
-import { importFiles, UNREAD_BYTES, WORKSPACE } from './trees.ts';
+import { digest, importFiles, UNREAD_BYTES, WORKSPACE } from './trees.ts';
 
 /** What crosses beside the bytes that were read: nodes of directories, files beside those that were read. */
 const OVERHEAD = 1 << 20;
@@ -81,6 +81,20 @@ describe.skipIf(unlessNetworked('clusters of two'))('two machines and a third', 
     expect((await received(carl)) - before).toBeGreaterThan(UNREAD_BYTES);
     await anna.start();
     await seeEachOther([anna, bert, carl]);
+  });
+
+  test('of a tree that has changed since it was exported, only what has changed crosses', async () => {
+    const files = Object.fromEntries(
+      Array.from({ length: 6000 }, (_, i) => [`d${i % 400}/${digest(Buffer.from(`${i}`))}`, `${i}`]),
+    );
+    const first = await importFiles(anna, files, 'many');
+    await bert.ok('export', first, 'many');
+    const before = await received(bert);
+    const second = await importFiles(anna, { 'd7/new': 'new\n' }, 'many');
+    await bert.ok('export', second, 'many', '--update');
+    expectSameTree(anna.path('many'), bert.path('many'));
+    // The node of the root, which names all directories, and that of one of them.
+    expect((await received(bert)) - before).toBeLessThan(60_000);
   });
 
   test('a workspace of a peer’s tree runs, and what it saves is had by the peer', async () => {

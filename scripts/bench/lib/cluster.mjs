@@ -85,7 +85,7 @@ export function waitUntilConnected(member, other) {
  * @param {Member} member
  * @returns {Peers}
  */
-export function peersOf(member) {
+function peersOf(member) {
   return JSON.parse(run(member.command('cluster', 'peers', '--json')));
 }
 

@@ -99,7 +99,8 @@ function startInstance(stack, context, port) {
   config = config.replace(/<address>127\.0\.0\.1:\d+<\/address>/, `<address>127.0.0.1:${gui}</address>`);
   writeFileSync(file, config);
   const argv = ['syncthing', 'serve', `--home=${home}`, '--no-browser', '--no-restart', '--logflags=0'];
-  serve(stack, { argv, env: { STNODEFAULTFOLDER: '1' } }, () => isListening(gui));
+  // Without a process that watches over it, and would be all that is ended.
+  serve(stack, { argv, env: { STMONITORED: 'yes' } }, () => isListening(gui));
   const id = run({ argv: ['syncthing', `--home=${home}`, '--device-id'] }).trim();
   return { id, gui, ask };
 

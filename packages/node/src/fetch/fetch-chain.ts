@@ -101,6 +101,8 @@ export async function provideImage(
 
 /** Roots that a provider is told of. */
 const MOST_HAVE = 16;
+/** Of these, those that were brought last: no ref need have been set for them. */
+const MOST_BROUGHT = 8;
 const NOBODY = (): readonly string[] => [];
 
 export function createFetchChain(store: LocalStore, options: FetchChainOptions = {}): FetchChain {
@@ -283,7 +285,8 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     join: peers.join,
     async bringTree(root, { signal, have }) {
       if (complete.has(root)) return;
-      const known = have ?? (await completeRoots?.()) ?? [];
+      const brought = whole.list().slice(-MOST_BROUGHT).reverse();
+      const known = have ?? [...brought, ...((await completeRoots?.()) ?? [])];
       await bringTree(root, {
         store,
         source: chain,
