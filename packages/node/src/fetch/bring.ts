@@ -273,6 +273,7 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
     const batch = work.begin(peer, items, patient);
     probe(items[0].link, { peers, gets });
     const others = sources.some((other) => other !== peer && other.trusted);
+    const hurry = others && !patient && !items.some(({ lastChance }) => lastChance);
     let failure: Error | undefined;
     try {
       const answers = request(
@@ -284,7 +285,7 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
           urgent: false,
           patient,
           expected: sizeOf(items),
-          patience: others && !patient ? Math.max(timing.stall, peer.late) : timing.patience,
+          patience: hurry ? Math.max(timing.stall, peer.late) : timing.patience,
         },
       );
       for await (const answer of answers) {

@@ -7,7 +7,7 @@ import type { Item } from './work.js';
 export interface Division {
   /** Asked for what this machine owns: all of it, when no other machine is bringing the same. */
   readonly sources: readonly Peer[];
-  /** Machines that bring the same now: asked for what they own. */
+  /** Machines that bring the same now: asked for what they own, and for what none of the sources has delivered. */
   readonly mates: readonly Peer[];
   /** Asked for what none of the above has delivered. */
   readonly others: readonly Peer[];
@@ -43,7 +43,6 @@ export function divide(ranked: readonly Peer[], { root, self, excluded }: Divisi
 
   const own = self === undefined ? undefined : machineHash(self);
   const machines = own === undefined ? [] : [own, ...mates.map(({ provider }) => machineHash(provider.id))];
-  const matesOf = new Set(mates);
   const isSource = new Set(sources);
 
   /** The machine that an item is to be had from, unless it is this one, or has been asked in vain. */
@@ -68,8 +67,7 @@ export function divide(ranked: readonly Peer[], { root, self, excluded }: Divisi
     rank(item, peer) {
       if (item.tried?.has(peer)) return undefined;
       const its = owner(item);
-      if (matesOf.has(peer)) return its === peer ? 0 : undefined;
-      if (its) return undefined;
+      if (its) return its === peer ? 0 : undefined;
       if (isSource.has(peer)) return item.tried ? 0 : ownRank(item.place);
       return sources.every((source) => item.tried?.has(source)) ? 0 : undefined;
     },

@@ -28,6 +28,8 @@ export interface Item {
   readonly batches: Batch[];
   /** Those who were asked in vain. */
   tried?: Map<Peer, Tried['why']>;
+  /** Everyone has been asked once, and some failed: they are asked again, with more patience. */
+  lastChance?: boolean;
 }
 
 /** One request under way. */
@@ -50,7 +52,7 @@ export interface Work {
   add(wanted: Wanted): void;
   /** Takes the waiting ones of the lowest rank, in their order, up to a limit; those without a rank stay. */
   take(rank: (item: Item) => number | undefined, limit: { bytes: number; links: number }): Item[];
-  /** Takes all that nobody is left to ask for. */
+  /** Takes all that nobody is left to ask for. Those who failed are asked a second time first. */
   takeLost(isLost: (item: Item) => boolean): Item[];
   begin(peer: Peer, items: readonly Item[], patient: boolean): Batch;
   /** Takes an item out of a batch in vain; it waits again unless another batch has it. */
@@ -147,7 +149,10 @@ export function createWork(): Work {
     },
     takeLost(isLost) {
       const lost = new Set<Item>();
-      for (const item of all()) if (isLost(item)) lost.add(item);
+      for (const item of all()) {
+        if (!isLost(item)) continue;
+        if (item.lastChance || !tryAgain(item)) lost.add(item);
+      }
       remove(lost);
       for (const { digest } of lost) items.delete(digest);
       return [...lost];
@@ -178,4 +183,16 @@ export function createWork(): Work {
       for (const batch of item.batches) batch.items.delete(item.digest);
     },
   };
+}
+
+/** Forgets who failed. Returns whether that is anybody. */
+function tryAgain(item: Item): boolean {
+  item.lastChance = true;
+  let failed = false;
+  for (const [peer, why] of item.tried ?? []) {
+    if (why === 'missing') continue;
+    failed = true;
+    item.tried?.delete(peer);
+  }
+  return failed;
 }

@@ -1,9 +1,11 @@
+import fs from 'node:fs';
 import { join } from 'node:path';
 import {
   BlockMissingError,
   fileChunks,
   importTree,
   isFile,
+  LazytreeError,
   type Link,
   type LocalStore,
   linkCodec,
@@ -299,6 +301,74 @@ describe('providers of a fetch chain', () => {
       expect((await ended).name).toBe('AbortError');
       await vi.waitFor(() => expect(hole.active).toBe(0));
     });
+  });
+
+  describe('when nothing can be written', () => {
+    function fullChain() {
+      const told: number[] = [];
+      const full = {
+        ...store,
+        append: () => Promise.reject(new LazytreeError('NO_SPACE', 'the disk is full')),
+      };
+      return { told, chain: createFetchChain(full, { onNotKept: (_, blocks) => told.push(blocks) }) };
+    }
+
+    it('a tree can be read through, and little is asked for twice', async () => {
+      const { told, chain } = fullChain();
+      const peer = testProvider(seed);
+      chain.join(peer);
+      await chain.bringTree(root, { signal: never });
+      expect(chain.isComplete(root)).toBe(false);
+      for await (const { entry } of walkTree(chain, root)) {
+        if (!isFile(entry)) continue;
+        for await (const { link } of fileChunks(chain, entry)) {
+          expect(Buffer.compare(await chain.get(link), await seed.get(link))).toBe(0);
+        }
+      }
+      const before = peer.asked.length;
+      for await (const { entry } of walkTree(chain, root)) if (isFile(entry)) await chain.get(entry.link);
+      expect(peer.asked.length).toBe(before);
+      // Not once for each block.
+      expect(told.length).toBeLessThanOrEqual(2);
+    });
+
+    it('bulk ends', async () => {
+      const { chain } = fullChain();
+      chain.join(testProvider(seed));
+      expect(await errorOf(chain.bring([chunks], { signal: never }))).toMatchObject({ code: 'NO_SPACE' });
+    });
+  });
+
+  it('get nothing to do that nobody waits for as long as somebody waits for something', async () => {
+    const chain = chainOf();
+    const peer = testProvider(seed);
+    chain.join(peer);
+    const waiting = Promise.withResolvers<void>();
+    void chain.demand.during(() => waiting.promise);
+    const bringing = chain.bring([chunks], { signal: never, idle: chain.demand.idle });
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(peer.asked).toEqual([]);
+    waiting.resolve();
+    await bringing;
+    expect(peer.asked.length).toBeGreaterThan(0);
+  });
+
+  it('repair what is damaged here, in a tree as well', async () => {
+    const repaired: string[] = [];
+    const chain = chainOf({ onRepaired: (_, by) => repaired.push(by) });
+    const peer = testProvider(seed);
+    chain.join(peer);
+    await chain.bringTree(root, { signal: never });
+    await store.flush();
+    const { segment, offset } = store.locate(nodes[1]) as { segment: number; offset: number };
+    const fd = fs.openSync(store.segments.path(segment), 'r+');
+    fs.writeSync(fd, Buffer.of(255, 255), 0, 2, offset + 60);
+    fs.closeSync(fd);
+    // Another chain does not know yet that all is here.
+    const other = chainOf({ onRepaired: (_, by) => repaired.push(by) });
+    other.join(peer);
+    await other.bringTree(root, { signal: never });
+    await expectHere(nodes);
   });
 
   it('are told of by name', () => {

@@ -1,0 +1,84 @@
+import { join } from 'node:path';
+import { formatLink, importTree, isFile, type Link, type LocalStore, walkTree } from '@lazytree/core';
+import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
+import { manyFiles, temporaryDirectory, temporaryStore, writeTree } from '../../../core/test/helpers.ts';
+import { createFetchChain, type FetchChain } from '../../dist/fetch/fetch-chain.js';
+import { createReadAhead } from '../../dist/prefetch/read-ahead.js';
+import { type TestProvider, testProvider } from './test-provider.ts';
+
+describe('reading ahead', () => {
+  let seed: LocalStore;
+  let root: Link;
+  let files: { path: string; link: Link }[];
+  let store: LocalStore;
+  let fetch: FetchChain;
+  let peer: TestProvider;
+  const errors: unknown[] = [];
+
+  beforeAll(async () => {
+    seed = await temporaryStore();
+    const at = join(await temporaryDirectory(), 'tree');
+    writeTree(at, manyFiles(600, { perDirectory: 10, size: 3000 }));
+    root = (await importTree(seed, at)).root;
+    await seed.flush();
+    files = [];
+    for await (const { path, entry } of walkTree(seed, root))
+      if (isFile(entry)) files.push({ path, link: entry.link });
+  });
+
+  beforeEach(async () => {
+    store = await temporaryStore();
+    fetch = createFetchChain(store);
+    peer = testProvider(seed);
+    fetch.join(peer);
+    await fetch.bringTree(root, { signal: new AbortController().signal });
+  });
+
+  function reader(allowed = true) {
+    const options = { store, fetch, allows: () => allowed, onError: (error: unknown) => errors.push(error) };
+    const ahead = createReadAhead(options);
+    return {
+      ahead,
+      async read({ path, link }: { path: string; link: Link }): Promise<boolean> {
+        const here = store.holds(link.slice(1));
+        if (!here) ahead.after({ root: formatLink(root), path });
+        await fetch.get(link);
+        return here;
+      },
+    };
+  }
+
+  const here = () => files.filter(({ link }) => store.holds(link.slice(1))).length;
+
+  it('brings the other small files of a directory, and no more', async () => {
+    const { read } = reader();
+    await read(files[25]);
+    await vi.waitFor(() => expect(here()).toBe(10));
+    expect(await read(files[21])).toBe(true);
+    // The block that was waited for is asked for first.
+    expect(peer.asked[0].options.urgent).toBe(true);
+    expect(peer.asked.slice(1).every(({ options }) => !options.urgent)).toBe(true);
+  });
+
+  it('goes on to the directories that follow for who goes from one to the next', async () => {
+    const { read } = reader();
+    let missed = 0;
+    for (let i = 0; i < files.length; i += 10) {
+      if (!(await read(files[i]))) missed += 1;
+      await vi.waitFor(() => expect(fetch.roots().coming).toEqual([]));
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    expect(missed).toBeLessThan(30);
+  });
+
+  it('is not done where it is not wanted, or when it has ended', async () => {
+    const { read } = reader(false);
+    await read(files[25]);
+    const { ahead, read: readAfter } = reader();
+    ahead.close();
+    await readAfter(files[45]);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(here()).toBe(2);
+    expect(errors).toEqual([]);
+  });
+});
