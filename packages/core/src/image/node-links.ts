@@ -1,5 +1,5 @@
 import { InvalidNodeError } from '../errors.js';
-import { DIGEST_BYTES, type Link } from '../format/link.js';
+import { type Codec, DIGEST_BYTES, type Link } from '../format/link.js';
 
 const TAG = 6;
 const SIMPLE = 7;
@@ -9,9 +9,10 @@ const CID_BYTES = 5 + DIGEST_BYTES;
 /**
  * The links in a DAG-CBOR block in their order, without looking at what the block means.
  *
+ * @param only those of this codec; most links are to content, and each is a string
  * @throws InvalidNodeError for what is not DAG-CBOR, or has links that are not of this format
  */
-export function nodeLinks(bytes: Uint8Array): Link[] {
+export function nodeLinks(bytes: Uint8Array, only?: Codec): Link[] {
   const buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
   const links: Link[] = [];
   let at = 0;
@@ -32,10 +33,12 @@ export function nodeLinks(bytes: Uint8Array): Link[] {
   function link(): void {
     if (at + 2 + CID_BYTES > buffer.length || buffer.readUInt32BE(at) !== 0x58250001) fail('expected a link');
     if (buffer.readUInt16BE(at + 5) !== 0x1220) fail('link that is not sha2-256');
-    links.push(
-      (String.fromCharCode(buffer[at + 4]) +
-        buffer.toString('latin1', at + 7, at + 7 + DIGEST_BYTES)) as Link,
-    );
+    const codec = buffer[at + 4];
+    if (only === undefined || codec === only) {
+      links.push(
+        (String.fromCharCode(codec) + buffer.toString('latin1', at + 7, at + 7 + DIGEST_BYTES)) as Link,
+      );
+    }
     at += 2 + CID_BYTES;
   }
 

@@ -1,4 +1,4 @@
-import { DAG_CBOR, type Link, linkCodec } from '../format/link.js';
+import { DAG_CBOR, type Link } from '../format/link.js';
 import { nodeLinks } from '../image/node-links.js';
 import type { StoreOptions } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
@@ -61,8 +61,6 @@ function collect(
   into: Set<Link>,
 ): void {
   for (const { offset, header } of found) {
-    for (const link of nodeLinks(recordContent(records, offset, header))) {
-      if (linkCodec(link) === DAG_CBOR) into.add(link);
-    }
+    for (const link of nodeLinks(recordContent(records, offset, header), DAG_CBOR)) into.add(link);
   }
 }

@@ -105,7 +105,7 @@ async function walk(
 }
 
 function nodesBelow(node: Uint8Array): Link[] {
-  return nodeLinks(node).filter((link) => linkCodec(link) === DAG_CBOR);
+  return nodeLinks(node, DAG_CBOR);
 }
 
 /** Takes what one provider has of a tree. What is still missing then is found by walking it. */

@@ -34,9 +34,11 @@ export type WantedLists = Iterable<readonly Wanted[]> | AsyncIterable<readonly W
 /** Blocks that are being brought, for those who would like to have them, too. */
 export interface Bringing {
   readonly root: Link | undefined;
-  /** Whether a block is on its way. */
+  /** Whether a block is among those that are to be brought. */
   brings(digest: string): boolean;
-  /** The same, or may come to be named. */
+  /** Whether somebody has been asked for it. */
+  asks(digest: string): boolean;
+  /** Whether it is among those that are to be brought, or may come to be. */
   expects(digest: string): boolean;
   /** It has come in another way. */
   came(digest: string): void;
@@ -56,6 +58,8 @@ export interface BringDependencies {
   self: string | undefined;
   /** Providers that are known, and cannot be asked now. */
   away(): readonly string[];
+  /** Whether a block has been asked for by somebody else on this machine: then it is on its way. */
+  isAskedFor(digest: string): boolean;
   /** Told when all blocks have been named. */
   onNamed(): void;
 }
@@ -86,7 +90,8 @@ const TICK_MS = 100;
  * BlockUnavailableError for the first of them; and at once when they cannot be kept.
  */
 export function bring(lists: WantedLists, dependencies: BringDependencies, options: BringOptions): Bringing {
-  const { store, local, peers, gets, writer, verifier, timing, self, away, onNamed } = dependencies;
+  const { store, local, peers, gets, writer, verifier, timing, self, away, isAskedFor, onNamed } =
+    dependencies;
   const { signal, onProgress, root, idle } = options;
   const progress: BringProgress = { files: 0, bytes: 0, brought: 0 };
   const stop = new AbortController();
@@ -195,7 +200,8 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
   function take(peer: Peer, division: Division): Item[] {
     const isMate = division.mates.includes(peer);
     const bytes = isMate ? MOST_BYTES : batchBytes(peer, division.sources.length);
-    const items = work.take((item) => division.rank(item, peer), { bytes, links: MOST_LINKS });
+    const rank = (item: Item) => (isAskedFor(item.digest) ? undefined : division.rank(item, peer));
+    const items = work.take(rank, { bytes, links: MOST_LINKS });
     const idles =
       items.length === 0 && peer.trusted && division.sources.includes(peer) && activeAt(peer) === 0;
     return idles ? fromTheSlowest(peer, bytes) : items;
@@ -349,6 +355,7 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
   return {
     root,
     brings: (digest) => work.find(digest) !== undefined,
+    asks: (digest) => (work.find(digest)?.batches.length ?? 0) > 0,
     expects: (digest) => !named || work.find(digest) !== undefined,
     came: (digest) => completed(work.find(digest)),
     ended: run(),

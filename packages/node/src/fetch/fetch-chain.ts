@@ -1,4 +1,5 @@
 import {
+  abortable,
   type BlockSource,
   CorruptBlockError,
   coalescing,
@@ -118,6 +119,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
   const wholeDirectories = createKnownTrees(store);
   const arrivals = createArrivals();
   const bringing = new Set<Bringing>();
+  const trees = new Map<Link, Promise<void>>();
   let away = NOBODY;
   const watchers = new Set<() => void>();
   const writer = createBlockWriter({
@@ -212,6 +214,25 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     return writer.isComing(digest) || [...bringing].some(({ expects }) => expects(digest));
   }
 
+  async function bringNodes(
+    root: Link,
+    { signal, have }: { signal: AbortSignal; have: readonly Link[] | undefined },
+  ): Promise<void> {
+    const brought = whole.list().slice(-MOST_BROUGHT).reverse();
+    const known = have ?? [...brought, ...((await completeRoots?.()) ?? [])];
+    await bringTree(root, {
+      store,
+      source: chain,
+      peers,
+      writer,
+      verifier,
+      complete,
+      timing,
+      have: known.filter((other) => other !== root).slice(0, MOST_HAVE),
+      signal,
+    });
+  }
+
   async function bringAll(
     lists: WantedLists,
     { whole: nowWhole, ...given }: BringOptions & { whole?: () => Iterable<Link> },
@@ -230,9 +251,10 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       timing,
       self,
       away,
+      isAskedFor: (digest: string) => [...bringing].some((other) => other !== own && other.asks(digest)),
       onNamed,
     };
-    const own = bring(lists, dependencies, given);
+    const own: Bringing = bring(lists, dependencies, given);
     bringing.add(own);
     if (own.root) rootsChanged();
     try {
@@ -284,20 +306,13 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     },
     join: peers.join,
     async bringTree(root, { signal, have }) {
+      // Whoever comes second finds it done, or does it.
+      for (let first = trees.get(root); first; first = trees.get(root)) await abortable(first, signal);
       if (complete.has(root)) return;
-      const brought = whole.list().slice(-MOST_BROUGHT).reverse();
-      const known = have ?? [...brought, ...((await completeRoots?.()) ?? [])];
-      await bringTree(root, {
-        store,
-        source: chain,
-        peers,
-        writer,
-        verifier,
-        complete,
-        timing,
-        have: known.filter((other) => other !== root).slice(0, MOST_HAVE),
-        signal,
-      });
+      const own = bringNodes(root, { signal, have });
+      const ended = own.catch(() => undefined).finally(() => trees.delete(root));
+      trees.set(root, ended);
+      await own;
     },
     bring: bringAll,
     isComing(link) {

@@ -39,8 +39,8 @@ export interface Peer {
   readonly rate: number | undefined;
   /** Milliseconds since it has sent anything. */
   silence(): number;
-  /** Starts a request of about `expected` bytes. */
-  begin(expected: number): Transfer;
+  /** Starts a request of about `expected` bytes. One that waits for what the provider has to get itself measures nothing. */
+  begin(expected: number, options: { patient: boolean }): Transfer;
   answered(had: number, missing: number): void;
   /** It does not answer, or fails. */
   quarantine(): void;
@@ -133,7 +133,7 @@ export function createPeer(provider: Provider, timing: Timing, onQuarantined: ()
       return rate;
     },
     silence: () => performance.now() - heard,
-    begin(expected) {
+    begin(expected, { patient }) {
       const began = performance.now();
       let first = true;
       let left = expected;
@@ -142,14 +142,15 @@ export function createPeer(provider: Provider, timing: Timing, onQuarantined: ()
       active += 1;
       return {
         received(bytes) {
-          if (first && expected <= SMALL_BYTES) latency = smooth(latency, performance.now() - began);
+          if (first && !patient && expected <= SMALL_BYTES)
+            latency = smooth(latency, performance.now() - began);
           first = false;
           heard = performance.now();
           counts.bytes += bytes;
           const less = Math.min(left, bytes);
           left -= less;
           expectedInFlight -= less;
-          measure(bytes);
+          if (!patient) measure(bytes);
         },
         end() {
           expectedInFlight -= left;

@@ -63,7 +63,7 @@ export function lied(peer: Peer, reason: string): LieError {
 export async function* answers(
   peer: Peer,
   ask: (signal: AbortSignal) => AsyncIterable<Parcel>,
-  { verifier, signal, expected, patience, stall = patience }: RequestOptions,
+  { verifier, signal, patient = false, expected, patience, stall = patience }: RequestOptions,
 ): AsyncGenerator<Answer> {
   signal.throwIfAborted();
   const cancel = new AbortController();
@@ -75,7 +75,7 @@ export async function* answers(
   };
   const onAbort = () => stop(signal.reason);
   signal.addEventListener('abort', onAbort, { once: true });
-  const transfer = peer.begin(expected);
+  const transfer = peer.begin(expected, { patient });
   const parcels = ask(cancel.signal)[Symbol.asyncIterator]();
   let timer: NodeJS.Timeout | undefined;
   let limit = patience;

@@ -201,6 +201,21 @@ describe('providers of a fetch chain', () => {
       expect(peer.trees.length).toBe(1);
     });
 
+    it('is asked for once by those who want it at the same time', async () => {
+      const chain = chainOf();
+      const peer = testProvider(seed, { delay: 500 });
+      chain.join(peer);
+      const giver = new AbortController();
+      const given = errorOf(chain.bringTree(root, { signal: giver.signal }));
+      const others = [1, 2, 3].map(() => chain.bringTree(root, { signal: never }));
+      await vi.waitFor(() => expect(peer.trees.length).toBe(1));
+      giver.abort();
+      await Promise.all(others);
+      expect((await given).name).toBe('AbortError');
+      expect(peer.trees.length).toBe(2);
+      await expectHere(nodes);
+    });
+
     it('is completed from others', async () => {
       const chain = chainOf();
       const first = testProvider(seed, { holds: 'all', stopsAfter: 5 });
@@ -254,6 +269,18 @@ describe('providers of a fetch chain', () => {
       const asked = peers.flatMap((peer) => peer.asked.flatMap(({ links }) => links));
       expect(new Set(asked).size).toBe(asked.length);
       expect((await chain.bring([chunks], { signal: never })).brought).toBe(0);
+    });
+
+    it('brings nothing twice for two who want it at the same time', async () => {
+      const chain = chainOf();
+      const peer = testProvider(seed, { rate: 20e6 });
+      chain.join(peer);
+      const signal = never;
+      await Promise.all([chain.bring([chunks], { signal }), chain.bring([chunks.toReversed()], { signal })]);
+      await expectHere(chunks.map(({ link }) => link));
+      const asked = peer.asked.flatMap(({ links }) => links);
+      // What both begin with at the same moment is the exception.
+      expect(asked.length).toBeLessThan(1.2 * new Set(asked).size);
     });
 
     it('goes on with others when one fails, lies, or does not answer', async () => {

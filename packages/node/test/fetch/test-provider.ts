@@ -82,7 +82,7 @@ export function testProvider(store: LocalStore, behaviour: Behaviour = {}): Test
         if (parcels++ === now.failsAfter) throw new Error('it is on fire');
         if (now.rate !== undefined) {
           busyUntil = Math.max(busyUntil, performance.now()) + (parcel.records.length * 1000) / now.rate;
-          await sleep(busyUntil - performance.now(), undefined, { signal: listen });
+          await sleep(Math.max(1, busyUntil - performance.now()), undefined, { signal: listen });
         }
         signal.throwIfAborted();
         provider.sent += parcel.records.length;
