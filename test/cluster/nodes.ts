@@ -77,10 +77,17 @@ export async function addNode(name: string, options: NodeOptions = {}): Promise<
       return running;
     },
     async start(args = options.daemon) {
-      const daemon = await launchDaemon({ home: box.home, ...common }, args);
-      if (!('pid' in daemon)) throw new Error(`the daemon of ${name} does not start: ${daemon.err}`);
-      running = daemon;
-      return daemon;
+      for (const late = performance.now() + PATIENCE_MS; ; ) {
+        const daemon = await launchDaemon({ home: box.home, ...common }, args);
+        if ('pid' in daemon) {
+          running = daemon;
+          return daemon;
+        }
+        if (!/is running already|is locked by process/.test(daemon.err) || performance.now() > late)
+          throw new Error(`the daemon of ${name} does not start: ${daemon.err}`);
+        // A command has found the one before killed, and has brought another one.
+        await box.run(['daemon', 'stop']);
+      }
     },
     async stop() {
       const { code, signal } = await node.daemon().stop();
@@ -109,7 +116,23 @@ async function end(node: Node): Promise<void> {
   const late = setTimeout(() => node.daemon().child.kill('SIGKILL'), 15_000);
   await node.daemon().stop();
   clearTimeout(late);
+  // One that a command has brought back, and who keeps mounts for the next one.
+  await node.run(['daemon', 'stop']);
+  for (const pid of fs.readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    const [, script = '', socket = ''] = commandLine(pid);
+    if (script.endsWith('/keeper-process.js') && socket.startsWith(`${node.home}/`))
+      process.kill(Number(pid), 'SIGKILL');
+  }
   takeAwayMounts(node.directory);
+}
+
+function commandLine(pid: string): string[] {
+  try {
+    return fs.readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
+  } catch {
+    // It has ended meanwhile.
+    return [];
+  }
 }
 
 /** What a killed daemon leaves: whoever touches it would get errors for ever. */

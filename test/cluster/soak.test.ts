@@ -140,15 +140,20 @@ describe.skipIf(unlessNetworked('soaking'))('soak', () => {
 
     await actions.import();
     const end = performance.now() + SECONDS * 1000;
+    let failure: unknown;
     await Promise.all(
       Array.from({ length: WORKERS }, async () => {
-        while (performance.now() < end) {
+        // With the first that fails the others end, too: nothing goes on while nodes are taken away.
+        while (performance.now() < end && failure === undefined) {
           const name = one(names);
-          await actions[name]();
+          await actions[name]().catch((error: unknown) => {
+            failure ??= error;
+          });
           done[name] = (done[name] ?? 0) + 1;
         }
       }),
     );
+    if (failure !== undefined) throw failure;
 
     console.log(`soak with seed ${SEED}: ${JSON.stringify(done)}, ${trees.length} trees`);
     await seeEachOther(nodes);
