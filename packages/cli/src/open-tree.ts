@@ -80,8 +80,10 @@ export async function whileArriving<T>(
     return result;
   } catch (error) {
     const problem = await Promise.race([ended, undefined]);
-    if ((problem as LazytreeError | undefined)?.code !== 'NO_SPACE') throw error;
-    warnOfSpace(context, problem);
+    const noSpace = (problem as LazytreeError | undefined)?.code === 'NO_SPACE';
+    // Read block by block, what is damaged here is replaced by what others have.
+    if (!noSpace && (error as LazytreeError).code !== 'CORRUPT') throw error;
+    if (noSpace) warnOfSpace(context, problem);
     return await read(tree.store);
   } finally {
     stop.abort();
