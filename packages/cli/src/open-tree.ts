@@ -38,25 +38,6 @@ async function elsewhereOf(context: Context): Promise<Elsewhere | undefined> {
   };
 }
 
-/** The same with all of its content here, which what reads all of it does better at once than block by block. */
-export async function openWholeTree(context: Context, spec: string): Promise<ResolvedTree> {
-  const tree = await openTree(context, spec);
-  if (!(await mayBeElsewhere(context, spec)) || tree.entry.kind !== 'directory') return tree;
-  const { store } = await context.home({ create: false });
-  const progress = await context.progress('fetch');
-  try {
-    const { signal } = context;
-    await context.host().prefetch(tree.entry.link, { signal, onProgress: (state) => progress.update(state) });
-    return { ...tree, store };
-  } catch (error) {
-    if ((error as LazytreeError).code !== 'NO_SPACE') throw error;
-    warnOfSpace(context, error);
-    return tree;
-  } finally {
-    progress.stop();
-  }
-}
-
 export interface ArrivingOptions {
   spec: string;
   tree: ResolvedTree;

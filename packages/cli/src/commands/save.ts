@@ -1,6 +1,6 @@
-import { asDirectory, formatLink, LazytreeError, saveCar, saveImage } from '@lazytree/core';
+import { asDirectory, type BlockSource, formatLink, LazytreeError, saveCar, saveImage } from '@lazytree/core';
 import type { Action } from '../command.js';
-import { openWholeTree } from '../open-tree.js';
+import { openTree, whileArriving } from '../open-tree.js';
 
 export const command: Action = {
   arguments: '<tree> <file>',
@@ -11,7 +11,7 @@ export const command: Action = {
       throw new LazytreeError('USAGE', `--compression is snappy or zstd, not '${compression}'`);
     }
     const target = await context.file(file);
-    const tree = await openWholeTree(context, spec);
+    const tree = await openTree(context, spec);
     const progress = await context.progress('save');
     try {
       const { link } = asDirectory(tree.entry, spec);
@@ -20,11 +20,11 @@ export const command: Action = {
         onProgress: ({ blocks, bytes }: { blocks: number; bytes: number }) =>
           progress.update({ files: blocks, bytes }),
       };
-      const result = await context.makeFiles(() =>
+      const write = (store: BlockSource) =>
         file.endsWith('.car')
-          ? saveCar(tree.store, link, target, options)
-          : saveImage(tree.store, link, target, { ...options, compression }),
-      );
+          ? saveCar(store, link, target, options)
+          : saveImage(store, link, target, { ...options, compression });
+      const result = await context.makeFiles(() => whileArriving(context, { spec, tree, all: true }, write));
       return { data: { ...result, root: formatLink(link), file } };
     } finally {
       progress.stop();
