@@ -72,7 +72,7 @@ const LEAST_BYTES = 64 << 10;
 const MOST_BYTES = 4 << 20;
 const MOST_LINKS = 1024;
 /** Of a provider that has not been measured. */
-const FIRST_BYTES = 256 << 10;
+const FIRST_BYTES = 128 << 10;
 /** What waits for a request; with more, whoever names it waits. */
 const WAITING_BLOCKS = 8192;
 const WAITING_BYTES = 64 << 20;
