@@ -1,4 +1,4 @@
-import { type BlockSource, isMissing, type LazytreeError, type Link } from '@lazytree/core';
+import { type BlockSource, type FileEntry, isMissing, type LazytreeError, type Link } from '@lazytree/core';
 import { type Elsewhere, imageSpec, isImageSpec, type ResolvedTree, resolveTree } from '@lazytree/node';
 import type { Context } from './command.js';
 
@@ -54,7 +54,7 @@ export async function whileArriving<T>(
   if (!(await mayBeElsewhere(context, spec)) || tree.entry.kind !== 'directory') return read(tree.store);
   const stop = new AbortController();
   const signal = AbortSignal.any([context.signal, stop.signal]);
-  const { store, ended } = context.host().arriving(tree.entry.link, { signal });
+  const { store, ended } = context.host().arriving(tree.entry, { signal });
   try {
     const result = await read(store);
     if (all) await ended;
@@ -70,6 +70,29 @@ export async function whileArriving<T>(
     stop.abort();
     await ended;
   }
+}
+
+/** Files of a block or two are there as soon. */
+const LARGE_BYTES = 1 << 20;
+
+/** Where to read a file from, from its beginning to its end; a large one is brought as a whole meanwhile. */
+export async function arrivingFile(
+  context: Context,
+  spec: string,
+  { tree, entry }: { tree: ResolvedTree; entry: FileEntry },
+): Promise<{ store: BlockSource; stop(): Promise<void> }> {
+  const { store } = tree;
+  if (entry.size < LARGE_BYTES || !(await mayBeElsewhere(context, spec))) return { store, async stop() {} };
+  const stop = new AbortController();
+  const signal = AbortSignal.any([context.signal, stop.signal]);
+  const arriving = context.host().arriving(entry, { signal });
+  return {
+    store: arriving.store,
+    async stop() {
+      stop.abort();
+      await arriving.ended;
+    },
+  };
 }
 
 async function mayBeElsewhere(context: Context, spec: string): Promise<boolean> {

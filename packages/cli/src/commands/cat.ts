@@ -1,7 +1,7 @@
 import { type FileEntry, formatLink, isFile, LazytreeError, readFile } from '@lazytree/core';
 import type { ResolvedTree } from '@lazytree/node';
 import type { Action, Context } from '../command.js';
-import { openTree } from '../open-tree.js';
+import { arrivingFile, openTree } from '../open-tree.js';
 
 export const command: Action = {
   arguments: '<tree/path>',
@@ -15,7 +15,7 @@ export const command: Action = {
     }
     if (context.json) {
       const parts: Uint8Array[] = [];
-      for await (const bytes of content(context, tree, entry)) parts.push(bytes);
+      for await (const bytes of content(context, spec, { tree, entry })) parts.push(bytes);
       const data = {
         cid: formatLink(entry.link),
         size: entry.size,
@@ -23,18 +23,20 @@ export const command: Action = {
       };
       return { data };
     }
-    return { data: undefined, text: content(context, tree, entry) };
+    return { data: undefined, text: content(context, spec, { tree, entry }) };
   },
 };
 
 async function* content(
-  { signal }: Context,
-  tree: ResolvedTree,
-  entry: FileEntry,
+  context: Context,
+  spec: string,
+  { tree, entry }: { tree: ResolvedTree; entry: FileEntry },
 ): AsyncGenerator<Uint8Array> {
+  const { store, stop } = await arrivingFile(context, spec, { tree, entry });
   try {
-    yield* readFile(tree.store, entry, { signal });
+    yield* readFile(store, entry, { signal: context.signal });
   } finally {
+    await stop();
     await tree.close();
   }
 }

@@ -1,4 +1,13 @@
-import { findResolution, type Link, type LocalStore, listImports, listPins, listRefs } from '@lazytree/core';
+import {
+  type DirectoryEntry,
+  type FileEntry,
+  findResolution,
+  type Link,
+  type LocalStore,
+  listImports,
+  listPins,
+  listRefs,
+} from '@lazytree/core';
 import type { Cluster } from '../cluster/cluster.js';
 import { createDemand } from '../fetch/demand.js';
 import { createFetchChain, type FetchChain, provideImage } from '../fetch/fetch-chain.js';
@@ -9,7 +18,12 @@ import { isClusterHome } from '../home-directory.js';
 import { type Keeper, openKeeper } from '../keeper/keeper.js';
 import { createMountTable, type MountTable } from '../mounts/mount-table.js';
 import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
-import { type PrefetchOptions, type PrefetchProgress, prefetchTree } from '../prefetch/prefetch.js';
+import {
+  type PrefetchOptions,
+  type PrefetchProgress,
+  prefetchFile,
+  prefetchTree,
+} from '../prefetch/prefetch.js';
 import { createWorkspaces, type Workspaces } from '../workspaces/workspaces.js';
 import type { Log } from './log.js';
 
@@ -26,8 +40,8 @@ export interface Host {
   isMember(): boolean;
   /** Brings all of a tree into the store. */
   prefetch(root: Link, options: PrefetchOptions & { image?: string | undefined }): Promise<PrefetchProgress>;
-  /** Brings all of a tree, and lets it be read meanwhile: what is on its way is waited for. */
-  arriving(root: Link, options: PrefetchOptions): Arriving;
+  /** Brings all of a directory or a file, and lets it be read meanwhile: what is on its way is waited for. */
+  arriving(entry: DirectoryEntry | FileEntry, options: PrefetchOptions): Arriving;
   /** Whether there is anything that needs the daemon when no command runs. */
   busy(): boolean;
   /** Says that the store could not write: what it has not written yet, and LevelDB, are stuck until it is opened again. */
@@ -40,7 +54,7 @@ export interface Host {
   close(): Promise<void>;
 }
 
-/** A tree that is on its way here. */
+/** A directory or a file that is on its way here. */
 export interface Arriving {
   store: LocalStore;
   /** Resolves when all of it is here, to undefined; or to why that cannot be. */
@@ -117,7 +131,7 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       const { fetch, mounts, home } = parts;
       const withdraw = await provideImage(fetch, image);
       try {
-        const fetched = await prefetchTree(fetch, root, { ...options, idle: mounts.demand.idle });
+        const fetched = await prefetchTree(fetch, root, { ...options, idle: mounts.demand.standBack });
         await home.store.flush();
         return fetched;
       } finally {
@@ -125,9 +139,13 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       }
     },
     cluster: openPart,
-    arriving(root, options) {
+    arriving(entry, options) {
       const { fetch, mounts, home } = parts;
-      const bringing = prefetchTree(fetch, root, { ...options, idle: mounts.demand.idle });
+      const given = { ...options, idle: mounts.demand.standBack };
+      const bringing =
+        entry.kind === 'directory'
+          ? prefetchTree(fetch, entry.link, given)
+          : prefetchFile(fetch, entry, given);
       const store: LocalStore = {
         ...home.store,
         async get(link, { signal = options.signal } = {}) {

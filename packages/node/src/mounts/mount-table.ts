@@ -241,7 +241,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
   function prefetch(root: Link, signal: AbortSignal): void {
     if (fetch.providers().length === 0) return;
     readAccessOrder(home, root)
-      .then((order) => prefetchOrder(fetch, root, { order, signal, idle: demand.idle }))
+      .then((order) => prefetchOrder(fetch, root, { order, signal, idle: demand.standBack }))
       .catch((error: unknown) => {
         if (!signal.aborted) log.warn({ root: formatLink(root), error: String(error) }, 'not prefetched');
       });

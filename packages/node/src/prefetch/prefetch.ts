@@ -48,6 +48,15 @@ export async function prefetchTree(
   return { files, bytes };
 }
 
+/** Fetches what is not here of a file. */
+export async function prefetchFile(
+  fetch: FetchChain,
+  file: FilePart,
+  { signal, idle }: PrefetchOptions,
+): Promise<PrefetchProgress> {
+  return fetch.bring(chunkLists(fetch, file, signal), { signal, ...(idle && { idle }) });
+}
+
 /**
  * The content of a tree, one directory after another, without what is known to be here. Empty files are blocks, too.
  *
