@@ -173,7 +173,7 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
   function askForMore(): void {
     const ranked = peers.ranked(FIRST_BYTES, root);
     const division = divide(ranked, { root, self, excluded });
-    const gone = work.takeLost(({ tried }) => ranked.every((peer) => tried?.has(peer)));
+    const gone = work.takeLost(ranked);
     lost ??= gone[0];
     for (let round = 0; round < DEPTH; round++) {
       for (const peer of ranked) {
@@ -276,6 +276,7 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
 
   async function send(peer: Peer, items: readonly Item[], { sources, mates }: Division): Promise<void> {
     const patient = mates.includes(peer);
+    verifier.expect(work.waiting.bytes);
     const batch = work.begin(peer, items, patient);
     probe(items[0].link, { peers, gets });
     const others = sources.some((other) => other !== peer && other.trusted);

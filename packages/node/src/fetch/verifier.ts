@@ -19,6 +19,8 @@ export interface Verified {
 
 /** Finds out whether what has come is true; on threads when much comes, since others wait for this one. */
 export interface Verifier {
+  /** Says that so many bytes are about to come: threads take a while to start. */
+  expect(bytes: number): void;
   /** @throws UntrueRecordError */
   verify(bytes: Buffer): Promise<Verified>;
   close(): Promise<void>;
@@ -26,7 +28,7 @@ export interface Verifier {
 
 /** Less is checked at once: handing it over takes as long. */
 const LEAST_BYTES = 64 << 10;
-/** Threads are started when so much has come within the time after which they end. */
+/** Threads are started when so much comes within the time after which they end. */
 const START_BYTES = 2 << 20;
 const IDLE_MS = 10_000;
 const MOST_THREADS = 4;
@@ -63,6 +65,10 @@ export function createVerifier(): Verifier {
 
   function count(bytes: number): void {
     recent += bytes;
+    expect(recent);
+  }
+
+  function expect(bytes: number): void {
     if (idle) idle.refresh();
     else {
       idle = setTimeout(() => {
@@ -70,13 +76,14 @@ export function createVerifier(): Verifier {
         void stop();
       }, IDLE_MS).unref();
     }
-    if (recent < START_BYTES || starting) return;
+    if (bytes < START_BYTES || starting) return;
     starting = start();
     // Without threads it is done here.
     starting.catch(() => undefined);
   }
 
   return {
+    expect,
     async verify(bytes) {
       const records = splitReceived(bytes);
       count(bytes.length);

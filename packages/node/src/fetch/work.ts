@@ -52,8 +52,8 @@ export interface Work {
   add(wanted: Wanted): void;
   /** Takes the waiting ones of the lowest rank, in their order, up to a limit; those without a rank stay. */
   take(rank: (item: Item) => number | undefined, limit: { bytes: number; links: number }): Item[];
-  /** Takes all that nobody is left to ask for. Those who failed are asked a second time first. */
-  takeLost(isLost: (item: Item) => boolean): Item[];
+  /** Takes all that nobody of `peers` is left to ask for. Those who failed are asked a second time first. */
+  takeLost(peers: readonly Peer[]): Item[];
   begin(peer: Peer, items: readonly Item[], patient: boolean): Batch;
   /** Takes an item out of a batch in vain; it waits again unless another batch has it. */
   giveBack(item: Item, batch: Batch, why: Tried['why'] | undefined): void;
@@ -71,6 +71,8 @@ export function createWork(): Work {
   let queue: Item[] = [];
   let again: Item[] = [];
   let bytes = 0;
+  /** How often somebody has been asked in vain. */
+  let failures = 0;
 
   function remove(taken: ReadonlySet<Item>): void {
     if (taken.size === 0) return;
@@ -92,6 +94,7 @@ export function createWork(): Work {
     batch.items.delete(item.digest);
     item.batches.splice(item.batches.indexOf(batch), 1);
     if (why !== undefined) {
+      failures += 1;
       item.tried ??= new Map();
       item.tried.set(batch.peer, why);
     }
@@ -147,10 +150,11 @@ export function createWork(): Work {
       remove(taken);
       return [...taken];
     },
-    takeLost(isLost) {
+    takeLost(peers) {
       const lost = new Set<Item>();
+      if (failures === 0 && peers.length > 0) return [];
       for (const item of all()) {
-        if (!isLost(item)) continue;
+        if (!peers.every((peer) => item.tried?.has(peer))) continue;
         if (item.lastChance || !tryAgain(item)) lost.add(item);
       }
       remove(lost);
