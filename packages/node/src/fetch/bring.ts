@@ -26,6 +26,8 @@ export interface BringOptions {
   root?: Link;
   /** Resolves when nobody waits for content: what is demanded goes first. */
   idle?: () => Promise<void>;
+  /** It is little, and wanted soon: the round trips count, and not who brings how much of it. */
+  eager?: boolean;
 }
 
 /** Lists of blocks, which are taken one by one as there is room for what they name. */
@@ -92,7 +94,7 @@ const TICK_MS = 100;
 export function bring(lists: WantedLists, dependencies: BringDependencies, options: BringOptions): Bringing {
   const { store, local, peers, gets, writer, verifier, timing, self, away, isAskedFor, onNamed } =
     dependencies;
-  const { signal, onProgress, root, idle } = options;
+  const { signal, onProgress, root, idle, eager } = options;
   const progress: BringProgress = { files: 0, bytes: 0, brought: 0 };
   const stop = new AbortController();
   const either = AbortSignal.any([signal, stop.signal]);
@@ -199,7 +201,7 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
 
   function take(peer: Peer, division: Division): Item[] {
     const isMate = division.mates.includes(peer);
-    const bytes = isMate ? MOST_BYTES : batchBytes(peer, division.sources.length);
+    const bytes = isMate || eager ? MOST_BYTES : batchBytes(peer, division.sources.length);
     const rank = (item: Item) => (isAskedFor(item.digest) ? undefined : division.rank(item, peer));
     const items = work.take(rank, { bytes, links: MOST_LINKS });
     const idles =

@@ -115,7 +115,7 @@ export async function prefetchOrder(
 ): Promise<void> {
   await fetch.bringTree(root, { signal });
   try {
-    await fetch.bring(inOrder(fetch, order, signal), { signal, ...(idle && { idle }) });
+    await fetch.bring(inOrder(fetch, order, signal), { signal, eager: true, ...(idle && { idle }) });
   } catch (error) {
     if (!isUnavailable(error)) throw error;
   }

@@ -80,7 +80,7 @@ export function createReadAhead({ store, fetch, allows, onError }: ReadAheadOpti
     active.add(key);
     try {
       const files = await likelyFiles(root, { names, name, times: timesFor(root, directory) });
-      if (files.length > 0) await fetch.bring([files], { signal });
+      if (files.length > 0) await fetch.bring([files], { signal, eager: true });
     } finally {
       active.delete(key);
     }
