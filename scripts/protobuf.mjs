@@ -31,7 +31,7 @@ const document = readFileSync(join(ROOT, DOCUMENT), 'utf8');
 const shown = `\`\`\`proto\n${readFileSync(join(ROOT, SHOWN), 'utf8')}\`\`\``;
 bring(
   DOCUMENT,
-  document.replace(/^```proto$[^]*?^```$/m, () => shown),
+  document.replace(/^```proto$[\s\S]*?^```$/m, () => shown),
 );
 const temporary = mkdtempSync(join(tmpdir(), 'lazytree-protobuf-'));
 try {
