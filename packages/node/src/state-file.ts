@@ -24,12 +24,19 @@ export async function readState(file: string): Promise<unknown> {
 }
 
 /** Durable once it resolves. */
-export async function writeState(file: string, state: unknown): Promise<void> {
+export function writeState(file: string, state: unknown): Promise<void> {
+  return writeDurably(file, `${JSON.stringify(state, undefined, 2)}\n`);
+}
+
+/** Makes a file that is its owner's alone to read: the old content or the new one. Durable once it resolves. */
+export async function writeDurably(file: string, content: Uint8Array | string): Promise<void> {
   const draft = `${file}.${process.pid}.new`;
   try {
-    const handle = await open(draft, 'w', 0o600);
+    // Not into what somebody else has opened.
+    await rm(draft, { force: true });
+    const handle = await open(draft, 'wx', 0o600);
     try {
-      await handle.writeFile(`${JSON.stringify(state, undefined, 2)}\n`);
+      await handle.writeFile(content);
       await handle.datasync();
     } finally {
       await handle.close();

@@ -1,7 +1,7 @@
-import { rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join as joinPath } from 'node:path';
-import { LazytreeError } from '@lazytree/core';
+import { fromSystemError, LazytreeError } from '@lazytree/core';
 import type { PrivateKey } from '@libp2p/interface';
 import { clusterDirectory } from '../home-directory.js';
 import type { MountLog } from '../mounts/mount-log.js';
@@ -77,6 +77,7 @@ export interface Cluster {
 export async function openCluster(options: ClusterOptions): Promise<Cluster> {
   const { home, log, version } = options;
   const directory = clusterDirectory(home);
+  await makePrivate(directory);
   let current: Promise<Session> | undefined;
 
   async function start(membership: Membership): Promise<Session> {
@@ -194,6 +195,14 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
       await open?.close();
     },
   };
+}
+
+async function makePrivate(directory: string): Promise<void> {
+  try {
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    throw fromSystemError(error, `making ${directory}`);
+  }
 }
 
 function peerName(name: string | undefined): string {

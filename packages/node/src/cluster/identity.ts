@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core';
 import { generateKeyPair, privateKeyFromProtobuf, privateKeyToProtobuf } from '@libp2p/crypto/keys';
 import type { PrivateKey } from '@libp2p/interface';
-import { writeSecret } from './secret-file.js';
+import { writeDurably } from '../state-file.js';
 
 /** The key that is this machine's peer id: made once, and its owner's alone to read. */
 export async function openIdentity(directory: string): Promise<PrivateKey> {
@@ -20,6 +20,6 @@ export async function openIdentity(directory: string): Promise<PrivateKey> {
     if (errnoOf(error) !== 'ENOENT') throw fromSystemError(error, `reading ${file}`);
   }
   const key = await generateKeyPair('Ed25519');
-  await writeSecret(file, privateKeyToProtobuf(key));
+  await writeDurably(file, privateKeyToProtobuf(key));
   return key;
 }

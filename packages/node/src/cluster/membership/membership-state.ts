@@ -1,8 +1,8 @@
-import { readFile, rm } from 'node:fs/promises';
-import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core';
+import { rm } from 'node:fs/promises';
+import { LazytreeError } from '@lazytree/core';
 import { z } from 'zod';
 import { membershipFile } from '../../home-directory.js';
-import { writeSecret } from '../secret-file.js';
+import { readState, writeState } from '../../state-file.js';
 import { type ClusterKey, KEY_BYTES } from './cluster-key.js';
 
 /** That this machine is a member, and how it takes part. */
@@ -26,15 +26,10 @@ const Stored = z.object({
 /** @returns undefined when the machine is in no cluster. @throws LazytreeError CORRUPT */
 export async function readMembership(home: string): Promise<Membership | undefined> {
   const file = membershipFile(home);
-  let text: string;
+  const state = await readState(file);
+  if (state === undefined) return undefined;
   try {
-    text = await readFile(file, 'utf8');
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined;
-    throw fromSystemError(error, `reading ${file}`);
-  }
-  try {
-    const { key, ...rest } = Stored.parse(JSON.parse(text));
+    const { key, ...rest } = Stored.parse(state);
     return { ...rest, key: Buffer.from(key, 'base64') };
   } catch (cause) {
     throw new LazytreeError('CORRUPT', `${file} is not what was written there`, {
@@ -45,8 +40,7 @@ export async function readMembership(home: string): Promise<Membership | undefin
 }
 
 export async function writeMembership(home: string, { key, ...rest }: Membership): Promise<void> {
-  const text = JSON.stringify({ ...rest, key: key.toString('base64') }, undefined, 2);
-  await writeSecret(membershipFile(home), `${text}\n`);
+  await writeState(membershipFile(home), { ...rest, key: key.toString('base64') });
 }
 
 export async function removeMembership(home: string): Promise<void> {

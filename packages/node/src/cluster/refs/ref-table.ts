@@ -3,8 +3,8 @@ import { join } from 'node:path';
 import { errnoOf, fromSystemError, type Link } from '@lazytree/core';
 import type { PrivateKey } from '@libp2p/interface';
 import { peerIdFromPrivateKey } from '@libp2p/peer-id';
+import { writeDurably } from '../../state-file.js';
 import type { SignedRef } from '../exchange/exchange.js';
-import { writeSecret } from '../secret-file.js';
 import { type PublishedRef, signRef, verifyRef } from './signed-ref.js';
 
 /** Statements that one peer may have in the table; more are not taken. */
@@ -66,7 +66,7 @@ export async function openRefTable(directory: string, identity: PrivateKey): Pro
         Buffer.from(statement).toString('base64'),
         Buffer.from(signature).toString('base64'),
       ]);
-      return writeSecret(file, `${JSON.stringify({ refs: lines })}\n`);
+      return writeDurably(file, `${JSON.stringify({ refs: lines })}\n`);
     });
     saving = saved.catch(() => undefined);
     return saved;
