@@ -4,8 +4,8 @@ import type { PrivateKey } from '@libp2p/interface';
 import type { Provider } from '../fetch/provider.js';
 import type { MountLog } from '../mounts/mount-log.js';
 import { readState, writeState } from '../state-file.js';
-import { type AnswerSources, createAnswering } from './exchange/answers.js';
-import { EXCHANGE } from './exchange/limits.js';
+import { type AnswerSources, createAnswering, inMessages } from './exchange/answers.js';
+import { EXCHANGE, STREAMS } from './exchange/limits.js';
 import { encodeLinks } from './exchange/link-list.js';
 import { createExchangeServer } from './exchange/server.js';
 import { type ClusterKey, clusterId, discoveryTag } from './membership/cluster-key.js';
@@ -173,15 +173,23 @@ export async function openSession(options: SessionOptions): Promise<Session> {
 
   async function tell(to: readonly Peer[], statements: readonly SignedRef[]): Promise<void> {
     const { complete, partial } = await options.roots();
-    const announce = {
+    const about = {
       name,
-      refs: [...statements],
       complete: encodeLinks(complete),
       partial: encodeLinks(partial),
       addresses: ownAddresses(),
       leaving: false,
     };
-    await Promise.all(to.map((peer) => ask(peer, { announce }).catch(() => undefined)));
+    const [first = [], ...rest] = inMessages(statements);
+    await Promise.all(
+      to.map(async (peer) => {
+        try {
+          for (const refs of [first, ...rest]) await ask(peer, { announce: { ...about, refs } });
+        } catch {
+          // It has gone, and hears all of it when it is back.
+        }
+      }),
+    );
   }
 
   async function ask(peer: Peer, request: Parameters<NonNullable<ReturnType<Peer['client']>>['ask']>[0]) {
@@ -240,7 +248,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       ),
     { maxInboundStreams: 1 },
   );
-  await network.handle(EXCHANGE, serve, { maxInboundStreams: 32 });
+  await network.handle(EXCHANGE, serve, { maxInboundStreams: STREAMS });
   for (const connection of network.getConnections()) members.add(connection);
 
   change(async () => {

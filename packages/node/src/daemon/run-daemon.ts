@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errnoOf, LazytreeError } from '@lazytree/core';
+import { LazytreeError } from '@lazytree/core';
 import { daemonStatus } from './control-client.js';
 import { createControlServer } from './control-server.js';
 import { type Host, openHost } from './host.js';
@@ -16,15 +16,6 @@ const CANCEL_MS = 10_000;
 const IDLE_MS = 2000;
 /** How often it looks whether its home is still there. */
 const LOOK_MS = 10_000;
-const NETWORK_ERRORS = new Set([
-  'ECONNRESET',
-  'ECONNREFUSED',
-  'ECONNABORTED',
-  'EPIPE',
-  'ETIMEDOUT',
-  'EHOSTUNREACH',
-  'ENETUNREACH',
-]);
 
 export interface RunDaemonOptions {
   home: string;
@@ -117,11 +108,6 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
   const guards = guard({
     onRejection: (err) => log.error({ err }, 'a promise failed that nobody waited for'),
     onException(err) {
-      // A connection that ended where its library does not look costs that connection.
-      if (NETWORK_ERRORS.has(String(errnoOf(err)))) {
-        log.warn({ err }, 'a connection has ended, and nobody looked');
-        return;
-      }
       log.error({ err }, 'an exception that nobody caught');
       crash = err;
       ending.resolve('a failure');

@@ -8,7 +8,7 @@ import {
 } from '@lazytree/core';
 import type { SignedRef } from '../refs/signed-ref.js';
 import type { Answer, Get, Request, Tree } from './exchange.js';
-import { HAVE_ROOTS, LINKS } from './limits.js';
+import { HAVE_ROOTS, LINKS, REFS } from './limits.js';
 import { decodeLinks, encodeLinks } from './link-list.js';
 
 export interface AnswerSources {
@@ -25,6 +25,11 @@ export interface AnswerSources {
   /** Runs what somebody waits for at once, and holds back all else meanwhile. */
   urgently<T>(task: () => Promise<T>): Promise<T>;
   quiet(): Promise<void>;
+}
+
+/** Statements of refs, as many in a list as a message may have. */
+export function* inMessages(refs: readonly SignedRef[]): Generator<SignedRef[]> {
+  for (let at = 0; at < refs.length; at += REFS) yield refs.slice(at, at + REFS);
 }
 
 /** What comes of a request from a member: messages up to the last, which the caller adds. */
@@ -123,7 +128,7 @@ export function createAnswering(sources: AnswerSources): Answering {
     else if (request.resolve) {
       const link = sources.resolved(request.resolve.reference, request.resolve.integrity);
       if (link) yield { resolved: encodeLinks([link]) };
-    } else if (request.refs) yield { refs: sources.refs(request.refs) };
+    } else if (request.refs) for (const refs of inMessages(sources.refs(request.refs))) yield { refs };
     else if (request.announce) sources.announced(peer, request.announce);
     else yield { refusal: 'an unknown request' };
   };

@@ -8,7 +8,7 @@ export const ANSWER_BYTES = 17 << 20;
 export const LINKS = 8192;
 /** Roots of which an asker says that it has them. */
 export const HAVE_ROOTS = 64;
-export const REFS = 10_000;
+export const REFS = 1000;
 /** Streams of one peer. */
 export const STREAMS = 32;
 /** Requests of one peer in a second, and after a pause at once. */
