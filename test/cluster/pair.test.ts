@@ -71,6 +71,20 @@ describe.skipIf(unlessNetworked('clusters of two'))('two machines and a third', 
     }
   });
 
+  test('a member without its daemon starts it for what a peer may have, and for nothing else', async () => {
+    await bert.stop();
+    const { code, err } = await bert.run(['import', 'nothing-there']);
+    expect([code, err]).toEqual([4, expect.stringMatching(/nothing-there/)]);
+    expect((await bert.run(['daemon', 'status'])).code).toBe(4);
+    expect(await bert.ok('ls', 'app/src')).toBe('index.js');
+    expect((await bert.run(['daemon', 'status'])).code).toBe(0);
+    await bert.ok('daemon', 'stop');
+    expect(await bert.ok('ref', 'list', '--cluster')).toContain('app@anna');
+    await bert.ok('daemon', 'stop');
+    await bert.start();
+    await seeEachOther([anna, bert, carl]);
+  });
+
   test('an export is equal, and is served on when the first is gone', async () => {
     await bert.ok('export', 'app', 'exported');
     expectSameTree(anna.path('app'), bert.path('exported'));

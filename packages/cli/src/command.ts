@@ -32,8 +32,8 @@ export interface Context {
   file(text: string): Promise<string>;
   /** Whether people read stdout: a terminal, and no pipe or file. */
   isRead: boolean;
-  /** Runs when the command has ended, however it ends. */
-  afterwards(release: () => void): void;
+  /** Runs when the command has ended, however it ends; or sooner, when the function returned is called. */
+  afterwards(release: () => void): () => void;
   progress(label: string): Promise<Progress>;
   /** One line on stderr that is not an error. */
   warn(text: string): void;

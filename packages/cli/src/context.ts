@@ -13,7 +13,7 @@ export interface ContextOptions {
 
 export function createContext({ json, caller, homes }: ContextOptions): Context & { close(): Promise<void> } {
   const { terminal, signal } = caller;
-  const releases: (() => void)[] = [];
+  const releases = new Set<() => void>();
   let home: Promise<Home> | undefined;
   return {
     json,
@@ -50,9 +50,15 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
     },
     progress: (label) => terminal.progress(label),
     warn: (text) => terminal.writeError(`lazytree: warning: ${oneLine(text)}\n`),
-    afterwards: (release) => void releases.push(release),
+    afterwards(release) {
+      releases.add(release);
+      return () => {
+        if (releases.delete(release)) release();
+      };
+    },
     async close() {
-      for (const release of releases.splice(0)) release();
+      for (const release of releases) release();
+      releases.clear();
       const opened = await home?.catch(() => undefined);
       if (homes.close) await opened?.close();
     },

@@ -2,18 +2,24 @@ import { type BlockSource, type FileEntry, isMissing, type LazytreeError, type L
 import { type Elsewhere, imageSpec, isImageSpec, type ResolvedTree, resolveTree } from '@lazytree/node';
 import type { Context } from './command.js';
 
+export interface OpenTree extends ResolvedTree {
+  /** Lets gc have the tree before the command ends: for one that opens many. */
+  release(): void;
+}
+
 /**
  * The tree that a command's argument names, here or at a peer. An image needs no home. Until the command ends, no gc in
  * this process takes the tree away.
  */
-export async function openTree(context: Context, spec: string): Promise<ResolvedTree> {
+export async function openTree(context: Context, spec: string): Promise<OpenTree> {
   const { signal } = context;
-  if (isImageSpec(spec)) return resolveTree(undefined, imageSpec(spec, context.path), { signal });
+  if (isImageSpec(spec)) {
+    return { ...(await resolveTree(undefined, imageSpec(spec, context.path), { signal })), release() {} };
+  }
   const home = await context.home({ create: false });
   const tree = await resolveTree(home, spec, { signal, elsewhere: await elsewhereOf(context) });
   const lease = home.store.lease([tree.root]);
-  context.afterwards(() => lease.release());
-  return tree;
+  return { ...tree, release: context.afterwards(() => lease.release()) };
 }
 
 async function elsewhereOf(context: Context): Promise<Elsewhere | undefined> {

@@ -60,9 +60,9 @@ export async function performAnywhere(
   try {
     return await run();
   } catch (error) {
-    const { code } = error as { code?: unknown };
+    const { code, name } = error as { code?: unknown; name?: unknown };
     // In a cluster it may be at a peer, which the daemon knows.
-    if ((code === 'NOT_FOUND' || code === 'BLOCK_MISSING') && isClusterHome(homeDirectory()))
+    if ((name === 'NotHereError' || code === 'BLOCK_MISSING') && isClusterHome(homeDirectory()))
       return throughNewDaemon();
     if (code !== 'LOCKED') throw error;
     const answer = await askNewDaemon();

@@ -13,6 +13,7 @@ import {
   toFsPath,
 } from '@lazytree/core';
 import type { Home } from './home.js';
+import { NotHereError } from './not-here-error.js';
 
 /** What a TREE on the command line stands for: a root, and a path below it. */
 export interface ResolvedTree {
@@ -76,13 +77,17 @@ export async function resolveTree(
   const root = ref?.root ?? (await rootOf(head, elsewhere));
   if (elsewhere) await bringFrom(elsewhere, root, { head, isHere: await store.has(root, { signal }) });
   else if (!(await store.has(root, { signal }))) {
-    throw new LazytreeError('NOT_FOUND', `the root ${head} is not in the store ${store.directory}`, {
-      hint: NOT_HERE,
-    });
+    throw new NotHereError(`the root ${head} is not in the store ${store.directory}`, { hint: NOT_HERE });
   }
   const source = elsewhere?.source ?? store;
   const entry = await resolvePath(source, root, path, { signal });
   return { store: source, root, path, entry, ...(ref ? { ref } : {}), async close() {} };
+}
+
+/** `NAME@PEER`; undefined for another text. */
+export function parsePeerRef(text: string): { name: string; peer: string } | undefined {
+  const at = text.lastIndexOf('@');
+  return at > 0 ? { name: text.slice(0, at), peer: text.slice(at + 1) } : undefined;
 }
 
 /** What is neither the name of a ref nor a root may be `NAME` or `NAME@PEER` in the cluster. */
@@ -91,10 +96,8 @@ async function rootOf(head: string, elsewhere: Elsewhere | undefined): Promise<L
     return parseRoot(head);
   } catch (error) {
     if (!elsewhere || (error as LazytreeError).code !== 'NOT_FOUND') throw error;
-    const at = head.lastIndexOf('@');
-    return at > 0
-      ? elsewhere.findRef(head.slice(0, at), head.slice(at + 1))
-      : elsewhere.findRef(head, undefined);
+    const { name, peer } = parsePeerRef(head) ?? { name: head, peer: undefined };
+    return elsewhere.findRef(name, peer);
   }
 }
 
@@ -122,7 +125,7 @@ function parseRoot(text: string): Link {
     return parseLink(text);
   } catch (error) {
     if (/^(b[a-z2-7]{30,}|Qm[1-9A-HJ-NP-Za-km-z]{30,}|z[1-9A-HJ-NP-Za-km-z]{40,})$/i.test(text)) throw error;
-    throw new LazytreeError('NOT_FOUND', `there is no ref '${text}', and it is not a CID`, {
+    throw new NotHereError(`there is no ref '${text}', and it is not a CID`, {
       hint: 'list the refs with `lazytree ref list`',
       cause: error,
     });

@@ -8,8 +8,9 @@ import {
   LazytreeError,
   statCacheFile,
 } from '@lazytree/core';
-import { isImageSpec } from '@lazytree/node';
+import { isImageSpec, parsePeerRef } from '@lazytree/node';
 import { type Action, type Context, ExitCode, type Output } from '../command.js';
+import { memberCluster } from '../member-cluster.js';
 import { openTree, whileArriving } from '../open-tree.js';
 import { EXPORT_USE } from '../stat-cache-use.js';
 
@@ -65,23 +66,18 @@ async function write(context: Context, spec: string, { target, existing }: Place
   } finally {
     progress.stop();
     await tree.close();
+    tree.release();
   }
 }
 
 async function followRef(context: Context, spec: string, { target, existing }: Place): Promise<Output> {
-  const at = spec.lastIndexOf('@');
-  if (at <= 0 || spec.includes('/')) {
+  const wanted = parsePeerRef(spec);
+  if (!wanted || spec.includes('/')) {
     throw new LazytreeError('USAGE', `--follow wants a ref of a peer, NAME@PEER, not '${spec}'`);
   }
-  const part = await context.cluster();
-  if (!part) {
-    throw new LazytreeError('NOT_FOUND', 'this machine is in no cluster', {
-      hint: 'join one with `lazytree cluster join TOKEN`',
-    });
-  }
-  const { cluster } = part;
+  const cluster = await memberCluster(context);
   const { signal } = context;
-  const ref = await cluster.findRef(spec.slice(0, at), spec.slice(at + 1), signal);
+  const ref = await cluster.findRef(wanted.name, wanted.peer, signal);
   return { data: undefined, news: news() };
 
   async function* news(): NonNullable<Output['news']> {

@@ -10,6 +10,7 @@ import {
   setRef,
 } from '@lazytree/core';
 import type { Action, Context, Output } from '../command.js';
+import { memberCluster } from '../member-cluster.js';
 import { openTree } from '../open-tree.js';
 import { table } from '../output.js';
 
@@ -62,14 +63,9 @@ const rm: Action = {
 };
 
 async function listPublished(context: Context): Promise<Output> {
-  const part = await context.cluster();
-  if (!part) {
-    throw new LazytreeError('NOT_FOUND', 'this machine is in no cluster', {
-      hint: 'join one with `lazytree cluster join TOKEN`',
-    });
-  }
-  await part.cluster.ready(context.signal);
-  const refs = (await part.cluster.refs()).map(({ root, time, ...rest }) => ({
+  const cluster = await memberCluster(context);
+  await cluster.ready(context.signal);
+  const refs = (await cluster.refs()).map(({ root, time, ...rest }) => ({
     ...rest,
     root: formatLink(root as Link),
     time: new Date(time).toISOString(),

@@ -1,5 +1,4 @@
 import {
-  isMissing,
   LazytreeError,
   parseLink,
   rebuildIndex,
@@ -8,7 +7,7 @@ import {
   verifyStore,
   verifyTree,
 } from '@lazytree/core';
-import { homeDirectory, isImageSpec, storeDirectory } from '@lazytree/node';
+import { homeDirectory, storeDirectory } from '@lazytree/node';
 import { type Action, type Context, ExitCode, type Output } from '../command.js';
 import { oneLine } from '../one-line.js';
 import { openTree } from '../open-tree.js';
@@ -49,14 +48,10 @@ async function verify(
   spec: string | undefined,
   options: VerifyOptions,
 ): Promise<VerifyReport> {
-  if (spec !== undefined && isImageSpec(spec)) {
-    const { store, root } = await openTree(context, spec);
-    return verifyTree(store, { link: root, name: spec }, options);
-  }
-  const { store } = await context.home({ create: false });
-  if (spec === undefined) return verifyStore(store, options);
-  const { root } = await openTree(context, spec);
-  return verifyTree(store, { link: root, name: spec }, options);
+  if (spec === undefined) return verifyStore((await context.home({ create: false })).store, options);
+  const { store, root, image } = await openTree(context, spec);
+  const here = image === undefined ? (await context.home({ create: false })).store : store;
+  return verifyTree(here, { link: root, name: spec }, options);
 }
 
 /** Fetches from peers what is in use and not here any more. */
@@ -72,7 +67,7 @@ async function restore(context: Context, { bad }: VerifyReport): Promise<number>
       restored += 1;
     } catch (error) {
       signal.throwIfAborted();
-      if (!isMissing(error) && !(error instanceof LazytreeError)) throw error;
+      if (!(error instanceof LazytreeError)) throw error;
       context.warn((error as Error).message);
     }
   }
