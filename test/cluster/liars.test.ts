@@ -67,4 +67,17 @@ describe.skipIf(unlessNetworked('peers that lie'))('a peer that lies', () => {
     await asking.stop();
     expect(await liar.json('verify', root)).toMatchObject({ sound: true });
   });
+
+  test('verify finds the damage of a store, and with --repair has it whole again from a peer', async () => {
+    const count = await damage(liar.home);
+    await liar.start();
+    await seeEachOther([liar, honest]);
+    const found = await liar.run(['verify', root, '--json']);
+    expect(found.code).toBe(5);
+    expect(JSON.parse(found.out)).toMatchObject({ sound: false, dropped: 0, restored: 0 });
+    const repaired = await liar.run(['verify', root, '--repair', '--json']);
+    expect(JSON.parse(repaired.out)).toMatchObject({ dropped: count, restored: count });
+    await honest.stop();
+    expect(await liar.json('verify', root)).toMatchObject({ sound: true });
+  });
 });

@@ -70,7 +70,7 @@ async function become(
     home,
     version: VERSION,
     log,
-    keepMs,
+    ...(keepMs !== undefined && { keepMs }),
     execute: commandsOf,
     listen: listen as string[] | undefined,
     peers: peer as string[] | undefined,
@@ -98,8 +98,9 @@ function formatNamed(wanted: Options[string]): LogFormat | undefined {
 }
 
 /** How long mounts are kept for another daemon when this one is killed. */
-function keepTime(): number {
-  const wanted = process.env.LAZYTREE_KEEP_SECONDS ?? '30';
+function keepTime(): number | undefined {
+  const wanted = process.env.LAZYTREE_KEEP_SECONDS;
+  if (wanted === undefined) return undefined;
   const seconds = Number(wanted);
   if (wanted.trim() !== '' && seconds >= 0 && seconds <= MOST_KEEP_SECONDS) return seconds * 1000;
   throw new LazytreeError(

@@ -28,15 +28,17 @@ export interface NetworkOptions {
 export type Network = Libp2p;
 export type { Connection };
 
-/** TCP, noise, yamux, identify and multicast DNS. @throws LazytreeError when it cannot listen there */
-export async function openNetwork({
-  identity,
-  listen,
-  discovery,
-  version,
-}: NetworkOptions): Promise<Network> {
+/**
+ * TCP, noise, yamux, identify and multicast DNS. `prepare` is waited for before anybody can connect.
+ * @throws LazytreeError when it cannot listen there
+ */
+export async function openNetwork(
+  { identity, listen, discovery, version }: NetworkOptions,
+  prepare?: (network: Network) => Promise<void>,
+): Promise<Network> {
   try {
-    return await createLibp2p({
+    const network = await createLibp2p({
+      start: false,
       privateKey: identity,
       nodeInfo: { name: 'lazytree', version, userAgent: `lazytree/${version}` },
       addresses: { listen: [...listen] },
@@ -58,6 +60,9 @@ export async function openNetwork({
       // Members tell whether they are there with every request: see peers.ts.
       connectionMonitor: { enabled: false },
     });
+    await prepare?.(network);
+    await network.start();
+    return network;
   } catch (error) {
     throw fromSystemError(error, `listening on ${listen.join(', ')}`);
   }

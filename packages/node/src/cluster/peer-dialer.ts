@@ -5,7 +5,7 @@ const FIRST_MS = 500;
 const LONGEST_MS = 60_000;
 
 export interface PeerDialerOptions {
-  network: Network;
+  network(): Network;
   isConnected(id: string): boolean;
   onFailed(id: string, error: Error): void;
 }
@@ -41,7 +41,7 @@ export function createPeerDialer({ network, isConnected, onFailed }: PeerDialerO
     target.dialling = true;
     try {
       const addresses = new Set([...target.addresses, ...(given.get(id) ?? [])]);
-      const { remotePeer } = await network.dial(
+      const { remotePeer } = await network().dial(
         [...addresses].map((address) => multiaddr(address)),
         { signal: ended.signal },
       );

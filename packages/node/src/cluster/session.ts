@@ -1,6 +1,7 @@
 import { join as joinPath } from 'node:path';
 import { LazytreeError, type Link, type LocalStore, listRefs, watchCatalog } from '@lazytree/core';
 import type { PrivateKey } from '@libp2p/interface';
+import { peerIdFromPrivateKey } from '@libp2p/peer-id';
 import type { Provider } from '../fetch/provider.js';
 import type { MountLog } from '../mounts/mount-log.js';
 import { readState, writeState } from '../state-file.js';
@@ -74,15 +75,14 @@ const NEWS_MS = 2000;
 const GIVE_WAY_MS = 1000;
 
 export async function openSession(options: SessionOptions): Promise<Session> {
-  const { membership, refs, log, store, directory } = options;
+  const { membership, refs, log, store, directory, identity, version } = options;
   const { key, name } = membership;
-  const network = await listen(options);
-  const self = network.peerId.toString();
-  options.setSelf(self, () => peers.away().map((peer) => peer.describe()));
+  const self = peerIdFromPrivateKey(identity).toString();
   const began = performance.now();
   const ended = new AbortController();
   const knownFile = joinPath(directory, 'peers.json');
   const watchers = new Set<() => void>();
+  let network!: Network;
   let announcing: NodeJS.Timeout | undefined;
   let changes: Promise<void> = Promise.resolve();
   let searched = false;
@@ -105,7 +105,7 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     },
   });
   const dialer = createPeerDialer({
-    network,
+    network: () => network,
     isConnected: (id) => peers.get(id)?.client() !== undefined || peers.isDistrusted(id),
     onFailed: (peer, error) => log.info({ peer, error: error.message }, 'a peer cannot be reached'),
   });
@@ -227,29 +227,8 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     remembered = text;
   }
 
-  network.addEventListener('connection:open', ({ detail }) => members.add(detail));
-  network.addEventListener('connection:close', ({ detail }) => peers.remove(detail));
-  network.addEventListener('peer:discovery', ({ detail: { id, multiaddrs } }) => {
-    const peer = id.toString();
-    const addresses = multiaddrs.map((address) => `${address}/p2p/${peer}`);
-    if (peer === self || peers.isDistrusted(peer)) return;
-    if (self < peer) dialer.want(peer, addresses);
-    else setTimeout(() => dialer.want(peer, addresses), GIVE_WAY_MS).unref();
-  });
-  await network.handle(MEMBERSHIP, (stream, connection) => members.handle(stream, connection), {
-    maxInboundStreams: 1,
-  });
-  await network.handle(
-    JOIN,
-    (stream, connection) =>
-      admit(stream, connection, { key, self, addresses: () => invitationAddresses() }).then(
-        () => log.info({ peer: connection.remotePeer.toString() }, 'has joined'),
-        (error: unknown) => log.warn({ error: String(error) }, 'was not let in'),
-      ),
-    { maxInboundStreams: 1 },
-  );
-  await network.handle(EXCHANGE, serve, { maxInboundStreams: STREAMS });
-  for (const connection of network.getConnections()) members.add(connection);
+  await listen();
+  options.setSelf(self, () => peers.away().map((peer) => peer.describe()));
 
   change(async () => {
     const state = (await readState(knownFile)) as {
@@ -263,6 +242,47 @@ export async function openSession(options: SessionOptions): Promise<Session> {
     await publish();
   });
   const unwatch = [watchCatalog(store, announceSoon), options.watchRoots(announceSoon)];
+
+  /** What is done with connections, told before there are any. */
+  async function attach(opened: Network): Promise<void> {
+    network = opened;
+    network.addEventListener('connection:open', ({ detail }) => members.add(detail));
+    network.addEventListener('connection:close', ({ detail }) => peers.remove(detail));
+    network.addEventListener('peer:discovery', ({ detail: { id, multiaddrs } }) => {
+      const peer = id.toString();
+      const addresses = multiaddrs.map((address) => `${address}/p2p/${peer}`);
+      if (peer === self || peers.isDistrusted(peer)) return;
+      if (self < peer) dialer.want(peer, addresses);
+      else setTimeout(() => dialer.want(peer, addresses), GIVE_WAY_MS).unref();
+    });
+    await network.handle(MEMBERSHIP, (stream, connection) => members.handle(stream, connection), {
+      maxInboundStreams: 1,
+    });
+    await network.handle(
+      JOIN,
+      (stream, connection) =>
+        admit(stream, connection, { key, self, addresses: () => invitationAddresses() }).then(
+          () => log.info({ peer: connection.remotePeer.toString() }, 'has joined'),
+          (error: unknown) => log.warn({ error: String(error) }, 'was not let in'),
+        ),
+      { maxInboundStreams: 1 },
+    );
+    await network.handle(EXCHANGE, serve, { maxInboundStreams: STREAMS });
+  }
+
+  /** Where it listened before, or on another port if that one is taken meanwhile. */
+  async function listen(): Promise<void> {
+    const where = { identity, discovery: discoveryTag(key), version };
+    const { listen: known } = membership;
+    try {
+      await openNetwork({ ...where, listen: known }, attach);
+    } catch (error) {
+      const anywhere = known.map((address) => address.replace(/\/tcp\/\d+$/, '/tcp/0'));
+      if (anywhere.join() === known.join()) throw error;
+      log.warn({ listen: known, error: String(error) }, 'cannot listen there, and takes another port');
+      await openNetwork({ ...where, listen: anywhere }, attach);
+    }
+  }
 
   function invitationAddresses(): string[] {
     const others = peers.connected().flatMap((peer) => peer.status().addresses);
@@ -369,20 +389,4 @@ export async function openSession(options: SessionOptions): Promise<Session> {
       await network.stop();
     },
   };
-}
-
-/** Where it listened before, or on another port if that one is taken meanwhile. */
-async function listen({ identity, membership, version, log }: SessionOptions): Promise<Network> {
-  const discovery = discoveryTag(membership.key);
-  try {
-    return await openNetwork({ identity, listen: membership.listen, discovery, version });
-  } catch (error) {
-    const anywhere = membership.listen.map((address) => address.replace(/\/tcp\/\d+$/, '/tcp/0'));
-    if (anywhere.join() === membership.listen.join()) throw error;
-    log.warn(
-      { listen: membership.listen, error: String(error) },
-      'cannot listen there, and takes another port',
-    );
-    return openNetwork({ identity, listen: anywhere, discovery, version });
-  }
 }
