@@ -62,9 +62,10 @@ export interface Lan {
 export function enterLan(): Lan {
   const outside = fs.openSync('/proc/thread-self/ns/net', 'r');
   unshare(CLONE_NEWNET);
-  // Without snooping and learning delays, the first multicast of a machine reaches all others.
+  // Without snooping and learning delays, the first multicast of a machine reaches all others. A bridge without an
+  // address of its own takes one of its ports', and another one when that port is lost: nobody would find it for a while.
   ip(`link set lo up
-    link add name lan type bridge forward_delay 0 stp_state 0 mcast_snooping 0
+    link add name lan address 02:00:00:00:00:fe type bridge forward_delay 0 stp_state 0 mcast_snooping 0
     address add ${HERE}/24 dev lan
     link set lan up
     route add 224.0.0.0/4 dev lan`);

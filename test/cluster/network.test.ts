@@ -40,7 +40,6 @@ describe.skipIf(unlessNetworked('network namespaces'))('a LAN', () => {
     expect([String(message), from.address]).toEqual(['hello', a.address]);
   });
 
-  /** Nothing listens on the port: a machine that is reached refuses. */
   /** Whether anything comes back: that nobody listens there. On a busy machine that may take a second try. */
   function reaches(from: Machine, address: string): boolean {
     const script = `net.connect({ port: 1, host: '${address}', timeout: 700 })
