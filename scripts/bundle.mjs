@@ -66,6 +66,7 @@ await build({
     'ingest-thread': join(PACKAGES, 'core/dist/import/ingest-thread.js'),
     'survey-thread': join(PACKAGES, 'core/dist/import/survey-thread.js'),
     'pack-thread': join(PACKAGES, 'core/dist/image/pack-thread.js'),
+    'unpack-frames-thread': join(PACKAGES, 'core/dist/pack/unpack-frames-thread.js'),
     'unpack-thread': join(PACKAGES, 'core/dist/image/unpack-thread.js'),
     'write-thread': join(PACKAGES, 'core/dist/export/write-thread.js'),
     'serve-thread': join(PACKAGES, 'node/dist/fuse/session/serve-thread.js'),

@@ -11,11 +11,10 @@ export type ImageCompression = 'snappy' | 'zstd';
  */
 export const FRAME_BYTES: Readonly<Record<ImageCompression, number>> = { snappy: 2 << 20, zstd: 4 << 20 };
 
-/** Level 3 is the fastest that makes images smaller than `tar | zstd`; the window spans the frame. */
-const ZSTD = {
-  [constants.ZSTD_c_compressionLevel]: 3,
-  [constants.ZSTD_c_windowLog]: 22,
-};
+/** The fastest that makes images smaller than `tar | zstd`. */
+const ZSTD_LEVEL = 3;
+/** Spans the frame. */
+const ZSTD_WINDOW_LOG = 22;
 const SNAPPY_EFFORT: SnappyEffort = 'fast';
 /** 16 MiB, the most that a frame can hold. */
 const ZSTD_READ = { [constants.ZSTD_d_windowLogMax]: 24 };
@@ -29,9 +28,17 @@ export interface CompressedFrame {
 
 let snappy: SnappyEncoder | undefined;
 
-/** The shorter form of `bytes`: compressed, or as they are where that does not help. */
-export function compressFrame(kind: ImageCompression, bytes: Uint8Array): CompressedFrame {
-  const payload = kind === 'zstd' ? compressZstd(bytes) : compressSnappy(bytes);
+/**
+ * The shorter form of `bytes`: compressed, or as they are where that does not help.
+ *
+ * @param level of zstd
+ */
+export function compressFrame(
+  kind: ImageCompression,
+  bytes: Uint8Array,
+  level = ZSTD_LEVEL,
+): CompressedFrame {
+  const payload = kind === 'zstd' ? compressZstd(bytes, level) : compressSnappy(bytes);
   if (payload.length > bytes.length * (1 - WORTH)) {
     return { compression: Compression.none, payload: Uint8Array.from(bytes) };
   }
@@ -43,9 +50,13 @@ function compressSnappy(bytes: Uint8Array): Uint8Array {
   return snappy(bytes);
 }
 
-function compressZstd(bytes: Uint8Array): Uint8Array {
+function compressZstd(bytes: Uint8Array, level: number): Uint8Array {
+  const params = {
+    [constants.ZSTD_c_compressionLevel]: level,
+    [constants.ZSTD_c_windowLog]: ZSTD_WINDOW_LOG,
+  };
   // One output buffer: the default of 16 KiB pieces costs a copy and hundreds of calls.
-  return zstdCompressSync(bytes, { params: ZSTD, chunkSize: Math.max(bytes.length, 1024) });
+  return zstdCompressSync(bytes, { params, chunkSize: Math.max(bytes.length, 1024) });
 }
 
 /**

@@ -6,7 +6,15 @@ import type { Frame } from './format.js';
 import { compressFrame, type ImageCompression } from './frame-compression.js';
 
 /** A frame to compress: its bytes, or where the records of its blocks are. */
-export type PackJob = { kind: ImageCompression; raw: number } & (
+export type PackJob = {
+  kind: ImageCompression;
+  /** Of zstd; that of images by default. */
+  level?: number;
+  /** Bytes of all of it. */
+  raw: number;
+  /** What goes before the blocks. */
+  head?: Uint8Array;
+} & (
   | { bytes: Uint8Array }
   | {
       /** Digest of each block, 32 characters each. */
@@ -22,14 +30,17 @@ export interface PackedFrame extends Frame {
 
 const PLACE = 4;
 
+type CollectJob = Extract<PackJob, { digests: string }>;
+
 /** Compresses frames, one at a time. */
 export function createFramePacker(segmentPath: (segment: number) => string) {
   const records = createRecordReader(segmentPath);
   let buffer = Buffer.alloc(0);
 
-  function collect(digests: string, places: Float64Array, raw: number): Uint8Array {
+  function collect({ digests, places, raw, head }: CollectJob): Uint8Array {
     if (buffer.length < raw) buffer = Buffer.allocUnsafeSlow(raw);
-    let at = 0;
+    if (head) buffer.set(head);
+    let at = head?.length ?? 0;
     for (let i = 0; i * PLACE < places.length; i++) {
       const [segment, offset, stored, length] = places.subarray(i * PLACE, (i + 1) * PLACE);
       const digest = digests.slice(i * 32, i * 32 + 32);
@@ -49,9 +60,10 @@ export function createFramePacker(segmentPath: (segment: number) => string) {
   }
 
   return function packFrame(job: PackJob): PackedFrame {
-    const { kind, raw } = job;
-    const bytes = 'bytes' in job ? job.bytes : collect(job.digests, job.places, raw);
-    const { compression, payload } = compressFrame(kind, bytes);
+    const { kind, level, raw, head } = job;
+    const whole = 'bytes' in job && head ? Buffer.concat([head, job.bytes]) : undefined;
+    const bytes = 'bytes' in job ? (whole ?? job.bytes) : collect(job);
+    const { compression, payload } = compressFrame(kind, bytes, level);
     return { compression, payload, crc: crc32(payload), stored: payload.length, raw };
   };
 }

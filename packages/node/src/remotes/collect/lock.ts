@@ -1,0 +1,71 @@
+import { randomUUID } from 'node:crypto';
+import { LazytreeError } from '@lazytree/core';
+import * as z from 'zod/mini';
+import { LOCK } from '../object-names.js';
+import { parseJson } from '../root-manifest.js';
+import type { Storage } from '../storage/storage.js';
+import { whoIsHere } from '../who-is-here.js';
+
+/** How long a lock is good for without being renewed. */
+const LIFETIME_MS = 120_000;
+const RENEW_MS = 30_000;
+
+const schema = z.object({ by: z.string(), id: z.string(), until: z.number() });
+
+/**
+ * Runs a task of which there must be one at a time at a remote. The signal it gets aborts when the lock is lost: then
+ * somebody else may hold it.
+ *
+ * @throws LazytreeError REFUSED, which says who holds it
+ */
+export async function withLock<T>(
+  storage: Storage,
+  signal: AbortSignal,
+  task: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const by = whoIsHere();
+  const id = randomUUID();
+  const lost = new AbortController();
+  let version = await take();
+
+  async function take(): Promise<string> {
+    const there = await storage.get(LOCK, { signal });
+    const now = await storage.now({ signal });
+    const held = there && schema.safeParse(parseJson(there.bytes)).data;
+    if (held && held.until > now) {
+      throw new LazytreeError('REFUSED', `${storage.describe()} is being collected by ${held.by}`, {
+        hint: `try again later; the lock ends by itself at ${new Date(held.until).toISOString()}`,
+      });
+    }
+    const expected = there ? { version: there.version } : 'nothing';
+    const written = await storage.put(LOCK, [body(now)], { signal, expected });
+    if (written) return written.version;
+    throw new LazytreeError('REFUSED', `${storage.describe()} is being collected by somebody else`);
+  }
+
+  function body(now: number): Buffer {
+    return Buffer.from(JSON.stringify({ by, id, until: now + LIFETIME_MS }));
+  }
+
+  async function renew(): Promise<void> {
+    const now = await storage.now({ signal });
+    const written = await storage.put(LOCK, [body(now)], { signal, expected: { version } });
+    if (!written) throw new LazytreeError('FAILED', `the lock of ${storage.describe()} was lost`);
+    version = written.version;
+  }
+
+  let renewing: Promise<void> = Promise.resolve();
+  const timer = setInterval(() => {
+    renewing = renewing.then(renew).catch((error: unknown) => lost.abort(error));
+  }, RENEW_MS).unref();
+  try {
+    return await task(AbortSignal.any([signal, lost.signal]));
+  } finally {
+    clearInterval(timer);
+    await renewing;
+    if (!lost.signal.aborted) {
+      // The caller may have been cancelled; the lock is given back all the same.
+      await storage.delete(LOCK, { signal: AbortSignal.timeout(RENEW_MS), version });
+    }
+  }
+}

@@ -1,0 +1,283 @@
+import {
+  type BlockSource,
+  checkRefName,
+  createPackWriter,
+  DAG_CBOR,
+  digestOf,
+  formatLink,
+  type ImageCompression,
+  LazytreeError,
+  type Link,
+  type LocalStore,
+  type WrittenPack,
+} from '@lazytree/core';
+import type { KeepPolicy } from '../../workspaces/thinning.js';
+import type { RemoteIndex } from '../index/remote-index.js';
+import { type FrameEntries, tablesOf } from '../index/table-parts.js';
+import { packName, refName, rootName, tableName } from '../object-names.js';
+import { encodeRef, type ReadRef, type RemoteSnapshot, readRef, withSnapshot } from '../remote-ref.js';
+import { encodeManifest, type NodeRange, readManifest } from '../root-manifest.js';
+import type { SeenRefs } from '../seen-refs.js';
+import type { Storage } from '../storage/storage.js';
+import { whoIsHere } from '../who-is-here.js';
+import { allNodes, missingBlocks } from './missing-blocks.js';
+import { nodeRanges } from './node-ranges.js';
+
+export interface PushProgress {
+  /** Blocks that have been compressed, and what they were before. */
+  blocks: number;
+  bytes: number;
+  totalBlocks: number;
+}
+
+export interface PushOptions {
+  root: Link;
+  /** The name that is to stand for it there. Without one it is pinned there. */
+  name?: string | undefined;
+  message?: string;
+  /** Where the name may point: to what is known here of its past. */
+  known?: (root: Link) => boolean | Promise<boolean>;
+  /** Take the name whoever has it. */
+  force?: boolean;
+  keep: KeepPolicy;
+  compression?: ImageCompression;
+  signal: AbortSignal;
+  onProgress?: (progress: PushProgress) => void;
+}
+
+export interface Pushed {
+  root: Link;
+  /** Blocks that were not there, and the bytes that they and all about them took. */
+  blocks: number;
+  bytes: number;
+  packs: number;
+  /** False when all was there, the name included. */
+  changed: boolean;
+}
+
+export interface PushParts {
+  store: LocalStore;
+  source: BlockSource;
+  storage: Storage;
+  index: RemoteIndex;
+  seen: SeenRefs;
+}
+
+/** What nothing refers to is there for so long at least, unless a collection is told otherwise. */
+export const GRACE_MS = 24 * 3_600_000;
+/** Packs beyond this are looked for before they are sent: an earlier push may have sent them, and died. */
+const LOOK_BYTES = 1 << 20;
+/** Parts of packs that a root's nodes are read from at once; what is elsewhere is looked for. */
+const MOST_RANGES = 16;
+
+/**
+ * Stores at a remote what it lacks of a tree, and then says that the tree is there, in this order: packs, the table that
+ * says where in them blocks are, the root, the name. Whatever is written before the table is seen by nobody, so that a
+ * push can end anywhere; done again it makes the same packs, and sends those that are not there.
+ *
+ * @throws LazytreeError REFUSED when somebody else has moved the name, and as the storage does
+ */
+export async function push(parts: PushParts, options: PushOptions): Promise<Pushed> {
+  const { root, name, signal } = options;
+  if (name !== undefined) checkRefName(name);
+  const { store, storage, index } = parts;
+  const there = name === undefined ? undefined : await readRef(storage, name, signal);
+  await refuseForeign(storage.describe(), there, options);
+  const lease = store.lease([root]);
+  try {
+    await store.flush();
+    let sent: Sent = { blocks: 0, bytes: 0, packs: 0, nodes: [], some: true };
+    let before: readonly string[] | undefined;
+    let now = await idsOf(index, signal);
+    // What was there may have been condemned meanwhile: then it has to be sent.
+    while (before === undefined || !before.every((id) => now.includes(id))) {
+      before = now;
+      sent = add(sent, await sendMissing(parts, options));
+      now = await idsOf(index, signal);
+    }
+    const nodes = await nodesOf(parts, sent, options);
+    const isNew = await nameRoot(parts, nodes, options);
+    const changed = await pointTo(parts, there, options);
+    if (name !== undefined) await parts.seen.write(name, { root, nodes });
+    return {
+      root,
+      blocks: sent.blocks,
+      bytes: sent.bytes,
+      packs: sent.packs,
+      changed: changed || isNew || sent.blocks > 0,
+    };
+  } finally {
+    lease.release();
+  }
+}
+
+interface Sent {
+  blocks: number;
+  bytes: number;
+  packs: number;
+  /** Where nodes are that were not there. */
+  nodes: NodeRange[];
+  /** Whether these are not all. */
+  some: boolean;
+}
+
+function add(a: Sent, b: Sent): Sent {
+  return {
+    blocks: a.blocks + b.blocks,
+    bytes: a.bytes + b.bytes,
+    packs: a.packs + b.packs,
+    nodes: [...b.nodes, ...a.nodes],
+    some: b.some,
+  };
+}
+
+/** Which tables there are now. */
+async function idsOf(index: RemoteIndex, signal: AbortSignal): Promise<string[]> {
+  return (await index.list({ signal, newerThan: performance.now() })).map(({ id }) => id);
+}
+
+async function sendMissing(parts: PushParts, options: PushOptions): Promise<Sent> {
+  const { store, source, storage, index } = parts;
+  const { root, signal, compression, onProgress } = options;
+  const { content, nodes, some } = await missingBlocks(source, root, {
+    signal,
+    findPresent: async (digests) => new Set((await index.findLasting(digests, { signal })).keys()),
+  });
+  const sent: Sent = { blocks: content.length + nodes.length, bytes: 0, packs: 0, nodes: [], some };
+  if (sent.blocks === 0) return sent;
+  const packs: Omit<WrittenPack, 'parts'>[] = [];
+  const writer = createPackWriter(store, {
+    signal,
+    source,
+    ...(compression ? { compression } : {}),
+    async onPack({ parts: bytes, ...pack }) {
+      packs.push(pack);
+      await sendPack(storage, { ...pack, parts: bytes }, signal);
+    },
+  });
+  const progress: PushProgress = { blocks: 0, bytes: 0, totalBlocks: sent.blocks };
+  try {
+    for (const list of [content, nodes]) {
+      for (const link of list) {
+        progress.bytes += await writer.add(link);
+        progress.blocks += 1;
+        onProgress?.(progress);
+      }
+    }
+    await writer.finish();
+  } finally {
+    await writer.close();
+  }
+  for (const table of tablesOf(entriesOf(packs))) {
+    const id = digestOf(table);
+    const name = tableName(id);
+    const written = await storage.put(name, [table], { signal });
+    const info = { id, name, size: table.length, version: written?.version ?? '', modified: Date.now() };
+    await index.added(info, table);
+    sent.bytes += table.length;
+  }
+  sent.packs = packs.length;
+  for (const { id, size, frames } of packs) {
+    sent.bytes += size;
+    sent.nodes.push(
+      ...nodeRanges(
+        frames.filter(({ codec }) => codec === DAG_CBOR).map((frame) => ({ pack: id, ...frame })),
+      ),
+    );
+  }
+  return sent;
+}
+
+/** Sends a pack that is not there. One that a push has sent before, and left, is taken over while it is young enough. */
+async function sendPack(
+  storage: Storage,
+  { id, parts, size }: WrittenPack,
+  signal: AbortSignal,
+): Promise<void> {
+  const name = packName(id);
+  if (size >= LOOK_BYTES) {
+    for await (const { name: found, modified } of storage.list(name, { signal })) {
+      if (found === name && (await storage.now({ signal })) - modified < GRACE_MS / 2) return;
+    }
+  }
+  await storage.put(name, parts, { signal });
+}
+
+function entriesOf(packs: readonly Omit<WrittenPack, 'parts'>[]): FrameEntries[] {
+  return packs.flatMap(({ id, frames }) =>
+    frames.map(({ offset, length, digests }) => ({
+      frame: { pack: id, offset, length },
+      digests: [...digests],
+      slots: digests.map((_, slot) => slot),
+    })),
+  );
+}
+
+/** From here on the root is there for everybody. @returns whether it was not before */
+async function nameRoot(
+  { storage }: PushParts,
+  nodes: readonly NodeRange[],
+  { root, name, signal }: PushOptions,
+): Promise<boolean> {
+  const pinned = name === undefined;
+  const manifest = { root, nodes, pinned, time: Date.now() };
+  const body = [encodeManifest(manifest)];
+  if (await storage.put(rootName(root), body, { signal, expected: 'nothing' })) return true;
+  if (!pinned) return false;
+  const there = await readManifest(storage, root, signal);
+  if (there?.manifest.pinned) return false;
+  await storage.put(rootName(root), [encodeManifest({ ...(there?.manifest ?? manifest), pinned })], {
+    signal,
+  });
+  return true;
+}
+
+/** Where all nodes of the tree are: those just sent, and those that were there before under the same name. */
+async function nodesOf(
+  { source, index, seen }: PushParts,
+  sent: Sent,
+  { root, name, signal }: PushOptions,
+): Promise<NodeRange[]> {
+  if (!sent.some) return sent.nodes;
+  const last = name === undefined ? undefined : await seen.read(name);
+  const both = nodeRanges([...sent.nodes, ...(last?.nodes ?? [])]);
+  if (last && both.length <= MOST_RANGES) return both;
+  const nodes = await allNodes(source, root, signal);
+  const places = await index.find(nodes, { signal });
+  const frames = new Set([...places.values()].map(({ frame }) => frame));
+  return nodeRanges(frames).slice(0, MOST_RANGES);
+}
+
+/** @returns whether the name has been moved */
+async function pointTo(
+  { storage }: PushParts,
+  before: ReadRef | undefined,
+  { root, name, message = '', keep, force = false, known, signal }: PushOptions,
+): Promise<boolean> {
+  if (name === undefined) return false;
+  const snapshot: RemoteSnapshot = { root, time: Date.now(), by: whoIsHere(), message };
+  for (let there = before; ; there = await readRef(storage, name, signal)) {
+    if (there !== before) await refuseForeign(storage.describe(), there, { root, known, force });
+    if (there?.ref.snapshots[0].root === root) return false;
+    const ref = withSnapshot(there?.ref, name, { snapshot, keep });
+    const expected = there ? { version: there.version } : 'nothing';
+    if (await storage.put(refName(name), [encodeRef(ref)], { signal, expected })) return true;
+  }
+}
+
+/** A name is moved on from what is known here, and not from what somebody else has made of it. */
+async function refuseForeign(
+  where: string,
+  there: ReadRef | undefined,
+  { root, known, force }: Pick<PushOptions, 'root' | 'known' | 'force'>,
+): Promise<void> {
+  if (!there || force) return;
+  const { name, snapshots } = there.ref;
+  const [{ root: now, by, time }] = snapshots;
+  if (now === root || (await known?.(now))) return;
+  throw new LazytreeError(
+    'REFUSED',
+    `'${name}' of ${where} was moved by ${by} at ${new Date(time).toISOString()}, to ${formatLink(now)}`,
+    { hint: 'pull it and go on from there, or push with --force' },
+  );
+}

@@ -1,0 +1,260 @@
+import {
+  type BlockPlace,
+  DAG_CBOR,
+  digestOf,
+  encodeRecord,
+  FRAME_HEADER,
+  type FramePlace,
+  LazytreeError,
+  type Link,
+  linkDigest,
+  makeLink,
+  nodeLinks,
+  readFrame,
+  readFrameHeader,
+} from '@lazytree/core';
+import pMap from 'p-map';
+import type { GetOptions, Parcel, Provider, TreeOptions } from '../fetch/provider.js';
+import type { RemoteIndex } from './index/remote-index.js';
+import { packName } from './object-names.js';
+import type { PackReader } from './packs/pack-reader.js';
+import { type NodeRange, readManifest } from './root-manifest.js';
+import type { Storage } from './storage/storage.js';
+
+export interface RemoteProviderParts {
+  name: string;
+  storage: Storage;
+  index: RemoteIndex;
+  packs: PackReader;
+  /** Whether a node is on this machine, by its digest. */
+  isHere(digest: string): boolean;
+}
+
+/** What one request of bulk asks for: a few ranges of packs. */
+const BATCH_BYTES = 32 << 20;
+const BATCHES = 2;
+/** Ranges of nodes that are read at the same time. */
+const RANGES_AT_ONCE = 6;
+/** Bytes of records in a parcel. */
+const PARCEL_BYTES = 1 << 20;
+
+/** A remote as one of those that have blocks. */
+export function createRemoteProvider(parts: RemoteProviderParts): Provider {
+  const { name, storage, index, packs } = parts;
+  const complete = new Set<Link>();
+
+  /** Where blocks are, also when packs have been made anew since that was last looked up. */
+  async function* get(links: readonly Link[], options: GetOptions): AsyncGenerator<Parcel> {
+    try {
+      yield* getOnce(links, options);
+    } catch (error) {
+      if ((error as LazytreeError).code !== 'NOT_FOUND') throw error;
+      index.forget();
+      yield* getOnce(links, options);
+    }
+  }
+
+  async function* getOnce(links: readonly Link[], { signal, urgent }: GetOptions): AsyncGenerator<Parcel> {
+    const found = await index.find(links.map(linkDigest), { signal });
+    const missing = links.filter((link) => !found.has(linkDigest(link)));
+    if (missing.length > 0) yield { records: Buffer.alloc(0), missing };
+    const wanted = byFrame(found);
+    const parcels = createQueue<Parcel>();
+    const stop = new AbortController();
+    const reading = packs
+      .read(wanted, {
+        signal: AbortSignal.any([signal, stop.signal]),
+        ahead: urgent,
+        onFrames: ({ records, extra }) => parcels.push({ records, missing: [], extra }),
+      })
+      .then(parcels.end, parcels.fail);
+    try {
+      yield* parcels.items();
+    } finally {
+      stop.abort();
+      await reading;
+    }
+  }
+
+  async function* tree(root: Link, { signal, have }: TreeOptions): AsyncGenerator<Parcel> {
+    const found = await readManifest(storage, root, signal);
+    if (!found) {
+      // It may be below another root.
+      yield* get([root], { signal, urgent: true });
+      return;
+    }
+    const nodes = new Map<string, Buffer>();
+    const ranges = [...found.manifest.nodes];
+    // What is new was written last, and comes first: the rest may be here.
+    const steps = have.length > 0 ? ranges.map((range) => [range]) : [ranges];
+    let waiting = [root];
+    const sent = new Set<string>();
+    for (const step of steps) {
+      await readNodes(step, nodes, signal);
+      const { ready, left } = walk(waiting, { nodes, sent, isHere: parts.isHere });
+      yield* inParcels(ready);
+      waiting = left;
+      if (waiting.length === 0) break;
+    }
+    while (waiting.length > 0) {
+      const places = await index.find(waiting.map(linkDigest), { signal });
+      const missing = waiting.filter((link) => !places.has(linkDigest(link)));
+      if (missing.length > 0) yield { records: Buffer.alloc(0), missing };
+      const frames = [...new Set([...places.values()].map(({ frame }) => frame))];
+      await readNodes(frames, nodes, signal);
+      const { ready, left } = walk(
+        waiting.filter((link) => places.has(linkDigest(link))),
+        { nodes, sent, isHere: parts.isHere },
+      );
+      yield* inParcels(ready);
+      if (left.some((link) => places.has(linkDigest(link)))) {
+        throw new LazytreeError('CORRUPT', `${storage.describe()} has other blocks than its index says`, {
+          hint: 'run `lazytree remote validate`',
+        });
+      }
+      waiting = left;
+    }
+    complete.add(root);
+  }
+
+  async function readNodes(
+    ranges: readonly NodeRange[],
+    nodes: Map<string, Buffer>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const readOne = async (range: NodeRange) => {
+      let bytes: Buffer;
+      try {
+        bytes = await packs.bytes(range, signal);
+      } catch (error) {
+        // The hint may be older than the packs: what is not found here is looked up.
+        if ((error as LazytreeError).code === 'NOT_FOUND') return index.forget();
+        throw error;
+      }
+      const where = `'${packName(range.pack)}' of ${storage.describe()}`;
+      for (let at = 0; at < bytes.length; ) {
+        const { codec, stored } = readFrameHeader(bytes, at, where);
+        if (codec === DAG_CBOR) {
+          for (const block of readFrame(bytes, at, where).blocks) nodes.set(digestOf(block), block);
+        }
+        at += FRAME_HEADER + stored;
+      }
+    };
+    await pMap(ranges, readOne, { concurrency: RANGES_AT_ONCE, signal });
+  }
+
+  return {
+    id: `remote:${name}`,
+    tier: 'remote',
+    generous: true,
+    batch: { bytes: BATCH_BYTES, requests: BATCHES },
+    describe: () => `the remote ${name} (${storage.describe()})`,
+    get,
+    tree,
+    holds: (root) => (complete.has(root) ? 'all' : 'unknown'),
+    distrust: () => undefined,
+  };
+}
+
+function byFrame(found: ReadonlyMap<string, BlockPlace>): Map<FramePlace, string[]> {
+  const frames = new Map<string, { frame: FramePlace; digests: string[] }>();
+  for (const [digest, { frame }] of found) {
+    const key = `${frame.pack}${frame.offset}`;
+    const known = frames.get(key);
+    if (known) known.digests.push(digest);
+    else frames.set(key, { frame, digests: [digest] });
+  }
+  return new Map([...frames.values()].map(({ frame, digests }) => [frame, digests]));
+}
+
+interface WalkOptions {
+  nodes: ReadonlyMap<string, Buffer>;
+  /** Digests of what has been sent. */
+  sent: Set<string>;
+  isHere(digest: string): boolean;
+}
+
+/** Nodes that can be sent, parents before children, and links to those that are neither known nor here. */
+function walk(
+  from: readonly Link[],
+  { nodes, sent, isHere }: WalkOptions,
+): { ready: { link: Link; bytes: Buffer }[]; left: Link[] } {
+  const ready: { link: Link; bytes: Buffer }[] = [];
+  const left = new Map<string, Link>();
+  const stack = [...from].reverse();
+  for (let link = stack.pop(); link !== undefined; link = stack.pop()) {
+    const digest = linkDigest(link);
+    if (sent.has(digest)) continue;
+    const bytes = nodes.get(digest);
+    if (!bytes) {
+      if (!isHere(digest)) left.set(digest, link);
+      continue;
+    }
+    sent.add(digest);
+    ready.push({ link: makeLink(DAG_CBOR, digest), bytes });
+    stack.push(...nodeLinks(bytes, DAG_CBOR).reverse());
+  }
+  return { ready, left: [...left.values()] };
+}
+
+function* inParcels(nodes: readonly { link: Link; bytes: Buffer }[]): Generator<Parcel> {
+  let records: Buffer[] = [];
+  let bytes = 0;
+  for (const node of nodes) {
+    const record = encodeRecord(node.link, node.bytes);
+    records.push(record);
+    bytes += record.length;
+    if (bytes < PARCEL_BYTES) continue;
+    yield { records: Buffer.concat(records), missing: [] };
+    records = [];
+    bytes = 0;
+  }
+  if (bytes > 0) yield { records: Buffer.concat(records), missing: [] };
+}
+
+/** What one side puts in while the other takes it out. */
+function createQueue<T>() {
+  const items: { item: T; taken(): void }[] = [];
+  let wake: () => void = () => undefined;
+  let over = false;
+  let abandoned = false;
+  let failure: { error: unknown } | undefined;
+  return {
+    /** Resolves when it has been taken. */
+    async push(item: T): Promise<void> {
+      if (abandoned) return;
+      const { promise, resolve } = Promise.withResolvers<void>();
+      items.push({ item, taken: resolve });
+      wake();
+      await promise;
+    },
+    end() {
+      over = true;
+      wake();
+    },
+    fail(error: unknown) {
+      failure = { error };
+      wake();
+    },
+    async *items(): AsyncGenerator<T> {
+      try {
+        for (;;) {
+          const next = items.shift();
+          if (next) {
+            next.taken();
+            yield next.item;
+          } else if (failure) throw failure.error;
+          else if (over) return;
+          else {
+            const { promise, resolve } = Promise.withResolvers<void>();
+            wake = resolve;
+            await promise;
+          }
+        }
+      } finally {
+        abandoned = true;
+        for (const { taken } of items.splice(0)) taken();
+      }
+    },
+  };
+}

@@ -1,0 +1,67 @@
+import { join } from 'node:path';
+import type { BlockSource, LocalStore } from '@lazytree/core';
+import type { Provider } from '../fetch/provider.js';
+import type { MountLog } from '../mounts/mount-log.js';
+import { createIndexCache } from './index/index-cache.js';
+import { createRemoteIndex } from './index/remote-index.js';
+import { createPackReader } from './packs/pack-reader.js';
+import { type Pushed, type PushOptions, push } from './push/push.js';
+import { createRemoteProvider } from './remote-provider.js';
+import { listRemoteRefs, type ReadRef, readRef } from './remote-ref.js';
+import { createSeenRefs, type SeenRefs } from './seen-refs.js';
+import type { Storage } from './storage/storage.js';
+import { type Check, type ValidateOptions, validate } from './validate/validate.js';
+
+/** Blocks, roots and names in a storage. */
+export interface Remote {
+  readonly name: string;
+  readonly storage: Storage;
+  /** What this machine knows of its names. */
+  readonly seen: SeenRefs;
+  /** It as one of those that have blocks. */
+  readonly provider: Provider;
+  push(options: PushOptions): Promise<Pushed>;
+  /** @returns undefined when nothing has that name */
+  ref(name: string, signal: AbortSignal): Promise<ReadRef | undefined>;
+  refs(signal: AbortSignal): AsyncIterable<ReadRef>;
+  collect(options: CollectOptions): Promise<Collected>;
+  validate(options: ValidateOptions): Promise<Check[]>;
+  close(): Promise<void>;
+}
+
+export interface OpenRemoteOptions {
+  name: string;
+  storage: Storage;
+  store: LocalStore;
+  /** Where blocks come from that the store does not have. */
+  source: BlockSource;
+  /** For what is kept of the remote on this machine. */
+  directory: string;
+  log: MountLog;
+}
+
+/** Nothing is asked of the storage yet. The remote closes it. */
+export function openRemote({ name, storage, store, source, directory, log }: OpenRemoteOptions): Remote {
+  const index = createRemoteIndex({ storage, cache: createIndexCache(join(directory, 'index')), log });
+  const packs = createPackReader(storage);
+  const seen = createSeenRefs(join(directory, 'refs'));
+  return {
+    name,
+    storage,
+    seen,
+    provider: createRemoteProvider({ name, storage, index, packs, isHere: (digest) => store.holds(digest) }),
+    async push(options) {
+      const pushed = await push({ store, source, storage, index, seen }, options);
+      await condense({ storage, index, packs }, options.signal);
+      return pushed;
+    },
+    ref: (wanted, signal) => readRef(storage, wanted, signal),
+    refs: (signal) => listRemoteRefs(storage, signal),
+    collect: (options) => collect({ storage, index, packs }, options),
+    validate: (options) => validate({ storage, index, packs }, options),
+    async close() {
+      await packs.close();
+      await storage.close();
+    },
+  };
+}

@@ -1,0 +1,93 @@
+import { formatLink, LazytreeError, type Link } from '@lazytree/core';
+import * as z from 'zod/mini';
+import { fromHex, rootName, toHex } from './object-names.js';
+import type { Storage } from './storage/storage.js';
+
+/** A part of a pack in which nodes of a tree are. */
+export interface NodeRange {
+  pack: string;
+  offset: number;
+  length: number;
+}
+
+/**
+ * Says that a tree is there with all below it, and where its nodes were when it was pushed: so that all of them can be had
+ * with a request or two. It is a hint: packs may have been made anew since.
+ */
+export interface RootManifest {
+  root: Link;
+  nodes: readonly NodeRange[];
+  /** Kept though no ref names it. */
+  pinned: boolean;
+  /** When it was pushed, in milliseconds since the epoch. */
+  time: number;
+}
+
+const schema = z.object({
+  version: z.literal(1),
+  nodes: z.array(
+    z.object({
+      pack: z.string(),
+      offset: z.int().check(z.nonnegative()),
+      length: z.int().check(z.positive()),
+    }),
+  ),
+  pinned: z.boolean(),
+  time: z.int().check(z.nonnegative()),
+});
+
+export function encodeManifest({ nodes, pinned, time }: RootManifest): Buffer {
+  const text = {
+    version: 1,
+    nodes: nodes.map(({ pack, ...range }) => ({ pack: toHex(pack), ...range })),
+    pinned,
+    time,
+  };
+  return Buffer.from(JSON.stringify(text));
+}
+
+/** @throws LazytreeError CORRUPT */
+export function decodeManifest(root: Link, bytes: Uint8Array, where: string): RootManifest {
+  const parsed = schema.safeParse(parseJson(bytes));
+  if (!parsed.success) throw notValid(root, where);
+  const { nodes, pinned, time } = parsed.data;
+  const places = nodes.map(({ pack: text, ...range }) => {
+    const pack = fromHex(text);
+    if (pack === undefined) throw notValid(root, where);
+    return { pack, ...range };
+  });
+  return { root, nodes: places, pinned, time };
+}
+
+function notValid(root: Link, where: string): LazytreeError {
+  return new LazytreeError('CORRUPT', `'${rootName(root)}' of ${where} is not valid`, {
+    hint: `push ${formatLink(root)} again`,
+  });
+}
+
+export interface ReadManifest {
+  manifest: RootManifest;
+  /** Of the object. */
+  version: string;
+}
+
+/** @returns undefined when the tree is not there */
+export async function readManifest(
+  storage: Storage,
+  root: Link,
+  signal: AbortSignal,
+): Promise<ReadManifest | undefined> {
+  const object = await storage.get(rootName(root), { signal });
+  if (!object) return undefined;
+  return { manifest: decodeManifest(root, object.bytes, storage.describe()), version: object.version };
+}
+
+/** @returns undefined for what is no JSON */
+export function parseJson(bytes: Uint8Array): unknown {
+  try {
+    return JSON.parse(Buffer.from(bytes).toString());
+  } catch (error) {
+    if (error instanceof SyntaxError) return undefined;
+    throw error;
+  }
+}
