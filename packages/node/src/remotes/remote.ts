@@ -5,6 +5,8 @@ import type { MountLog } from '../mounts/mount-log.js';
 import { createIndexCache } from './index/index-cache.js';
 import { createRemoteIndex } from './index/remote-index.js';
 import { createPackReader } from './packs/pack-reader.js';
+import { type Collected, type CollectOptions, collect } from './collect/collect.js';
+import { condense } from './collect/condense.js';
 import { type Pushed, type PushOptions, push } from './push/push.js';
 import { createRemoteProvider } from './remote-provider.js';
 import { listRemoteRefs, type ReadRef, readRef } from './remote-ref.js';
