@@ -133,6 +133,10 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
   let self: string | undefined;
   const gets = createBatchedGets({ verifier, keepExtra });
 
+  function isHereOrComing(digest: string): boolean {
+    return store.holds(digest) || writer.isComing(digest);
+  }
+
   /** What came beside what was asked for, without what is here or on its way here. */
   function keepExtra({ bytes, records }: Verified): Promise<unknown> {
     const news = new Map<string, BatchedRecord>();
@@ -140,7 +144,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     let length = 0;
     for (const record of records) {
       const { digest, offset, end } = record;
-      if (news.has(digest) || store.holds(digest) || writer.isComing(digest)) continue;
+      if (news.has(digest) || isHereOrComing(digest)) continue;
       news.set(digest, { ...record, offset: length });
       parts.push(bytes.subarray(offset, end));
       length += end - offset;
@@ -215,6 +219,8 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       if (!answer || !by)
         throw notDelivered(link, tried, { here, unknown: failed || corrupt !== undefined, away: away() });
       const damaged = corrupt !== undefined;
+      // It may have come beside something else meanwhile.
+      if (!damaged && isHereOrComing(linkDigest(link))) return answer.content;
       const problem = await writer.keep({ bytes: answer.bytes, records: [answer.record] }, { damaged });
       if (damaged && !problem) onRepaired?.(formatLink(link), by.provider.describe());
       return answer.content;
