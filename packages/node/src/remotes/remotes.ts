@@ -17,7 +17,12 @@ export interface RemoteNames {
     remote: string | undefined,
     signal: AbortSignal,
   ): Promise<{ root: Link; remote: string }>;
-  /** Makes the remotes part of the chain; cheap when they are already. */
+  /**
+   * Makes the remotes part of the chain; cheap when they are already. One that cannot be opened is a part of it, too, and
+   * fails what it is asked for: what it may have is not missing.
+   *
+   * @throws LazytreeError when that cannot be done for any of them
+   */
   attach(): Promise<void>;
 }
 
