@@ -1,8 +1,18 @@
 import type { LazytreeError, Survey } from '@lazytree/core';
-import type { Home } from '@lazytree/node';
+import type { Home, RemoteNames } from '@lazytree/node';
 import type { Cluster, FetchChain, Host } from '@lazytree/node/daemon';
 import type { DaemonCommands } from './homes.js';
 import type { Progress } from './progress.js';
+
+/** Those outside of this machine who may have what is not here. */
+export interface Network {
+  /** Where all blocks come from. */
+  fetch: FetchChain;
+  /** This machine's part in a cluster, if it is in one. */
+  cluster: Cluster | undefined;
+  /** The home's remotes, if it has any. */
+  remotes: RemoteNames | undefined;
+}
 
 /** What a command works with. Everything here is opened when it is first asked for. */
 export interface Context {
@@ -12,8 +22,8 @@ export interface Context {
   home(options: { create: boolean }): Promise<Home>;
   /** What the daemon owns; for actions that run in the daemon alone. */
   host(): Host;
-  /** This machine's part in a cluster, and where all blocks come from; undefined outside of a member's daemon. */
-  cluster(): Promise<{ cluster: Cluster; fetch: FetchChain } | undefined>;
+  /** Undefined outside of a daemon, and in one whose home is in no cluster and has no remotes. */
+  network(): Promise<Network | undefined>;
   /** Runs what makes files for the caller, who may have another umask than the daemon. */
   makeFiles<T>(task: () => Promise<T>): Promise<T>;
   /** What a daemon carries commands out with; for the action that becomes one. */

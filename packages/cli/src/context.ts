@@ -31,9 +31,12 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
       if (homes.host) return homes.host;
       throw new Error('an action that needs the daemon runs outside of it');
     },
-    async cluster() {
+    async network() {
       const { host } = homes;
-      return host?.isMember() ? { cluster: await host.cluster(), fetch: host.fetch } : undefined;
+      if (!host) return undefined;
+      const cluster = host.isMember() ? await host.cluster() : undefined;
+      const remotes = await host.remotes();
+      return cluster || remotes ? { fetch: host.fetch, cluster, remotes } : undefined;
     },
     makeFiles: (task) => (homes.makeFiles ? homes.makeFiles(task) : task()),
     commands() {

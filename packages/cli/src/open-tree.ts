@@ -1,5 +1,12 @@
-import { type BlockSource, type FileEntry, isMissing, type LazytreeError, type Link } from '@lazytree/core';
-import { type Elsewhere, imageSpec, isImageSpec, type ResolvedTree, resolveTree } from '@lazytree/node';
+import { type BlockSource, type FileEntry, isMissing, LazytreeError } from '@lazytree/core';
+import {
+  type Elsewhere,
+  findRefElsewhere,
+  imageSpec,
+  isImageSpec,
+  type ResolvedTree,
+  resolveTree,
+} from '@lazytree/node';
 import type { Context } from './command.js';
 
 export interface OpenTree extends ResolvedTree {
@@ -8,7 +15,7 @@ export interface OpenTree extends ResolvedTree {
 }
 
 /**
- * The tree that a command's argument names, here or at a peer. An image needs no home. Until the command ends, no gc in
+ * The tree that a command's argument names, here, at a peer or at a remote. An image needs no home. Until the command ends, no gc in
  * this process takes the tree away.
  */
 export async function openTree(context: Context, spec: string): Promise<OpenTree> {
@@ -23,25 +30,38 @@ export async function openTree(context: Context, spec: string): Promise<OpenTree
 }
 
 async function elsewhereOf(context: Context): Promise<Elsewhere | undefined> {
-  const part = await context.cluster();
-  if (!part) return undefined;
-  const { cluster, fetch } = part;
+  const network = await context.network();
+  if (!network) return undefined;
+  const { cluster, remotes, fetch } = network;
   const { signal } = context;
   return {
     source: fetch,
-    async findRef(name, peer) {
-      const { root } = await cluster.findRef(name, peer, signal);
-      return root as Link;
-    },
+    findRef: (name, where) => findRefElsewhere(name, where, { cluster, remotes, signal }),
     async bringTree(root) {
-      const tried = await fetch.bringTree(root, { signal }).catch((error: LazytreeError) => error);
-      if (!tried) return;
+      const unattached = await problemOf(remotes?.attach());
+      let problem = await problemOf(fetch.bringTree(root, { signal }));
       // Peers may be on their way when the daemon has just begun.
-      if (!isMissing(tried) && tried.code !== 'NETWORK') throw tried;
-      await cluster.ready(signal);
-      await fetch.bringTree(root, { signal });
+      if (cluster && (isMissing(problem) || problem?.code === 'NETWORK')) {
+        await cluster.ready(signal);
+        problem = await problemOf(fetch.bringTree(root, { signal }));
+      }
+      if (problem) throw isMissing(problem) && unattached ? notAsked(problem, unattached) : problem;
+      if (unattached) context.warn(unattached.message);
     },
   };
+}
+
+function problemOf(task: Promise<void> | undefined): Promise<LazytreeError | undefined> {
+  return Promise.resolve(task).then(
+    () => undefined,
+    (error: LazytreeError) => error,
+  );
+}
+
+/** Nobody who was asked has it, and a remote that may have it was not asked. */
+function notAsked(missing: LazytreeError, why: LazytreeError): LazytreeError {
+  const hint = why.hint === undefined ? {} : { hint: why.hint };
+  return new LazytreeError('NETWORK', `${missing.message}; ${why.message}`, { cause: why, ...hint });
 }
 
 export interface ArrivingOptions {
@@ -102,7 +122,7 @@ export async function arrivingFile(
 }
 
 async function mayBeElsewhere(context: Context, spec: string): Promise<boolean> {
-  return !isImageSpec(spec) && (await context.cluster()) !== undefined;
+  return !isImageSpec(spec) && (await context.network()) !== undefined;
 }
 
 /** Without room to keep it, it is read from where it is. */

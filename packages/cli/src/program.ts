@@ -13,7 +13,7 @@ interface ProgramOptions {
 }
 
 const TREES = `
-TREE is a root CID, the name of a ref, NAME@PEER, or image:FILE, each with an optional /path below it.
+TREE is a root CID, the name of a ref, NAME@PEER, NAME@REMOTE, or image:FILE, each with an optional /path below it.
 State is kept in $LAZYTREE_HOME (default: lazytree in the XDG data directory).
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 not found, 5 corrupt, 6 store locked,

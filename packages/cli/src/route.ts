@@ -3,6 +3,7 @@ import { LazytreeError } from '@lazytree/core/errors';
 import {
   daemonLog,
   daemonSocket,
+  hasRemotes,
   homeDirectory,
   isClusterHome,
   keeperSocket,
@@ -41,6 +42,12 @@ function isAwaited(): boolean {
   return existsSync(keeperSocket(homeDirectory()));
 }
 
+/** Whether somebody outside of this machine may have what is not here. */
+function hasOthers(): boolean {
+  const home = homeDirectory();
+  return isClusterHome(home) || hasRemotes(home);
+}
+
 export interface PerformOptions {
   args: readonly string[];
   caller: Caller;
@@ -61,9 +68,8 @@ export async function performAnywhere(
     return await run();
   } catch (error) {
     const { code, name } = error as { code?: unknown; name?: unknown };
-    // In a cluster it may be at a peer, which the daemon knows.
-    if ((name === 'NotHereError' || code === 'BLOCK_MISSING') && isClusterHome(homeDirectory()))
-      return throughNewDaemon();
+    // It may be at a peer or at a remote, which the daemon knows.
+    if ((name === 'NotHereError' || code === 'BLOCK_MISSING') && hasOthers()) return throughNewDaemon();
     if (code !== 'LOCKED') throw error;
     const answer = await askNewDaemon();
     if (answer === undefined) throw error;

@@ -1,6 +1,8 @@
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { LazytreeError } from '@lazytree/core';
+import { NotHereError, remotesFile } from '@lazytree/node';
 import { daemonStatus, stopDaemon } from '@lazytree/node/daemon-client';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Caller } from '../dist/caller.js';
@@ -85,4 +87,29 @@ test.each<[string[], boolean]>([
   [[], false],
 ])('%j is for the daemon: %j', (args, expected) => {
   expect(isForDaemon(args)).toBe(expected);
+});
+
+test('what is not here is for a daemon only where somebody else may have it', async () => {
+  const own = fs.mkdtempSync(join(tmpdir(), 'lazytree-route-'));
+  process.env.LAZYTREE_HOME = own;
+  const notHere = new NotHereError("there is no ref 'nothing'");
+  const perform = (error: Error) =>
+    performAnywhere(action('anywhere'), {
+      args: ['status'],
+      caller: callerOf().caller,
+      run: () => Promise.reject(error),
+    });
+  try {
+    await expect(perform(notHere)).rejects.toBe(notHere);
+    fs.writeFileSync(remotesFile(own), '{}');
+    const other = new LazytreeError('NOT_FOUND', 'a file');
+    await expect(perform(other)).rejects.toBe(other);
+    expect(fs.existsSync(join(own, 'daemon.log'))).toBe(false);
+    expect(await perform(notHere)).toBe(0);
+    expect(fs.readFileSync(join(own, 'daemon.log'), 'utf8')).toContain('"msg":"ready"');
+  } finally {
+    await stopDaemon(own);
+    process.env.LAZYTREE_HOME = home;
+    fs.rmSync(own, { recursive: true });
+  }
 });

@@ -39,6 +39,16 @@ export function membershipFile(home: string): string {
   return join(clusterDirectory(home), 'membership.json');
 }
 
+/** Where a home keeps which remotes it has. */
+export function remotesFile(home: string): string {
+  return join(home, 'remotes.json');
+}
+
+/** Whether a home has had remotes, as far as a look at a name tells. */
+export function hasRemotes(home: string): boolean {
+  return existsSync(remotesFile(home));
+}
+
 /** Whether a home is in a cluster, as far as a look at a name tells. */
 export function isClusterHome(home: string): boolean {
   return existsSync(membershipFile(home));

@@ -1,8 +1,10 @@
+export * from './find-ref-elsewhere.js';
 export * from './held-roots.js';
 export * from './home.js';
 export * from './home-directory.js';
 export type { MountRecord, MountStatus, MountUse } from './mounts/mount-table.js';
 export * from './not-here-error.js';
+export type { OpenRemotes, RemoteNames, RemoteParts, Remotes } from './remotes/remotes.js';
 export * from './replace-process.js';
 export * from './tree-spec.js';
 export type { Holder } from './workspaces/overlay-place.js';

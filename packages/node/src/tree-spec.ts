@@ -47,8 +47,12 @@ export function imageSpec(text: string, absolute: (path: string) => string): str
 export interface Elsewhere {
   /** Blocks, also those that are not here yet. */
   source: BlockSource;
-  /** The root that a name stands for. @throws LazytreeError NOT_FOUND */
-  findRef(name: string, peer: string | undefined): Promise<Link>;
+  /**
+   * The root that a name stands for, at a remote or a peer, or at whoever has it.
+   *
+   * @throws LazytreeError NOT_FOUND, NETWORK
+   */
+  findRef(name: string, where: string | undefined): Promise<Link>;
   /** Fetches every directory of a tree. @throws LazytreeError BLOCK_MISSING when nobody has it, NETWORK */
   bringTree(root: Link): Promise<void>;
 }
@@ -90,7 +94,7 @@ export function parsePeerRef(text: string): { name: string; peer: string } | und
   return at > 0 ? { name: text.slice(0, at), peer: text.slice(at + 1) } : undefined;
 }
 
-/** What is neither the name of a ref nor a root may be `NAME` or `NAME@PEER` in the cluster. */
+/** What is neither the name of a ref nor a root may be `NAME`, `NAME@REMOTE` or `NAME@PEER` elsewhere. */
 async function rootOf(head: string, elsewhere: Elsewhere | undefined): Promise<Link> {
   try {
     return parseRoot(head);
@@ -113,9 +117,10 @@ async function bringFrom(
     const { code } = error as LazytreeError;
     if (isHere && (code === 'BLOCK_MISSING' || code === 'NETWORK' || code === 'CORRUPT')) return;
     if (code !== 'BLOCK_MISSING') throw error;
-    throw new LazytreeError('NOT_FOUND', `the root ${head} is neither here nor at a peer that is connected`, {
+    const { message } = error as LazytreeError;
+    throw new LazytreeError('NOT_FOUND', `nobody who can be asked has the root ${head}: ${message}`, {
       cause: error,
-      hint: '`lazytree cluster peers` shows who is there',
+      hint: '`lazytree cluster peers` and `lazytree remote list` show who is asked',
     });
   }
 }

@@ -19,7 +19,7 @@ export const command: Action = {
   options: [
     [
       '--repair',
-      'drop corrupt blocks and fetch them from peers, or let the next import bring them; rebuild a broken index',
+      'drop corrupt blocks and fetch them from peers and remotes, or let the next import bring them; rebuild a broken index',
     ],
   ],
   details: 'Exit code 5 when anything is corrupt or missing, with the paths that need it.',
@@ -54,16 +54,17 @@ async function verify(
   return verifyTree(here, { link: root, name: spec }, options);
 }
 
-/** Fetches from peers what is in use and not here any more. */
+/** Fetches from others what is in use and not here any more. */
 async function restore(context: Context, { bad }: VerifyReport): Promise<number> {
-  const part = await context.cluster();
-  if (!part) return 0;
+  const network = await context.network();
+  if (!network) return 0;
   const { signal } = context;
+  await network.remotes?.attach().catch((error: Error) => context.warn(error.message));
   let restored = 0;
   for (const { cid, uses } of bad) {
     if (uses.length === 0) continue;
     try {
-      await part.fetch.get(parseLink(cid), { signal });
+      await network.fetch.get(parseLink(cid), { signal });
       restored += 1;
     } catch (error) {
       signal.throwIfAborted();
@@ -100,7 +101,7 @@ function outcome(
   for (const { file, offset, length } of damage) lines.push(`damage ${file}: ${length} bytes at ${offset}`);
   const sound = bad.length === 0 && damage.length === 0;
   if (recovered > 0) lines.push(`found ${recovered} blocks again`);
-  if (restored > 0) lines.push(`fetched ${restored} blocks from peers`);
+  if (restored > 0) lines.push(`fetched ${restored} blocks from others`);
   if (dropped > restored)
     lines.push(`dropped ${dropped - restored} corrupt blocks: import their source again`);
   lines.push(`${sound ? 'sound' : 'not sound'}: ${blocks} blocks, ${formatBytes(bytes)}`);

@@ -14,7 +14,7 @@ import { createFetchChain, type FetchChain, provideImage } from '../fetch/fetch-
 import { warmUp } from '../fuse/session/session.js';
 import { heldRoots } from '../held-roots.js';
 import { type Home, openHome } from '../home.js';
-import { isClusterHome } from '../home-directory.js';
+import { hasRemotes, isClusterHome } from '../home-directory.js';
 import { type Keeper, openKeeper } from '../keeper/keeper.js';
 import { createMountTable, type MountTable } from '../mounts/mount-table.js';
 import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
@@ -24,6 +24,7 @@ import {
   prefetchFile,
   prefetchTree,
 } from '../prefetch/prefetch.js';
+import type { OpenRemotes, Remotes } from '../remotes/remotes.js';
 import { createWorkspaces, type Workspaces } from '../workspaces/workspaces.js';
 import type { Log } from './log.js';
 
@@ -38,6 +39,8 @@ export interface Host {
   cluster(): Promise<Cluster>;
   /** Whether it is in one. */
   isMember(): boolean;
+  /** The home's remotes, opened when they are first asked for; undefined when it has none. */
+  remotes(): Promise<Remotes | undefined>;
   /** Brings all of a tree into the store. */
   prefetch(root: Link, options: PrefetchOptions & { image?: string | undefined }): Promise<PrefetchProgress>;
   /** Brings all of a directory or a file, and lets it be read meanwhile: what is on its way is waited for. */
@@ -73,6 +76,8 @@ export interface OpenHostOptions {
   /** Where peers find this machine, and where it looks for them, for this run. */
   listen?: readonly string[] | undefined;
   peers?: readonly string[] | undefined;
+  /** Opens the remotes of a home that has some. */
+  openRemotes?: OpenRemotes | undefined;
 }
 
 /**
@@ -82,19 +87,24 @@ export interface OpenHostOptions {
  * @throws LazytreeError as openHome
  */
 export async function openHost(options: OpenHostOptions): Promise<Host> {
-  const { home: directory, version, log, keepMs, soon } = options;
+  const { home: directory, version, log, keepMs, soon, openRemotes } = options;
   if (soon) warmUp();
   const opened = await openHome({ directory, create: true });
   const keeper = openKeeper({ home: directory, version, milliseconds: keepMs, log });
-  let parts = partsOf(opened, keeper, log);
+  const mayHaveRemotes = () => openRemotes !== undefined && hasRemotes(directory);
+  const expectsAnyone = () => isClusterHome(directory) || mayHaveRemotes();
+  let parts = partsOf(opened, { keeper, log, expectsAnyone });
   let distrusted = false;
   let cluster: Promise<Cluster> | undefined;
+  let remotes: Promise<Remotes> | undefined;
   await parts.mounts.restore();
   await parts.workspaces.restoreAll();
   keeper.settle();
   await parts.mounts.removeRemains();
   const busy = () => parts.mounts.count() + parts.workspaces.count() > 0;
   if (isClusterHome(directory)) openPart().catch((err) => log.error({ err }, 'not in the cluster'));
+  // Who reads what is mounted names no tree.
+  attachRemotes().catch((err) => log.error({ err }, 'the remotes cannot be used'));
 
   function openPart(): Promise<Cluster> {
     cluster ??= openClusterPart(parts, options).catch((error: unknown) => {
@@ -104,9 +114,28 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
     return cluster;
   }
 
+  async function findRemotes(): Promise<Remotes | undefined> {
+    if (!openRemotes || !mayHaveRemotes()) return undefined;
+    const { home, fetch } = parts;
+    remotes ??= openRemotes({ home: directory, store: home.store, log, join: fetch.join }).catch(
+      (error: unknown) => {
+        remotes = undefined;
+        throw error;
+      },
+    );
+    return remotes;
+  }
+
+  async function attachRemotes(): Promise<void> {
+    await (await findRemotes())?.attach();
+  }
+
   async function closeParts(): Promise<void> {
     await (await cluster?.catch(() => undefined))?.close();
     cluster = undefined;
+    // Whoever asked for them was told why they could not be opened.
+    await (await remotes?.catch(() => undefined))?.close();
+    remotes = undefined;
     await parts.workspaces.close();
     await parts.mounts.close();
     await parts.fetch.close();
@@ -162,6 +191,7 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       };
     },
     isMember: () => isClusterHome(directory),
+    remotes: findRemotes,
     // Others count on a member of a cluster.
     busy: () => busy() || isClusterHome(directory),
     distrust() {
@@ -171,9 +201,10 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       if (!distrusted || busy()) return;
       // What could not be written is given up with it, and its space given back.
       await closeParts().catch((err) => log.warn({ err }, 'not everything could be written'));
-      parts = partsOf(await openHome({ directory, create: false }), keeper, log);
+      parts = partsOf(await openHome({ directory, create: false }), { keeper, log, expectsAnyone });
       distrusted = false;
       if (isClusterHome(directory)) await openPart();
+      await attachRemotes().catch((err) => log.error({ err }, 'the remotes cannot be used'));
       log.warn('the store was opened again after it could not write');
     },
     async close() {
@@ -186,7 +217,7 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
   };
 }
 
-/** In which peers are found again: whoever reads meanwhile, perhaps since before a daemon was killed, waits for them. */
+/** In which peers are found again, and remotes opened: whoever reads meanwhile, perhaps since before a daemon was killed, waits for them. */
 const ARRIVAL_MS = 5000;
 /** Roots that peers are told of. */
 const ROOTS = 1000;
@@ -236,7 +267,14 @@ async function openClusterPart(
 
 type Parts = Pick<Host, 'home' | 'fetch' | 'mounts' | 'workspaces'>;
 
-function partsOf(home: Home, keeper: Keeper, log: Log): Parts {
+interface PartsOptions {
+  keeper: Keeper;
+  log: Log;
+  /** Whether somebody may have what is not here. */
+  expectsAnyone(): boolean;
+}
+
+function partsOf(home: Home, { keeper, log, expectsAnyone }: PartsOptions): Parts {
   const { directory, store } = home;
   const fetch = createFetchChain(store, {
     completeRoots: () => likelyRoots(directory, store),
@@ -245,7 +283,7 @@ function partsOf(home: Home, keeper: Keeper, log: Log): Parts {
   });
   const onLowerLost = () => workspaces.recover();
   const peersBy = performance.now() + ARRIVAL_MS;
-  const expectsPeers = () => performance.now() < peersBy && isClusterHome(directory);
+  const expectsPeers = () => performance.now() < peersBy && expectsAnyone();
   const mounts = createMountTable({ home: directory, store, fetch, keeper, log, expectsPeers, onLowerLost });
   const workspaces: Workspaces = createWorkspaces({ home: directory, store, fetch, mounts, keeper, log });
   return { home, fetch, mounts, workspaces };

@@ -1,6 +1,6 @@
 import { type BatchedRecord, type Link, linkDigest } from '@lazytree/core';
 import type { Peer } from './peer.js';
-import { type Answer, request } from './request.js';
+import { type Answer, type KeepExtra, request } from './request.js';
 import type { Verifier } from './verifier.js';
 
 /** A block that somebody waits for, as a provider has sent it. */
@@ -42,14 +42,14 @@ const MOST_LINKS = 1024;
 export const TYPICAL_BYTES = 8 << 10;
 
 /** Makes what is asked of a provider at about the same time one request. */
-export function createBatchedGets(verifier: Verifier): BatchedGets {
+export function createBatchedGets(how: { verifier: Verifier; keepExtra: KeepExtra }): BatchedGets {
   const gathering = new Map<Peer, Waiting[]>();
 
   function sendAll(): void {
     for (const [peer, waiting] of gathering) {
       const wanted = waiting.filter(({ settled }) => !settled);
       for (let at = 0; at < wanted.length; at += MOST_LINKS) {
-        void send(peer, wanted.slice(at, at + MOST_LINKS), verifier);
+        void send(peer, wanted.slice(at, at + MOST_LINKS), how);
       }
     }
     gathering.clear();
@@ -91,7 +91,11 @@ export function createBatchedGets(verifier: Verifier): BatchedGets {
   };
 }
 
-async function send(peer: Peer, all: readonly Waiting[], verifier: Verifier): Promise<void> {
+async function send(
+  peer: Peer,
+  all: readonly Waiting[],
+  how: { verifier: Verifier; keepExtra: KeepExtra },
+): Promise<void> {
   const batch = { open: all.length, cancel: new AbortController() };
   const byDigest = new Map<string, Waiting[]>();
   for (const waiting of all) {
@@ -103,7 +107,7 @@ async function send(peer: Peer, all: readonly Waiting[], verifier: Verifier): Pr
   }
   const links = [...byDigest.values()].map(([{ link }]) => link);
   const options = {
-    verifier,
+    ...how,
     signal: batch.cancel.signal,
     urgent: true,
     expected: links.length * TYPICAL_BYTES,

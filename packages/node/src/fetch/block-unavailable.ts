@@ -1,14 +1,22 @@
 import { BlockMissingError, formatLink, isMissing, LazytreeError, type Link } from '@lazytree/core';
 import type { Tried } from './first-answer.js';
 
+const HINTS = {
+  peers: 'run `lazytree cluster peers` to see who is there',
+  remotes: 'run `lazytree remote validate NAME` to see what is wrong with a remote',
+};
+
 /** A block that somebody may have, and nobody has delivered. */
 export class BlockUnavailableError extends LazytreeError {
   readonly cid: string;
 
-  /** @param tried everyone who was asked, and why it did not help */
-  constructor(cid: string, tried: string, code: 'FAILED' | 'NETWORK' = 'FAILED') {
-    super(code, `block ${cid} cannot be had: ${tried}`, {
-      ...(code === 'NETWORK' && { hint: 'run `lazytree cluster peers` to see who is there' }),
+  /**
+   * @param tried everyone who was asked, and why it did not help
+   * @param failing who may have it, for an error of the network: for its hint
+   */
+  constructor(cid: string, tried: string, failing?: 'peers' | 'remotes') {
+    super(failing ? 'NETWORK' : 'FAILED', `block ${cid} cannot be had: ${tried}`, {
+      ...(failing && { hint: HINTS[failing] }),
     });
     this.name = 'BlockUnavailableError';
     this.cid = cid;
@@ -38,10 +46,13 @@ export function notDelivered(
 ): LazytreeError {
   const absent = away.map((peer) => `${peer}: not connected`);
   const said = [...here, ...describeTried(tried), ...absent].join('; ');
-  const failed = away.length > 0 || tried.some(({ why }) => why !== 'missing');
-  if (!failed && unknown) return new BlockUnavailableError(formatLink(link), said);
-  if (!failed) return new BlockMissingError(formatLink(link), said);
-  return new BlockUnavailableError(formatLink(link), said, 'NETWORK');
+  const failed = tried.filter(({ why }) => why !== 'missing').map(({ peer }) => peer.provider.tier);
+  if (away.length === 0 && failed.length === 0) {
+    if (unknown) return new BlockUnavailableError(formatLink(link), said);
+    return new BlockMissingError(formatLink(link), said);
+  }
+  const onlyRemotes = away.length === 0 && failed.every((tier) => tier === 'remote');
+  return new BlockUnavailableError(formatLink(link), said, onlyRemotes ? 'remotes' : 'peers');
 }
 
 function describeTried(tried: readonly Tried[]): string[] {

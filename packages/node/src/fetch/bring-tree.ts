@@ -17,7 +17,7 @@ import { firstAnswer } from './first-answer.js';
 import type { KnownTrees } from './known-trees.js';
 import type { Peer } from './peer.js';
 import type { Peers } from './peers.js';
-import { type Answer, answers, lied } from './request.js';
+import { type Answer, answers, type KeepExtra, lied } from './request.js';
 import type { Timing } from './timing.js';
 import type { Verifier } from './verifier.js';
 
@@ -28,6 +28,7 @@ export interface BringTreeOptions {
   peers: Peers;
   writer: BlockWriter;
   verifier: Verifier;
+  keepExtra: KeepExtra;
   complete: KnownTrees;
   timing: Timing;
   /** Roots whose nodes are all in the store. */
@@ -139,13 +140,21 @@ async function* receiveTree(
   peer: Peer,
   root: Link,
   children: Map<string, Link[]>,
-  { have, writer, verifier, timing, signal, patience }: BringTreeOptions & { patience: number },
+  { have, writer, verifier, keepExtra, timing, signal, patience }: BringTreeOptions & { patience: number },
 ): AsyncGenerator<void> {
   const expected = new Set([linkDigest(root)]);
   const received = new Set<string>();
   let repeated = 0;
   const ask = (own: AbortSignal) => peer.provider.tree(root, { signal: own, have });
-  const request = { verifier, signal, urgent: true, expected: TYPICAL_TREE, patience, stall: timing.stall };
+  const request = {
+    verifier,
+    keepExtra,
+    signal,
+    urgent: true,
+    expected: TYPICAL_TREE,
+    patience,
+    stall: timing.stall,
+  };
   for await (const answer of answers(peer, ask, request)) {
     take(answer);
     peer.answered(answer.records.length, answer.missing.length);

@@ -3,13 +3,14 @@ import type { BatchedGets } from './batched-gets.js';
 import { notDelivered } from './block-unavailable.js';
 import type { BlockWriter } from './block-writer.js';
 import { type Division, divide } from './division.js';
+import { createHitRate, type HitRate } from './hit-rate.js';
 import type { Peer } from './peer.js';
 import type { Peers } from './peers.js';
 import { probe } from './probe.js';
-import { type Answer, request } from './request.js';
+import { type Answer, type KeepExtra, request } from './request.js';
 import type { Timing } from './timing.js';
 import type { Verifier } from './verifier.js';
-import { type Batch, createWork, type Item, type Wanted } from './work.js';
+import { type Batch, createWork, type Item, type Limit, type Wanted } from './work.js';
 
 export interface BringProgress {
   /** Of what was named, files and content that are in the store now. */
@@ -55,6 +56,7 @@ export interface BringDependencies {
   gets: BatchedGets;
   writer: BlockWriter;
   verifier: Verifier;
+  keepExtra: KeepExtra;
   timing: Timing;
   /** What this machine is called by the others. */
   self: string | undefined;
@@ -75,6 +77,8 @@ const MOST_BYTES = 4 << 20;
 const MOST_LINKS = 1024;
 /** Of a provider that has not been measured. */
 const FIRST_BYTES = 128 << 10;
+/** Of one that lacks most of what it is asked for, should it have all of it after all. */
+const MOST_UNLIKELY_BYTES = 16 << 20;
 /** What waits for a request; with more, whoever names it waits. */
 const WAITING_BLOCKS = 8192;
 const WAITING_BYTES = 64 << 20;
@@ -92,7 +96,7 @@ const TICK_MS = 100;
  * BlockUnavailableError for the first of them; and at once when they cannot be kept.
  */
 export function bring(lists: WantedLists, dependencies: BringDependencies, options: BringOptions): Bringing {
-  const { store, local, peers, gets, writer, verifier, timing, self, away, isAskedFor, onNamed } =
+  const { store, local, peers, gets, writer, verifier, keepExtra, timing, self, away, isAskedFor, onNamed } =
     dependencies;
   const { signal, onProgress, root, idle, eager } = options;
   const progress: BringProgress = { files: 0, bytes: 0, brought: 0 };
@@ -101,6 +105,7 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
   const end = Promise.withResolvers<void>();
   const work = createWork();
   const excluded = new Set<Peer>();
+  const hits = new Map<Peer, HitRate>();
   let lost: Item | undefined;
   let named = false;
   let scheduled = false;
@@ -177,9 +182,10 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
     const division = divide(ranked, { root, self, excluded });
     const gone = work.takeLost(ranked);
     lost ??= gone[0];
-    for (let round = 0; round < DEPTH; round++) {
+    const deepest = Math.max(0, ...ranked.map(depthOf));
+    for (let round = 0; round < deepest; round++) {
       for (const peer of ranked) {
-        if (activeAt(peer) > round) continue;
+        if (round >= depthOf(peer) || activeAt(peer) > round) continue;
         const items = take(peer, division);
         if (items.length > 0) void send(peer, items, division);
       }
@@ -200,13 +206,34 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
   }
 
   function take(peer: Peer, division: Division): Item[] {
-    const isMate = division.mates.includes(peer);
-    const bytes = isMate || eager ? MOST_BYTES : batchBytes(peer, division.sources.length);
+    const limit = limitFor(peer, division);
     const rank = (item: Item) => (isAskedFor(item.digest) ? undefined : division.rank(item, peer));
-    const items = work.take(rank, { bytes, links: MOST_LINKS });
+    const items = work.take(rank, limit);
     const idles =
       items.length === 0 && peer.trusted && division.sources.includes(peer) && activeAt(peer) === 0;
-    return idles ? fromTheSlowest(peer, bytes) : items;
+    return idles ? fromTheSlowest(peer, limit.bytes) : items;
+  }
+
+  function limitFor(peer: Peer, { mates, sources }: Division): Limit {
+    const { batch } = peer.provider;
+    if (batch) {
+      // One that has something to do waits for a whole batch, unless no more is to come.
+      const naming = !named && room === undefined;
+      const more = naming || [...work.batches].some((other) => other.peer.tier < peer.tier);
+      return { bytes: batch.bytes, links: WAITING_BLOCKS, full: more && activeAt(peer) > 0 };
+    }
+    const likely = mates.includes(peer) || eager ? MOST_BYTES : batchBytes(peer, sources.length);
+    // To learn what it lacks costs the same for few blocks and for many.
+    const bytes = Math.max(likely, Math.min(likely / hitsOf(peer).share, MOST_UNLIKELY_BYTES));
+    return { bytes, links: MOST_LINKS };
+  }
+
+  function hitsOf(peer: Peer): HitRate {
+    const known = hits.get(peer);
+    if (known) return known;
+    const own = createHitRate();
+    hits.set(peer, own);
+    return own;
   }
 
   function batchBytes({ rate }: Peer, sharing: number): number {
@@ -276,12 +303,15 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
     for (const batch of work.batches) if (batch.peer === mate && batch.patient) batch.cancel.abort();
   }
 
-  async function send(peer: Peer, items: readonly Item[], { sources, mates }: Division): Promise<void> {
+  async function send(peer: Peer, items: readonly Item[], division: Division): Promise<void> {
+    const { sources, mates, later } = division;
     const patient = mates.includes(peer);
     verifier.expect(work.waiting.bytes);
     const batch = work.begin(peer, items, patient);
     probe(items[0].link, { peers, gets });
-    const others = sources.some((other) => other !== peer && other.trusted);
+    const others = [...sources, ...later].some(
+      (other) => other !== peer && other.trusted && items.some(({ tried }) => !tried?.has(other)),
+    );
     const hurry = others && !patient && !items.some(({ lastChance }) => lastChance);
     let failure: Error | undefined;
     try {
@@ -290,6 +320,7 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
         items.map(({ link }) => link),
         {
           verifier,
+          keepExtra,
           signal: AbortSignal.any([either, batch.cancel.signal]),
           urgent: false,
           patient,
@@ -309,6 +340,7 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
   }
 
   async function receive(answer: Answer, batch: Batch): Promise<void> {
+    hitsOf(batch.peer).answered(answer.records.length, answer.missing.length);
     for (const link of answer.missing) {
       const item = batch.items.get(linkDigest(link));
       if (item) work.giveBack(item, batch, 'missing');
@@ -363,6 +395,10 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
     came: (digest) => completed(work.find(digest)),
     ended: run(),
   };
+}
+
+function depthOf({ provider }: Peer): number {
+  return provider.batch?.requests ?? DEPTH;
 }
 
 function sizeOf(items: readonly Item[]): number {

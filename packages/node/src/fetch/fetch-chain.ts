@@ -1,5 +1,6 @@
 import {
   abortable,
+  type BatchedRecord,
   type BlockSource,
   CorruptBlockError,
   coalescing,
@@ -26,7 +27,7 @@ import { createPeers } from './peers.js';
 import { probe } from './probe.js';
 import type { Provider } from './provider.js';
 import { TIMING, type Timing } from './timing.js';
-import { createVerifier } from './verifier.js';
+import { createVerifier, type Verified } from './verifier.js';
 
 /** Told of what a person may want to know, and nobody has to be told of otherwise. */
 export interface FetchEvents {
@@ -112,7 +113,6 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
   const sources = new Set<BlockSource>();
   const peers = createPeers(timing);
   const verifier = createVerifier();
-  const gets = createBatchedGets(verifier);
   const demand = createDemand();
   const complete = createKnownTrees(store);
   const whole = createKnownTrees(store);
@@ -131,6 +131,27 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     onNotKept: (error, blocks) => onNotKept?.(error, blocks),
   });
   let self: string | undefined;
+  const gets = createBatchedGets({ verifier, keepExtra });
+
+  function isHereOrComing(digest: string): boolean {
+    return store.holds(digest) || writer.isComing(digest);
+  }
+
+  /** What came beside what was asked for, without what is here or on its way here. */
+  function keepExtra({ bytes, records }: Verified): Promise<unknown> {
+    const news = new Map<string, BatchedRecord>();
+    const parts: Buffer[] = [];
+    let length = 0;
+    for (const record of records) {
+      const { digest, offset, end } = record;
+      if (news.has(digest) || isHereOrComing(digest)) continue;
+      news.set(digest, { ...record, offset: length });
+      parts.push(bytes.subarray(offset, end));
+      length += end - offset;
+    }
+    // Whatever is handed over is written, be it named or not.
+    return writer.keep({ bytes: Buffer.concat(parts, length), records: [...news.values()] });
+  }
 
   async function get(link: Link, { signal = NEVER }: StoreOptions): Promise<Uint8Array> {
     let corrupt: CorruptBlockError | undefined;
@@ -198,6 +219,8 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       if (!answer || !by)
         throw notDelivered(link, tried, { here, unknown: failed || corrupt !== undefined, away: away() });
       const damaged = corrupt !== undefined;
+      // It may have come beside something else meanwhile.
+      if (!damaged && isHereOrComing(linkDigest(link))) return answer.content;
       const problem = await writer.keep({ bytes: answer.bytes, records: [answer.record] }, { damaged });
       if (damaged && !problem) onRepaired?.(formatLink(link), by.provider.describe());
       return answer.content;
@@ -226,6 +249,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       peers,
       writer,
       verifier,
+      keepExtra,
       complete,
       timing,
       have: known.filter((other) => other !== root).slice(0, MOST_HAVE),
@@ -248,6 +272,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       gets,
       writer,
       verifier,
+      keepExtra,
       timing,
       self,
       away,

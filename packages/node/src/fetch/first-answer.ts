@@ -35,8 +35,8 @@ interface Attempt {
 }
 
 /**
- * Asks for something that somebody waits for: the most promising provider first, the next one when an answer is late,
- * missing or an error. The first answer wins, and whoever was asked before and is later still goes into quarantine;
+ * Asks for something that somebody waits for: the most promising provider of the first tier, the next one when an answer
+ * is late, missing or an error, and so on through the tiers. The first answer wins, and whoever was asked before and is later still goes into quarantine;
  * all but the winner are cancelled. @throws the signal's reason
  */
 export async function firstAnswer<T>(options: FirstAnswerOptions<T>): Promise<Outcome<T>> {

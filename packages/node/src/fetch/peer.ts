@@ -1,5 +1,5 @@
 import type { Link } from '@lazytree/core';
-import type { Provider } from './provider.js';
+import { type Provider, TIERS, type Tier } from './provider.js';
 import type { Timing } from './timing.js';
 
 /** What is known of a provider, for people. */
@@ -7,6 +7,7 @@ export interface PeerStatus {
   id: string;
   /** Its name and place. */
   name: string;
+  tier: Tier;
   /** Milliseconds to the first answer of a small request, and bytes a second of a large one; absent until measured. */
   latency?: number;
   rate?: number;
@@ -25,6 +26,8 @@ export interface PeerStatus {
 /** A provider, how it has done so far, and what that lets expect of it. */
 export interface Peer {
   readonly provider: Provider;
+  /** The place of its tier in the order in which tiers are asked. */
+  readonly tier: number;
   /** Neither in quarantine nor distrusted. */
   readonly trusted: boolean;
   readonly quarantined: boolean;
@@ -88,11 +91,16 @@ export function createPeer(provider: Provider, timing: Timing, onQuarantined: ()
   let sample = { bytes: 0, since: 0 };
   const counts = { requests: 0, bytes: 0, missing: 0, failures: 0 };
 
-  function measure(bytes: number): void {
+  function measure(bytes: number, silent: number): void {
     const now = performance.now();
     // Time without a request is nobody's fault.
     if (sample.since === 0) {
       sample = { bytes: 0, since: now };
+      return;
+    }
+    // Nor does what it lacks say how fast it sends what it has.
+    if (bytes === 0) {
+      sample.since += Math.min(silent, now - sample.since);
       return;
     }
     sample.bytes += bytes;
@@ -110,6 +118,7 @@ export function createPeer(provider: Provider, timing: Timing, onQuarantined: ()
 
   const peer: Peer = {
     provider,
+    tier: TIERS.indexOf(provider.tier ?? 'peer'),
     get trusted() {
       return distrusted === undefined && until === undefined;
     },
@@ -145,12 +154,13 @@ export function createPeer(provider: Provider, timing: Timing, onQuarantined: ()
           if (first && !patient && expected <= SMALL_BYTES)
             latency = smooth(latency, performance.now() - began);
           first = false;
+          const silent = peer.silence();
           heard = performance.now();
           counts.bytes += bytes;
           const less = Math.min(left, bytes);
           left -= less;
           expectedInFlight -= less;
-          if (!patient) measure(bytes);
+          if (!patient) measure(bytes, silent);
         },
         end() {
           expectedInFlight -= left;
@@ -194,6 +204,7 @@ export function createPeer(provider: Provider, timing: Timing, onQuarantined: ()
     status: () => ({
       id: provider.id,
       name: provider.describe(),
+      tier: provider.tier ?? 'peer',
       ...(latency !== undefined && { latency }),
       ...(rate !== undefined && { rate }),
       ...counts,

@@ -6,7 +6,7 @@ import type { Timing } from './timing.js';
 /** The providers of a chain that are there now. */
 export interface Peers {
   join(provider: Provider): () => void;
-  /** Those that may be asked, the most promising first; those in quarantine last. */
+  /** Those that may be asked: tier by tier, in each the most promising first; those in quarantine after all others. */
   ranked(bytes: number, root?: Link): Peer[];
   list(): Peer[];
   /** Calls `listener` when one has come or gone, or is in quarantine now; until the function returned is called. */
@@ -46,7 +46,12 @@ export function createPeers(timing: Timing): Peers {
       const rank = (peer: Peer) => peer.expectedTime(bytes, root);
       return askable
         .map((peer) => ({ peer, time: rank(peer) }))
-        .sort((a, b) => Number(a.peer.quarantined) - Number(b.peer.quarantined) || a.time - b.time)
+        .sort(
+          (a, b) =>
+            Number(a.peer.quarantined) - Number(b.peer.quarantined) ||
+            a.peer.tier - b.peer.tier ||
+            a.time - b.time,
+        )
         .map(({ peer }) => peer);
     },
     list: () => [...joined],

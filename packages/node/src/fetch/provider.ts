@@ -6,6 +6,25 @@ export interface Parcel {
   records: Buffer;
   /** Blocks that were asked for and that it does not have. */
   missing: readonly Link[];
+  /**
+   * More such records, which nobody asked for: from a provider that is `generous`, and whose storage has them beside
+   * what was asked for. Never a part of the answer.
+   */
+  extra?: Buffer;
+}
+
+/** Where a provider stands among the others: each tier is asked for what the ones before it cannot give now. */
+export type Tier = 'peer' | 'origin' | 'remote';
+
+/** From the first that is asked to the last. */
+export const TIERS: readonly Tier[] = ['peer', 'origin', 'remote'];
+
+/** How a provider wants to be asked in bulk. */
+export interface BatchHint {
+  /** Of content that one request is to ask for. */
+  bytes: number;
+  /** Requests under way at the same time. */
+  requests: number;
 }
 
 export interface GetOptions {
@@ -31,7 +50,19 @@ export interface Provider {
   readonly id: string;
   /** For people: a name, and where it is. */
   describe(): string;
-  /** Answers for each of `links` once, as a record or as missing, in any order. */
+  /** Default: a peer. */
+  readonly tier?: Tier;
+  /**
+   * Requests are dear, and blocks lie in the order of their tree: bulk asks for much at a time, in the order in which
+   * blocks were named. Without it, a request asks for what comes in a moment.
+   */
+  readonly batch?: BatchHint;
+  /** Whether parcels may have more than was asked for. From anybody else that is a lie. */
+  readonly generous?: boolean;
+  /**
+   * Answers for each of `links` once, as a record or as missing, in any order. One that cannot read some of them sends
+   * all others before it fails: they count.
+   */
   get(links: readonly Link[], options: GetOptions): AsyncIterable<Parcel>;
   /**
    * Every node under a root that is not under one of `have`, parents before their children: directories, and the nodes

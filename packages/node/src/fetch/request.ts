@@ -10,6 +10,8 @@ export interface Answer extends Verified {
 
 export interface RequestOptions {
   verifier: Verifier;
+  /** Keeps what nobody asked for, found true. */
+  keepExtra: KeepExtra;
   signal: AbortSignal;
   urgent: boolean;
   patient?: boolean;
@@ -19,6 +21,9 @@ export interface RequestOptions {
   patience: number;
   stall?: number;
 }
+
+/** Resolves when it is kept, or cannot be. */
+export type KeepExtra = (extra: Verified) => Promise<unknown>;
 
 /** What a provider has sent is not what it was asked for: see {@link Peer.distrust}. */
 export class LieError extends Error {}
@@ -63,7 +68,7 @@ export function lied(peer: Peer, reason: string): LieError {
 export async function* answers(
   peer: Peer,
   ask: (signal: AbortSignal) => AsyncIterable<Parcel>,
-  { verifier, signal, patient = false, expected, patience, stall = patience }: RequestOptions,
+  { verifier, keepExtra, signal, patient = false, expected, patience, stall = patience }: RequestOptions,
 ): AsyncGenerator<Answer> {
   signal.throwIfAborted();
   const cancel = new AbortController();
@@ -92,12 +97,15 @@ export async function* answers(
       const next = await Promise.race([parcels.next(), ended.promise]);
       clearTimeout(timer);
       if (next.done) return;
-      const { records: bytes, missing } = next.value;
-      transfer.received(bytes.length);
+      const { records: bytes, missing, extra } = next.value;
+      if (extra && !peer.provider.generous) throw lied(peer, 'it has sent blocks that nobody asked for');
+      transfer.received(bytes.length + (extra?.length ?? 0));
       const verified = await check(peer, bytes, verifier);
       signal.throwIfAborted();
       peer.recovered();
       yield { ...verified, missing };
+      // Whoever waits for what they asked for does not wait for this.
+      if (extra) await keepExtra(await check(peer, extra, verifier));
       limit = stall;
     }
   } catch (error) {

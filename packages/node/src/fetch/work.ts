@@ -21,6 +21,8 @@ export interface Item {
   readonly digest: string;
   readonly size: number;
   readonly place: number;
+  /** Its place in the order in which blocks were named. */
+  readonly number: number;
   /** What it counts for, each time it was named. */
   bytes: number;
   files: number;
@@ -43,6 +45,13 @@ export interface Batch {
   readonly began: number;
 }
 
+export interface Limit {
+  bytes: number;
+  links: number;
+  /** Takes nothing when that would be less than the limit. */
+  full?: boolean;
+}
+
 /** Blocks that are to be brought, and those who have been asked for them. */
 export interface Work {
   /** Blocks that wait for a request, and their bytes. */
@@ -51,7 +60,7 @@ export interface Work {
   find(digest: string): Item | undefined;
   add(wanted: Wanted): void;
   /** Takes the waiting ones of the lowest rank, in their order, up to a limit; those without a rank stay. */
-  take(rank: (item: Item) => number | undefined, limit: { bytes: number; links: number }): Item[];
+  take(rank: (item: Item) => number | undefined, limit: Limit): Item[];
   /** Takes all that nobody of `peers` is left to ask for. Those who failed are asked a second time first. */
   takeLost(peers: readonly Peer[]): Item[];
   begin(peer: Peer, items: readonly Item[], patient: boolean): Batch;
@@ -71,6 +80,7 @@ export function createWork(): Work {
   let queue: Item[] = [];
   let again: Item[] = [];
   let bytes = 0;
+  let named = 0;
   /** How often somebody has been asked in vain. */
   let failures = 0;
 
@@ -81,10 +91,10 @@ export function createWork(): Work {
     for (const { size } of taken) bytes -= size;
   }
 
-  /** Those that came back are first: others wait for what they belong to. */
+  /** In the order in which they were named: what came back is first again, and beside what it belongs to. */
   function* all(): Generator<Item> {
     if (again.length > 0) {
-      queue = [...again, ...queue];
+      queue = [...again, ...queue].sort((a, b) => a.number - b.number);
       again = [];
     }
     yield* queue;
@@ -122,6 +132,7 @@ export function createWork(): Work {
         digest,
         size,
         place: placeOf(linkDigest(place)),
+        number: named++,
         bytes: size,
         files,
         batches: [],
@@ -147,6 +158,7 @@ export function createWork(): Work {
         taken.add(item);
         sum += item.size;
       }
+      if (limit.full && sum < limit.bytes && taken.size < limit.links) return [];
       remove(taken);
       return [...taken];
     },

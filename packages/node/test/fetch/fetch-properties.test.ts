@@ -28,8 +28,10 @@ const LIES: Record<string, (parcel: Parcel, at: number) => Parcel> = {
   nothing: () => ({ records: Buffer.alloc(0), missing: [] }),
 };
 
-interface Kind extends Omit<Behaviour, 'lacks' | 'distort' | 'stopsAfter'> {
+interface Kind extends Omit<Behaviour, 'lacks' | 'distort' | 'stopsAfter' | 'hangsAfter' | 'batch'> {
   stopsAfter: number | undefined;
+  hangsAfter: number | undefined;
+  batch: Behaviour['batch'] | undefined;
   /** Of 4, how many parts of the blocks it lacks. */
   lacking: number;
   lie: string | undefined;
@@ -37,6 +39,9 @@ interface Kind extends Omit<Behaviour, 'lacks' | 'distort' | 'stopsAfter'> {
 }
 
 const kind: fc.Arbitrary<Kind> = fc.record({
+  tier: fc.constantFrom('peer' as const, 'peer' as const, 'origin' as const, 'remote' as const),
+  batch: fc.constantFrom(undefined, { bytes: 64 << 10, requests: 2 }),
+  hangsAfter: fc.constantFrom(undefined, undefined, undefined, undefined, 1),
   delay: fc.constantFrom(0, 0, 1, 5),
   rate: fc.constantFrom(1e6, 50e6, 50e6),
   blackHole: fc.constantFrom(false, false, false, false, true),
@@ -54,15 +59,18 @@ const lacksOf =
   ({ lacking }: Kind) =>
   (link: Link) =>
     link.charCodeAt(9) % 4 < lacking;
-const isHonest = ({ blackHole, failsAfter = -1, lie }: Kind) => !blackHole && failsAfter < 0 && !lie;
+const isHonest = ({ blackHole, failsAfter = -1, hangsAfter, lie }: Kind) =>
+  !blackHole && failsAfter < 0 && hangsAfter === undefined && !lie;
 
 function behaviourOf(its: Kind): Behaviour {
   const lie = its.lie === undefined ? undefined : LIES[its.lie];
-  const { lacking, lie: _, place, stopsAfter, ...rest } = its;
+  const { lacking, lie: _, place, stopsAfter, hangsAfter, batch, ...rest } = its;
   return {
     ...rest,
     lacks: lacksOf(its),
     ...(stopsAfter !== undefined && { stopsAfter }),
+    ...(hangsAfter !== undefined && { hangsAfter }),
+    ...(batch && { batch }),
     ...(lie && { distort: (parcel: Parcel) => lie(parcel, its.place) }),
   };
 }

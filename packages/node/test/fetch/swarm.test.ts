@@ -12,6 +12,7 @@ import {
 import { createFetchChain, type FetchChain } from '../../dist/fetch/fetch-chain.js';
 import type { GetOptions, Parcel, Provider } from '../../dist/fetch/provider.js';
 import { prefetchTree } from '../../dist/prefetch/prefetch.js';
+import { type TestProvider, testProvider } from './test-provider.ts';
 
 interface Machine {
   id: string;
@@ -156,6 +157,37 @@ describe('machines that bring one root at the same time', () => {
     for (const one of cold) await expectWhole(one);
     expect(seed.sent / bytes).toBeLessThan(1.5);
     expect(cold.every(({ chain }) => chain.roots().whole.includes(root))).toBe(true);
+  });
+
+  const remoteFor = ({ chain }: Machine): TestProvider => {
+    const batch = { bytes: 1 << 20, requests: 4 };
+    const remote = testProvider(seedStore, { tier: 'remote', holds: 'all', delay: 5, rate: 20e6, batch });
+    chain.join(remote);
+    return remote;
+  };
+
+  it('ask nothing of a remote that the seed or one of them has', async () => {
+    const { seed, cold } = await swarm(4, () => 50e6, 20_000);
+    const remotes = cold.map(remoteFor);
+    const signal = new AbortController().signal;
+    await Promise.all(cold.map(({ chain }) => prefetchTree(chain, root, { signal })));
+    for (const one of cold) await expectWhole(one);
+    expect(remotes.flatMap(({ asked, trees }) => [...asked, ...trees])).toEqual([]);
+    expect(seed.sent / bytes).toBeLessThan(1.5);
+  });
+
+  it('do not wait for each other when only a remote has it', async () => {
+    const cold = await Promise.all([0, 1, 2, 3].map((i) => machine(`machine ${i}`, 50e6, 5000)));
+    for (const one of cold) {
+      for (const other of cold) if (other !== one) one.chain.join(providerOf(other, root, false));
+    }
+    const remotes = cold.map(remoteFor);
+    const began = performance.now();
+    const signal = new AbortController().signal;
+    await Promise.all(cold.map(({ chain }) => prefetchTree(chain, root, { signal })));
+    expect(performance.now() - began).toBeLessThan(5000);
+    for (const one of cold) await expectWhole(one);
+    for (const { sent } of remotes) expect(sent / bytes).toBeLessThan(1.1);
   });
 
   it('do not wait for one that is slow, or dies', async () => {

@@ -8,13 +8,23 @@ import {
   linkCodec,
   RAW,
 } from '@lazytree/core';
-import type { GetOptions, Parcel, Provider, TreeOptions } from '../../dist/fetch/provider.js';
+import type {
+  BatchHint,
+  GetOptions,
+  Parcel,
+  Provider,
+  Tier,
+  TreeOptions,
+} from '../../dist/fetch/provider.js';
 
 /** Bytes of a record's header: docs/store.md. */
 const HEADER = 52;
 
 export interface Behaviour {
   id?: string;
+  tier?: Tier;
+  batch?: BatchHint;
+  generous?: boolean;
   /** Milliseconds to the first parcel. */
   delay?: number;
   /** Bytes a second. */
@@ -28,6 +38,8 @@ export interface Behaviour {
   deaf?: boolean;
   /** Fails after so many parcels. */
   failsAfter?: number;
+  /** Sends nothing more after so many parcels of a request. */
+  hangsAfter?: number;
   /** What becomes of a parcel before it is sent. */
   distort?: (parcel: Parcel) => Parcel;
   /** Bytes of a parcel. */
@@ -45,8 +57,9 @@ export interface TestProvider extends Provider {
   /** Bytes of records sent. */
   sent: number;
   distrusted: string[];
-  /** Requests under way. */
+  /** Requests under way, and how many there were at the most. */
   active: number;
+  mostActive: number;
 }
 
 let count = 0;
@@ -54,6 +67,7 @@ let count = 0;
 /** A provider in this process that serves from a store, as well or as badly as it is told to. */
 export function testProvider(store: LocalStore, behaviour: Behaviour = {}): TestProvider {
   const id = behaviour.id ?? `p${count++}`;
+  const { tier, batch, generous } = behaviour;
   /** When the wire is free again. */
   let busyUntil = 0;
 
@@ -69,6 +83,7 @@ export function testProvider(store: LocalStore, behaviour: Behaviour = {}): Test
   ): AsyncGenerator<Parcel> {
     const { behaviour: now } = provider;
     provider.active += 1;
+    provider.mostActive = Math.max(provider.mostActive, provider.active);
     const onAbort = () => {
       provider.cancelled += 1;
     };
@@ -79,6 +94,7 @@ export function testProvider(store: LocalStore, behaviour: Behaviour = {}): Test
       if (now.delay) await sleep(now.delay, undefined, { signal: listen });
       let parcels = 0;
       for (const parcel of parcelsOf(await asked)) {
+        if (parcels === now.hangsAfter) await sleep(1e8, undefined, { signal: listen, ref: false });
         if (parcels++ === now.failsAfter) throw new Error('it is on fire');
         if (now.rate !== undefined) {
           busyUntil = Math.max(busyUntil, performance.now()) + (parcel.records.length * 1000) / now.rate;
@@ -131,6 +147,9 @@ export function testProvider(store: LocalStore, behaviour: Behaviour = {}): Test
 
   const provider: TestProvider = {
     id,
+    ...(tier && { tier }),
+    ...(batch && { batch }),
+    ...(generous && { generous }),
     behaviour,
     asked: [],
     trees: [],
@@ -138,7 +157,8 @@ export function testProvider(store: LocalStore, behaviour: Behaviour = {}): Test
     sent: 0,
     distrusted: [],
     active: 0,
-    describe: () => `peer ${id}`,
+    mostActive: 0,
+    describe: () => `${tier ?? 'peer'} ${id}`,
     get(links, options) {
       provider.asked.push({ links, options });
       return answer(links, options.signal);
