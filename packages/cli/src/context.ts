@@ -1,5 +1,6 @@
 import { LazytreeError } from '@lazytree/core/errors';
 import type { Home } from '@lazytree/node';
+import { credentialEnv } from '@lazytree/node/daemon-client';
 import type { Caller } from './caller.js';
 import type { Context } from './command.js';
 import type { Homes } from './homes.js';
@@ -35,6 +36,9 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
       const { host } = homes;
       return host?.isMember() ? { cluster: await host.cluster(), fetch: host.fetch } : undefined;
     },
+    credentials: (remote) =>
+      homes.host ? homes.host.credentials.envFor(remote, caller.env) : credentialEnv(caller.env),
+    forgetCredentials: (remote) => homes.host?.credentials.forget(remote),
     makeFiles: (task) => (homes.makeFiles ? homes.makeFiles(task) : task()),
     commands() {
       if (homes.commands) return homes.commands();
