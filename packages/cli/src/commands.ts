@@ -20,6 +20,8 @@ export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   ref: () => import('./commands/ref.js'),
   pin: () => import('./commands/pin.js'),
   remote: () => import('./commands/remote.js'),
+  push: () => import('./commands/push.js'),
+  pull: () => import('./commands/pull.js'),
   gc: () => import('./commands/gc.js'),
   verify: () => import('./commands/verify.js'),
   status: () => import('./commands/status.js'),

@@ -1,6 +1,7 @@
 import { LazytreeError } from '@lazytree/core/errors';
 import type { Home } from '@lazytree/node';
 import { credentialEnv } from '@lazytree/node/daemon-client';
+import type { Remotes } from '@lazytree/node/remotes';
 import type { Caller } from './caller.js';
 import type { Context } from './command.js';
 import type { Homes } from './homes.js';
@@ -16,18 +17,46 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
   const { terminal, signal } = caller;
   const releases = new Set<() => void>();
   let home: Promise<Home> | undefined;
+  let remotes: Promise<Remotes | undefined> | undefined;
+
+  function openHome({ create }: { create: boolean }): Promise<Home> {
+    home ??= homes.open({ create }).catch((error) => {
+      // What kept it from being opened may be repaired.
+      home = undefined;
+      throw error;
+    });
+    return home;
+  }
+
+  async function openOwnRemotes(): Promise<Remotes> {
+    const { directory, store } = await openHome({ create: false });
+    const { createCredentialMemory, openRemotes } = await import('@lazytree/node/remotes');
+    const log = { info() {}, warn: told, error: told };
+    const credentials = createCredentialMemory({});
+    return openRemotes({
+      home: directory,
+      store,
+      source: store,
+      credentials,
+      log,
+      join: () => () => undefined,
+    });
+  }
+
+  function told(fields: object, message: string): void {
+    const { error } = fields as { error?: unknown };
+    warn(error === undefined ? message : `${message}: ${error}`);
+  }
+
+  function warn(text: string): void {
+    terminal.writeError(`lazytree: warning: ${oneLine(text)}\n`);
+  }
+
   return {
     json,
     signal,
     isRead: terminal.isRead,
-    home({ create }) {
-      home ??= homes.open({ create }).catch((error) => {
-        // What kept it from being opened may be repaired.
-        home = undefined;
-        throw error;
-      });
-      return home;
-    },
+    home: openHome,
     host() {
       if (homes.host) return homes.host;
       throw new Error('an action that needs the daemon runs outside of it');
@@ -36,12 +65,22 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
       const { host } = homes;
       if (!host) return undefined;
       const cluster = host.isMember() ? await host.cluster() : undefined;
-      const remotes = await host.remotes();
-      return cluster || remotes ? { fetch: host.fetch, cluster, remotes } : undefined;
+      const known = await host.remotes();
+      for (const name of known?.list() ?? []) host.credentials.envFor(name, caller.env);
+      return cluster || known ? { fetch: host.fetch, cluster, remotes: known } : undefined;
     },
-    credentials: (remote) =>
-      homes.host ? homes.host.credentials.envFor(remote, caller.env) : credentialEnv(caller.env),
-    forgetCredentials: (remote) => homes.host?.credentials.forget(remote),
+    async remote(name) {
+      remotes ??= homes.host ? homes.host.remotes() : openOwnRemotes();
+      const opened = await remotes;
+      if (opened) return opened.open(name, credentialEnv(caller.env));
+      throw new LazytreeError('NOT_FOUND', `there is no remote '${name}'`, {
+        hint: 'add one: `lazytree remote add NAME URL`',
+      });
+    },
+    async remotesChanged(name) {
+      homes.host?.credentials.forget(name);
+      await (await homes.host?.remotes())?.attach();
+    },
     makeFiles: (task) => (homes.makeFiles ? homes.makeFiles(task) : task()),
     commands() {
       if (homes.commands) return homes.commands();
@@ -56,7 +95,7 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
       return path;
     },
     progress: (label) => terminal.progress(label),
-    warn: (text) => terminal.writeError(`lazytree: warning: ${oneLine(text)}\n`),
+    warn,
     afterwards(release) {
       releases.add(release);
       return () => {
@@ -66,6 +105,7 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
     async close() {
       for (const release of releases) release();
       releases.clear();
+      if (!homes.host) await (await remotes?.catch(() => undefined))?.close();
       const opened = await home?.catch(() => undefined);
       if (homes.close) await opened?.close();
     },

@@ -1,4 +1,5 @@
 import { LazytreeError } from '@lazytree/core/errors';
+import { parseInterval } from '@lazytree/node';
 import {
   addRemote,
   azureAccess,
@@ -6,12 +7,13 @@ import {
   listRemotes,
   parseEndpoint,
   parseStorageUrl,
-  type Remote,
+  type RemoteConfig,
   refuseSecret,
   removeRemote,
 } from '@lazytree/node/remotes';
-import type { Action } from '../command.js';
-import { table } from '../output.js';
+import { type Action, EXIT_CODES, ExitCode } from '../command.js';
+import { oneLine } from '../one-line.js';
+import { formatBytes, table } from '../output.js';
 
 /** Of those who read the list of remotes and then write it. */
 const TURN = 'remotes';
@@ -44,10 +46,9 @@ const add: Action = {
       await azureAccess({ account: place.account, endpoint, credentialsFile, env: {} });
     }
     const { directory } = await context.home({ create: true });
-    const remote: Remote = { name, url, endpoint, credentialsFile, created: Date.now() };
+    const remote: RemoteConfig = { name, url, endpoint, credentialsFile, created: Date.now() };
     await context.inTurn(TURN, () => addRemote(directory, remote));
-    // Those of one that had the name before.
-    context.forgetCredentials(name);
+    await context.remotesChanged(name);
     return { data: { added: remoteJson(remote) } };
 
     async function fileNamed(given: typeof options.credentials): Promise<string | undefined> {
@@ -79,12 +80,73 @@ const rm: Action = {
   async run(context, [name]) {
     const { directory } = await context.home({ create: false });
     await context.inTurn(TURN, () => removeRemote(directory, name));
-    context.forgetCredentials(name);
+    await context.remotesChanged(name);
     return { data: { removed: name } };
   },
 };
 
-function remoteJson({ name, url, endpoint, credentialsFile, created }: Remote): Record<string, unknown> {
+const gc: Action = {
+  arguments: '<name>',
+  summary: 'remove from a remote what no ref, no history and no pin there needs',
+  options: [['--grace <time>', 'how long nothing must have needed it: 30m, 24h, 7d', '24h']],
+  details: `What nobody needs is marked by one run, and removed by one that comes a grace period later. A push that
+takes longer than that looks again at what it counted on.`,
+  async run(context, [name], { grace }) {
+    const graceMs = parseInterval(String(grace));
+    const remote = await context.remote(name);
+    const progress = await context.progress('collect');
+    try {
+      const collected = await remote.collect({
+        graceMs,
+        signal: context.signal,
+        onProgress: ({ done }) => progress.update({ files: done, bytes: 0 }),
+      });
+      const { roots, live, condemned, removed, bytes } = collected;
+      const text = `${roots} roots need ${live} blocks; ${condemned} more are not needed
+removed ${removed} packs of ${formatBytes(bytes)}
+`;
+      return { data: { remote: name, ...collected }, text };
+    } finally {
+      progress.stop();
+    }
+  },
+};
+
+const validate: Action = {
+  arguments: '<name>',
+  summary: 'find out whether a remote does what it has to, and whether what is in it is whole',
+  options: [['--deep', 'read and hash every block in it']],
+  details: 'Writes a small object and removes it again. Exit code 0 when nothing is wrong.',
+  async run(context, [name], { deep }) {
+    const remote = await context.remote(name);
+    const progress = await context.progress('validate');
+    try {
+      const checks = await remote.validate({
+        deep: deep === true,
+        signal: context.signal,
+        onProgress: ({ done }) => progress.update({ files: done, bytes: 0 }),
+      });
+      const failed = checks.find(({ ok }) => !ok);
+      const rows = checks.map(({ name: what, ok, detail }) => [ok ? 'ok' : 'FAILED', what, oneLine(detail)]);
+      const code = failed && (EXIT_CODES[failed.code as keyof typeof EXIT_CODES] ?? ExitCode.failed);
+      return {
+        data: { remote: name, ok: failed === undefined, checks },
+        text: table(rows),
+        ...(code === undefined ? {} : { exitCode: code }),
+      };
+    } finally {
+      progress.stop();
+    }
+  },
+};
+
+function remoteJson({
+  name,
+  url,
+  endpoint,
+  credentialsFile,
+  created,
+}: RemoteConfig): Record<string, unknown> {
   return {
     name,
     url,
@@ -96,5 +158,5 @@ function remoteJson({ name, url, endpoint, credentialsFile, created }: Remote): 
 
 export const command = {
   summary: 'places outside of the cluster where trees are kept',
-  actions: { add, list, rm },
+  actions: { add, list, rm, validate, gc },
 };

@@ -79,9 +79,15 @@ export interface OpenHostOptions {
   /** Where peers find this machine, and where it looks for them, for this run. */
   listen?: readonly string[] | undefined;
   peers?: readonly string[] | undefined;
-  /** Opens the remotes of a home that has some. */
+  /** Opens the remotes of a home that has some, in place of what is configured in it. */
   openRemotes?: OpenRemotes | undefined;
 }
+
+/** Loaded by homes that have some. */
+const openHomeRemotes: OpenRemotes = async (parts) => {
+  const { openRemotes } = await import('../remotes/open-remotes.js');
+  return openRemotes(parts);
+};
 
 /**
  * Opens a home, and mounts again what was mounted when it was last closed. What was mounted when its daemon was killed
@@ -90,12 +96,12 @@ export interface OpenHostOptions {
  * @throws LazytreeError as openHome
  */
 export async function openHost(options: OpenHostOptions): Promise<Host> {
-  const { home: directory, version, log, keepMs, soon, openRemotes } = options;
+  const { home: directory, version, log, keepMs, soon, openRemotes = openHomeRemotes } = options;
   if (soon) warmUp();
   const opened = await openHome({ directory, create: true });
   const keeper = openKeeper({ home: directory, version, milliseconds: keepMs, log });
-  const mayHaveRemotes = () => openRemotes !== undefined && hasRemotes(directory);
-  const expectsAnyone = () => isClusterHome(directory) || mayHaveRemotes();
+  const credentials = createCredentialMemory();
+  const expectsAnyone = () => isClusterHome(directory) || hasRemotes(directory);
   let parts = partsOf(opened, { keeper, log, expectsAnyone });
   let distrusted = false;
   let cluster: Promise<Cluster> | undefined;
@@ -118,14 +124,19 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
   }
 
   async function findRemotes(): Promise<Remotes | undefined> {
-    if (!openRemotes || !mayHaveRemotes()) return undefined;
+    if (!hasRemotes(directory)) return undefined;
     const { home, fetch } = parts;
-    remotes ??= openRemotes({ home: directory, store: home.store, log, join: fetch.join }).catch(
-      (error: unknown) => {
-        remotes = undefined;
-        throw error;
-      },
-    );
+    remotes ??= openRemotes({
+      home: directory,
+      store: home.store,
+      source: fetch,
+      credentials,
+      log,
+      join: fetch.join,
+    }).catch((error: unknown) => {
+      remotes = undefined;
+      throw error;
+    });
     return remotes;
   }
 
@@ -147,7 +158,7 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
 
   return {
     log,
-    credentials: createCredentialMemory(),
+    credentials,
     get home() {
       return parts.home;
     },

@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LazytreeError } from '@lazytree/core';
-import type { OpenRemotes } from '../remotes/remotes.js';
 import { daemonStatus } from './control-client.js';
 import { createControlServer } from './control-server.js';
 import { type Host, openHost } from './host.js';
@@ -29,8 +28,6 @@ export interface RunDaemonOptions {
   /** Where peers find this machine, and where it looks for them, as multiaddrs. */
   listen?: readonly string[] | undefined;
   peers?: readonly string[] | undefined;
-  /** Opens the remotes of a home that has some. */
-  openRemotes?: OpenRemotes | undefined;
   /** Whether it stays when it has nothing to do. */
   stays: boolean;
   /** When it resolves, nobody is about to come with what the daemon was started for. */
@@ -56,7 +53,6 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
     version,
     listen: options.listen,
     peers: options.peers,
-    openRemotes: options.openRemotes,
   }).catch(async (error) => {
     throw (await runningAlready(home, error)) ?? error;
   });

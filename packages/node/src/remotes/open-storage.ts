@@ -1,6 +1,6 @@
 import type { CredentialEnv } from './credential-variables.js';
 import { azureAccess } from './credentials.js';
-import type { Remote } from './remotes-file.js';
+import type { RemoteConfig } from './remotes-file.js';
 import { openDirectoryStorage } from './storage/directory.js';
 import type { Storage } from './storage/storage.js';
 import { parseStorageUrl } from './storage/storage-url.js';
@@ -16,7 +16,7 @@ export interface OpenStorageOptions {
  * @throws LazytreeError USAGE; REFUSED or NOT_FOUND for its credentials
  */
 export async function openStorage(
-  { url, endpoint, credentialsFile }: Pick<Remote, 'url' | 'endpoint' | 'credentialsFile'>,
+  { url, endpoint, credentialsFile }: Pick<RemoteConfig, 'url' | 'endpoint' | 'credentialsFile'>,
   { env }: OpenStorageOptions,
 ): Promise<Storage> {
   const place = parseStorageUrl(url);

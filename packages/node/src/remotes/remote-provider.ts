@@ -31,8 +31,7 @@ export interface RemoteProviderParts {
 }
 
 /** What one request of bulk asks for: a few ranges of packs. */
-const BATCH_BYTES = 32 << 20;
-const BATCHES = 2;
+export const REMOTE_BATCH = { bytes: 32 << 20, requests: 2 };
 /** Ranges of nodes that are read at the same time. */
 const RANGES_AT_ONCE = 6;
 /** Bytes of records in a parcel. */
@@ -147,7 +146,7 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
     id: `remote:${name}`,
     tier: 'remote',
     generous: true,
-    batch: { bytes: BATCH_BYTES, requests: BATCHES },
+    batch: REMOTE_BATCH,
     describe: () => `the remote ${name} (${storage.describe()})`,
     get,
     tree,

@@ -78,6 +78,20 @@ export async function readRef(
   return { ref: decodeRef(name, object.bytes, storage.describe()), version: object.version };
 }
 
+/**
+ * What it stood for is kept by nothing else, unless it is pinned or another ref has it.
+ *
+ * @throws LazytreeError NOT_FOUND, REFUSED when somebody moves it meanwhile
+ */
+export async function removeRemoteRef(storage: Storage, name: string, signal: AbortSignal): Promise<void> {
+  const found = await storage.get(refName(name), { signal });
+  if (!found) throw new LazytreeError('NOT_FOUND', `there is no '${name}' at ${storage.describe()}`);
+  if (await storage.delete(refName(name), { signal, version: found.version })) return;
+  throw new LazytreeError('REFUSED', `'${name}' of ${storage.describe()} has just been moved`, {
+    hint: 'look at it, and remove it again',
+  });
+}
+
 /** All refs, by name. */
 export async function* listRemoteRefs(storage: Storage, signal: AbortSignal): AsyncGenerator<ReadRef> {
   for await (const { name } of storage.list(REFS, { signal })) {

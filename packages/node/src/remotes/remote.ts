@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { BlockSource, LocalStore } from '@lazytree/core';
+import type { BlockSource, Link, LocalStore } from '@lazytree/core';
 import type { Provider } from '../fetch/provider.js';
 import type { MountLog } from '../mounts/mount-log.js';
 import { type Collected, type CollectOptions, collect } from './collect/collect.js';
@@ -9,8 +9,9 @@ import { createRemoteIndex } from './index/remote-index.js';
 import { createPackReader } from './packs/pack-reader.js';
 import { type Pushed, type PushOptions, push } from './push/push.js';
 import { createRemoteProvider } from './remote-provider.js';
-import { listRemoteRefs, type ReadRef, readRef } from './remote-ref.js';
-import { createSeenRefs, type SeenRefs } from './seen-refs.js';
+import { listRemoteRefs, type ReadRef, type RemoteRef, readRef, removeRemoteRef } from './remote-ref.js';
+import { listPinned, type RootManifest, readManifest, unpin } from './root-manifest.js';
+import { createSeenRefs } from './seen-refs.js';
 import type { Storage } from './storage/storage.js';
 import { type Check, type ValidateOptions, validate } from './validate/validate.js';
 
@@ -18,14 +19,17 @@ import { type Check, type ValidateOptions, validate } from './validate/validate.
 export interface Remote {
   readonly name: string;
   readonly storage: Storage;
-  /** What this machine knows of its names. */
-  readonly seen: SeenRefs;
   /** It as one of those that have blocks. */
   readonly provider: Provider;
   push(options: PushOptions): Promise<Pushed>;
   /** @returns undefined when nothing has that name */
   ref(name: string, signal: AbortSignal): Promise<ReadRef | undefined>;
   refs(signal: AbortSignal): AsyncIterable<ReadRef>;
+  removeRef(name: string, signal: AbortSignal): Promise<void>;
+  pins(signal: AbortSignal): AsyncIterable<RootManifest>;
+  unpin(root: Link, signal: AbortSignal): Promise<void>;
+  /** Remembers what a name stands for that has been pulled. */
+  pulled(ref: RemoteRef, signal: AbortSignal): Promise<void>;
   collect(options: CollectOptions): Promise<Collected>;
   validate(options: ValidateOptions): Promise<Check[]>;
   close(): Promise<void>;
@@ -50,7 +54,6 @@ export function openRemote({ name, storage, store, source, directory, log }: Ope
   return {
     name,
     storage,
-    seen,
     provider: createRemoteProvider({ name, storage, index, packs, isHere: (digest) => store.holds(digest) }),
     async push(options) {
       const pushed = await push({ store, source, storage, index, seen }, options);
@@ -59,6 +62,13 @@ export function openRemote({ name, storage, store, source, directory, log }: Ope
     },
     ref: (wanted, signal) => readRef(storage, wanted, signal),
     refs: (signal) => listRemoteRefs(storage, signal),
+    removeRef: (wanted, signal) => removeRemoteRef(storage, wanted, signal),
+    pins: (signal) => listPinned(storage, signal),
+    unpin: (root, signal) => unpin(storage, root, signal),
+    async pulled({ name: pulledName, snapshots: [{ root }] }, signal) {
+      const found = await readManifest(storage, root, signal);
+      await seen.write(pulledName, { root, nodes: found?.manifest.nodes ?? [] });
+    },
     collect: (options) => collect({ storage, index, packs }, options),
     validate: (options) => validate({ storage, index, packs }, options),
     async close() {

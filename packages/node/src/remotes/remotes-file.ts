@@ -1,10 +1,10 @@
-import { mkdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { mkdir, rm } from 'node:fs/promises';
 import { LazytreeError } from '@lazytree/core/errors';
+import { remotesFile } from '../home-directory.js';
 import { readState, writeState } from '../state-file.js';
 
 /** Where trees are kept outside of the cluster: `remotes.json` of the home. No secrets are in it. */
-export interface Remote {
+export interface RemoteConfig {
   name: string;
   url: string;
   /** The URL of the account's blobs, where it is not Azure's own. */
@@ -25,26 +25,21 @@ export function checkRemoteName(name: string): void {
   });
 }
 
-function remotesFile(home: string): string {
-  return join(home, 'remotes.json');
-}
-
-/** By name. @throws LazytreeError CORRUPT */
-export async function listRemotes(home: string): Promise<Remote[]> {
+/** In the order in which they were added. @throws LazytreeError CORRUPT */
+export async function listRemotes(home: string): Promise<RemoteConfig[]> {
   const file = remotesFile(home);
   const state = await readState(file);
   if (state === undefined) return [];
   const { remotes } = (state ?? {}) as { remotes?: unknown };
-  if (Array.isArray(remotes) && remotes.every(isRemote))
-    return remotes.sort((a, b) => (a.name < b.name ? -1 : 1));
+  if (Array.isArray(remotes) && remotes.every(isRemote)) return remotes;
   throw new LazytreeError('CORRUPT', `${file} is not what was written there`, {
     hint: 'mend it, or move it away and add the remotes again',
   });
 }
 
-function isRemote(value: unknown): value is Remote {
+function isRemote(value: unknown): value is RemoteConfig {
   const { name, url, endpoint, credentialsFile, created } = (value ?? {}) as Partial<
-    Record<keyof Remote, unknown>
+    Record<keyof RemoteConfig, unknown>
   >;
   const isText = (text: unknown) => text === undefined || typeof text === 'string';
   return (
@@ -58,7 +53,7 @@ function isRemote(value: unknown): value is Remote {
 }
 
 /** @throws LazytreeError NOT_FOUND */
-export async function findRemote(home: string, name: string): Promise<Remote> {
+export async function findRemote(home: string, name: string): Promise<RemoteConfig> {
   const remotes = await listRemotes(home);
   const remote = remotes.find((one) => one.name === name);
   if (remote) return remote;
@@ -73,7 +68,7 @@ export async function findRemote(home: string, name: string): Promise<Remote> {
  *
  * @throws LazytreeError USAGE, REFUSED when the name is taken
  */
-export async function addRemote(home: string, remote: Remote): Promise<void> {
+export async function addRemote(home: string, remote: RemoteConfig): Promise<void> {
   checkRemoteName(remote.name);
   const remotes = await listRemotes(home);
   if (remotes.some(({ name }) => name === remote.name)) {
@@ -86,7 +81,7 @@ export async function addRemote(home: string, remote: Remote): Promise<void> {
 }
 
 /** What is stored there stays. To be called by one at a time. @throws LazytreeError NOT_FOUND */
-export async function removeRemote(home: string, name: string): Promise<Remote> {
+export async function removeRemote(home: string, name: string): Promise<RemoteConfig> {
   const remote = await findRemote(home, name);
   await writeRemotes(
     home,
@@ -95,6 +90,8 @@ export async function removeRemote(home: string, name: string): Promise<Remote> 
   return remote;
 }
 
-function writeRemotes(home: string, remotes: Remote[]): Promise<void> {
+function writeRemotes(home: string, remotes: RemoteConfig[]): Promise<void> {
+  // Where there is none, nobody looks for them.
+  if (remotes.length === 0) return rm(remotesFile(home), { force: true });
   return writeState(remotesFile(home), { version: 1, remotes });
 }

@@ -1,6 +1,9 @@
-import type { Link, LocalStore } from '@lazytree/core';
+import type { BlockSource, Link, LocalStore } from '@lazytree/core';
 import type { Provider } from '../fetch/provider.js';
 import type { MountLog } from '../mounts/mount-log.js';
+import type { CredentialMemory } from './credential-memory.js';
+import type { CredentialEnv } from './credential-variables.js';
+import type { Remote } from './remote.js';
 
 /** What is asked of the remotes of a home to find trees there. */
 export interface RemoteNames {
@@ -26,8 +29,15 @@ export interface RemoteNames {
   attach(): Promise<void>;
 }
 
-/** The remotes of a home, for as long as its daemon has it open. */
+/** The remotes of a home, for as long as it is open. */
 export interface Remotes extends RemoteNames {
+  /**
+   * One of them, to be used until the next call for it.
+   *
+   * @param env the caller's variables; without it, those that it was last opened with
+   * @throws LazytreeError NOT_FOUND, REFUSED
+   */
+  open(name: string, env?: CredentialEnv): Promise<Remote>;
   /** Takes them out of the chain. */
   close(): Promise<void>;
 }
@@ -37,6 +47,9 @@ export interface RemoteParts {
   /** The home's directory. */
   home: string;
   store: LocalStore;
+  /** Where blocks come from that the store does not have. */
+  source: BlockSource;
+  credentials: CredentialMemory;
   log: MountLog;
   /** Adds a provider to the chain, until the function returned is called. */
   join(provider: Provider): () => void;

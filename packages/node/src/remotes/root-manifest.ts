@@ -1,6 +1,6 @@
-import { formatLink, LazytreeError, type Link } from '@lazytree/core';
+import { formatLink, LazytreeError, type Link, parseLink } from '@lazytree/core';
 import * as z from 'zod/mini';
-import { fromHex, rootName, toHex } from './object-names.js';
+import { fromHex, ROOTS, rootName, toHex } from './object-names.js';
 import type { Storage } from './storage/storage.js';
 
 /** A part of a pack in which nodes of a tree are. */
@@ -80,6 +80,26 @@ export async function readManifest(
   const object = await storage.get(rootName(root), { signal });
   if (!object) return undefined;
   return { manifest: decodeManifest(root, object.bytes, storage.describe()), version: object.version };
+}
+
+/** Roots that are kept though no ref names them. */
+export async function* listPinned(storage: Storage, signal: AbortSignal): AsyncGenerator<RootManifest> {
+  for await (const { name } of storage.list(ROOTS, { signal })) {
+    const found = await readManifest(storage, parseLink(name.slice(ROOTS.length)), signal);
+    if (found?.manifest.pinned) yield found.manifest;
+  }
+}
+
+/** @throws LazytreeError NOT_FOUND */
+export async function unpin(storage: Storage, root: Link, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const found = await readManifest(storage, root, signal);
+    if (!found?.manifest.pinned)
+      throw new LazytreeError('NOT_FOUND', `${formatLink(root)} is not pinned at ${storage.describe()}`);
+    const body = [encodeManifest({ ...found.manifest, pinned: false })];
+    const expected = { version: found.version };
+    if (await storage.put(rootName(root), body, { signal, expected })) return;
+  }
 }
 
 /** @returns undefined for what is no JSON */

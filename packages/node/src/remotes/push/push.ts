@@ -5,6 +5,8 @@ import {
   DAG_CBOR,
   digestOf,
   formatLink,
+  getRef,
+  history,
   type ImageCompression,
   LazytreeError,
   type Link,
@@ -35,8 +37,6 @@ export interface PushOptions {
   /** The name that is to stand for it there. Without one it is pinned there. */
   name?: string | undefined;
   message?: string;
-  /** Where the name may point: to what is known here of its past. */
-  known?: (root: Link) => boolean | Promise<boolean>;
   /** Take the name whoever has it. */
   force?: boolean;
   keep: KeepPolicy;
@@ -82,7 +82,7 @@ export async function push(parts: PushParts, options: PushOptions): Promise<Push
   if (name !== undefined) checkRefName(name);
   const { store, storage, index } = parts;
   const there = name === undefined ? undefined : await readRef(storage, name, signal);
-  await refuseForeign(storage.describe(), there, options);
+  await refuseForeign(parts, there, options);
   const lease = store.lease([root]);
   try {
     await store.flush();
@@ -250,14 +250,16 @@ async function nodesOf(
 
 /** @returns whether the name has been moved */
 async function pointTo(
-  { storage }: PushParts,
+  parts: PushParts,
   before: ReadRef | undefined,
-  { root, name, message = '', keep, force = false, known, signal }: PushOptions,
+  options: PushOptions,
 ): Promise<boolean> {
+  const { storage } = parts;
+  const { root, name, message = '', keep, signal } = options;
   if (name === undefined) return false;
   const snapshot: RemoteSnapshot = { root, time: Date.now(), by: whoIsHere(), message };
   for (let there = before; ; there = await readRef(storage, name, signal)) {
-    if (there !== before) await refuseForeign(storage.describe(), there, { root, known, force });
+    if (there !== before) await refuseForeign(parts, there, options);
     if (there?.ref.snapshots[0].root === root) return false;
     const ref = withSnapshot(there?.ref, name, { snapshot, keep });
     const expected = there ? { version: there.version } : 'nothing';
@@ -267,17 +269,26 @@ async function pointTo(
 
 /** A name is moved on from what is known here, and not from what somebody else has made of it. */
 async function refuseForeign(
-  where: string,
+  { store, storage, seen }: PushParts,
   there: ReadRef | undefined,
-  { root, known, force }: Pick<PushOptions, 'root' | 'known' | 'force'>,
+  { root, force }: PushOptions,
 ): Promise<void> {
   if (!there || force) return;
   const { name, snapshots } = there.ref;
   const [{ root: now, by, time }] = snapshots;
-  if (now === root || (await known?.(now))) return;
+  if (now === root || (await seen.read(name))?.root === now || (await wasHere(store, name, now))) return;
+  const when = new Date(time).toISOString();
   throw new LazytreeError(
     'REFUSED',
-    `'${name}' of ${where} was moved by ${by} at ${new Date(time).toISOString()}, to ${formatLink(now)}`,
+    `'${name}' of ${storage.describe()} was moved by ${by} at ${when}, to ${formatLink(now)}`,
     { hint: 'pull it and go on from there, or push with --force' },
   );
+}
+
+/** Whether a name has stood for a root on this machine. */
+async function wasHere(store: LocalStore, name: string, root: Link): Promise<boolean> {
+  const ref = getRef(store, name);
+  if (!ref) return false;
+  for await (const { snapshot } of history(store, ref)) if (snapshot.root === root) return true;
+  return false;
 }

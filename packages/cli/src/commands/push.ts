@@ -1,0 +1,46 @@
+import { asDirectory, formatLink, getRef, type ImageCompression, LazytreeError } from '@lazytree/core';
+import { DEFAULT_KEEP, parseKeep } from '@lazytree/node';
+import type { Action } from '../command.js';
+import { openTree } from '../open-tree.js';
+
+export const command: Action = {
+  arguments: '<tree> <remote>',
+  summary: 'store a tree at a remote: what of it is not there yet',
+  options: [
+    ['--name <ref>', 'the name that stands for it there (default: the ref that TREE names)'],
+    ['-m, --message <text>', 'message of the snapshot'],
+    ['--force', 'take the name, whoever has moved it meanwhile'],
+    ['--keep <counts>', 'snapshots to keep there (default: last=8,hourly=24,daily=7,weekly=8)'],
+    ['--compression <kind>', 'zstd or snappy', 'zstd'],
+  ],
+  details: `A tree without a name is pinned there, and found by its root. Prints the root.`,
+  collection: 'excludes',
+  async run(context, [spec, to], { name: given, message, force, keep: counts, compression }) {
+    if (compression !== 'zstd' && compression !== 'snappy')
+      throw new LazytreeError('USAGE', `--compression is zstd or snappy, not '${compression}'`);
+    const keep = counts === undefined ? DEFAULT_KEEP : parseKeep(String(counts));
+    const remote = await context.remote(to);
+    const tree = await openTree(context, spec);
+    const { store } = await context.home({ create: false });
+    const name = given === undefined ? (getRef(store, spec) ? spec : undefined) : String(given);
+    const progress = await context.progress('push');
+    try {
+      const { root, ...pushed } = await remote.push({
+        root: asDirectory(tree.entry, spec).link,
+        name,
+        message: String(message ?? ''),
+        force: force === true,
+        keep,
+        compression: compression as ImageCompression,
+        signal: context.signal,
+        onProgress: ({ blocks, bytes }) => progress.update({ files: blocks, bytes }),
+      });
+      progress.stop();
+      const cid = formatLink(root);
+      return { data: { root: cid, remote: to, name: name ?? null, ...pushed }, text: `${cid}\n` };
+    } finally {
+      progress.stop();
+      await tree.close();
+    }
+  },
+};
