@@ -1,18 +1,22 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
+import { Readable } from 'node:stream';
 import type { ContainerClient, RequestPolicyFactory, StoragePipelineOptions } from '@azure/storage-blob';
 import type { CredentialEnv } from '../credential-variables.js';
 import type { AzureAccess } from '../credentials.js';
+import { inPieces } from './pieces.js';
 import type { StorageTraffic } from './storage.js';
 
 /** Connections to an account at a time; more requests wait for one. */
 const MOST_SOCKETS = 64;
+/** Bytes that are handed to a connection at a time. */
+const PIECE = 256 << 10;
 
 export interface AzureClient {
   container: ContainerClient;
   traffic: StorageTraffic;
-  /** How far this machine's clock was before that of the storage, in ms, at its last answer. */
-  skew(): number | undefined;
+  /** What is sent, each time from its beginning. `moved` is called at the pace at which the other side takes it. */
+  body(parts: readonly Uint8Array[], moved: () => void): () => NodeJS.ReadableStream;
   close(): void;
 }
 
@@ -26,7 +30,6 @@ export async function connectAzure(access: AzureAccess, container: string): Prom
   );
   const { account, endpoint, credential } = access;
   const traffic: StorageTraffic = { requests: 0, sent: 0, received: 0 };
-  let skew: number | undefined;
   const Agent = endpoint.startsWith('https:') ? HttpsAgent : HttpAgent;
   const agent = new Agent({ keepAlive: true, maxSockets: MOST_SOCKETS, scheduling: 'lifo' });
 
@@ -36,16 +39,12 @@ export async function connectAzure(access: AzureAccess, container: string): Prom
         // One that a proxy needs is there already.
         request.agent ??= agent;
         traffic.requests++;
-        if (request.body instanceof Uint8Array) {
-          traffic.sent += request.body.length;
-          // What becomes the sum of a blob is compared with what has arrived, too.
-          const sum = request.headers.get('x-ms-blob-content-md5');
-          if (sum !== undefined) request.headers.set('content-md5', sum);
-        }
         if (typeof request.body === 'string') traffic.sent += Buffer.byteLength(request.body);
+        // What becomes the sum of a blob is compared with what has arrived, too.
+        const sum = request.headers.get('x-ms-blob-content-md5');
+        if (sum !== undefined && request.headers.contains('x-ms-blob-type'))
+          request.headers.set('content-md5', sum);
         const response = await next.sendRequest(request);
-        const date = Date.parse(response.headers.get('date') ?? '');
-        if (!Number.isNaN(date)) skew = Date.now() - date;
         // What is streamed is counted where it is read.
         if (response.bodyAsText) traffic.received += Buffer.byteLength(response.bodyAsText);
         return response;
@@ -70,7 +69,17 @@ export async function connectAzure(access: AzureAccess, container: string): Prom
   return {
     container: new ContainerClient(credential.kind === 'sas' ? `${url}?${credential.sas}` : url, pipeline),
     traffic,
-    skew: () => skew,
+    body: (parts, moved) => () => {
+      const pieces = function* () {
+        for (const piece of inPieces(parts, PIECE)) {
+          moved();
+          const bytes = piece.length === 1 ? piece[0] : Buffer.concat(piece);
+          traffic.sent += bytes.length;
+          yield bytes;
+        }
+      };
+      return Readable.from(pieces(), { objectMode: false, highWaterMark: PIECE });
+    },
     close: () => agent.destroy(),
   };
 }

@@ -19,8 +19,6 @@ export interface FailureContext {
   via: string;
   isIdentity: boolean;
   endpoint: string;
-  /** As AzureClient.skew. */
-  skew: number | undefined;
 }
 
 /** Clocks further apart than that are said to be, where a request is refused. Azure takes 15 minutes. */
@@ -76,7 +74,7 @@ export function judgeAzureFailure(error: unknown, context: FailureContext): Verd
   const id = headerOf(error, 'x-ms-request-id');
   const asked = id !== undefined && /^[\w-]{1,60}$/.test(id) ? `, request ${id}` : '';
   const network = (why: string, hint?: string) => new LazytreeError('NETWORK', `${doing}: ${why}`, { hint });
-  if (status === 401 || status === 403) return { error: refused(said + asked, code, context), again: false };
+  if (status === 401 || status === 403) return { error: refused(said + asked, error, context), again: false };
   if (code === 'ContainerNotFound' || code === 'ContainerBeingDeleted') {
     const hint = `make it: az storage container create --account-name ${account} --name ${container}`;
     const text = `${doing}: the container '${container}' of the account '${account}' does not exist`;
@@ -153,9 +151,12 @@ const ADVICE: Record<string, string> = {
   AccountIsDisabled: 'the storage account is disabled',
 };
 
-function refused(said: string, code: string | undefined, context: FailureContext): LazytreeError {
-  const { doing, via, skew } = context;
-  if (skew !== undefined && Math.abs(skew) > SKEW_MS) {
+function refused(said: string, error: unknown, context: FailureContext): LazytreeError {
+  const { doing, via } = context;
+  const code = serviceCodeOf(error);
+  // How far this machine's clock is before that of the storage.
+  const skew = Date.now() - Date.parse(headerOf(error, 'date') ?? '');
+  if (Math.abs(skew) > SKEW_MS) {
     const minutes = Math.round(Math.abs(skew) / 60_000);
     const far = minutes < 120 ? `${minutes} minutes` : `${Math.round(minutes / 60)} hours`;
     const text = `${doing}: refused (${said}): the clock of this machine is ${far} ${skew > 0 ? 'ahead of' : 'behind'} that of the storage`;

@@ -6,8 +6,8 @@ import { type AttemptSignal, attemptSignal } from './attempt-signal.js';
 import { type AzureClient, connectAzure } from './azure-client.js';
 import { headerOf, isUncertain, judgeAzureFailure, serviceCodeOf, statusOf } from './azure-failure.js';
 import { checkObjectName } from './object-name.js';
+import { inPieces, totalLength } from './pieces.js';
 import type { GetObjectOptions, ObjectInfo, PutObjectOptions, Storage, StoredObject } from './storage.js';
-import { totalLength } from './total-length.js';
 import { type RetryLimits, tryAgain } from './try-again.js';
 
 export interface AzureLimits extends RetryLimits {
@@ -81,15 +81,12 @@ export async function openAzureStorage(options: AzureStorageOptions): Promise<St
       const judge = (error: unknown) => {
         const { via, credential } = access;
         const isIdentity = credential.kind === 'identity';
-        const skew = client.skew();
-        return judgeAzureFailure(error, { doing, account, container, via, isIdentity, endpoint, skew });
+        return judgeAzureFailure(error, { doing, account, container, via, isIdentity, endpoint });
       };
       return tryAgain(
         async (progressed) => {
           const { idleMs, leastRate } = limits;
-          const allMs = idleMs + (bytes / leastRate) * 1000;
-          // Bytes that go up are not seen to move.
-          const watch = attemptSignal(signal, { idleMs: bytes > 0 ? allMs : idleMs, allMs });
+          const watch = attemptSignal(signal, { idleMs, allMs: idleMs + (bytes / leastRate) * 1000 });
           try {
             return await task(watch, progressed);
           } catch (error) {
@@ -183,7 +180,7 @@ export async function openAzureStorage(options: AzureStorageOptions): Promise<St
 interface AttemptOptions {
   signal: AbortSignal;
   doing: string;
-  /** Of its body, where that goes up. */
+  /** Of the body, there or back. */
   bytes?: number;
 }
 
@@ -336,19 +333,17 @@ async function putBlob(
     conditions: expected === 'nothing' ? { ifNoneMatch: '*' } : ifVersion(expected?.version),
     metadata: { [MARK]: mark },
   };
-  const md5 = createMd5(bytes);
+  const blobHTTPHeaders = { blobContentMD5: createMd5(bytes) };
   if (size <= session.limits.singlePut) {
-    const body = bytes.length === 1 ? asBuffer(bytes[0]) : Buffer.concat(bytes);
-    return decide(size, (abortSignal) =>
-      // The sum is of what is sent, and the storage compares.
-      blob.upload(body, size, { ...common, abortSignal, blobHTTPHeaders: { blobContentMD5: md5 } }),
+    return decide(size, ({ signal: abortSignal, moved }) =>
+      blob.upload(session.client.body(bytes, moved), size, { ...common, abortSignal, blobHTTPHeaders }),
     );
   }
   for (let round = 1; ; round++) {
     const blocks = await stageBlocks(session, blob, { bytes, signal, doing });
     try {
-      return await decide(0, (abortSignal) =>
-        blob.commitBlockList(blocks, { ...common, abortSignal, blobHTTPHeaders: { blobContentMD5: md5 } }),
+      return await decide(0, ({ signal: abortSignal }) =>
+        blob.commitBlockList(blocks, { ...common, abortSignal, blobHTTPHeaders }),
       );
     } catch (error) {
       // Another writer's blocks became the blob, and ours were dropped with that.
@@ -357,12 +352,12 @@ async function putBlob(
   }
 
   /** Carries out the request that makes the object. */
-  function decide(length: number, task: (signal: AbortSignal) => Promise<{ etag?: string }>) {
+  function decide(length: number, task: (watch: AttemptSignal) => Promise<{ etag?: string }>) {
     let uncertain = false;
     return session.attempt<{ version: string } | undefined>(
       async (watch) => {
         try {
-          return { version: versionOf((await task(watch.signal)).etag) };
+          return { version: versionOf((await task(watch)).etag) };
         } catch (error) {
           if (serviceCodeOf(error) === 'InvalidBlockList') throw new LostBlocks(doing);
           if (expected === undefined || !isConditionFailure(error)) {
@@ -403,7 +398,7 @@ interface StageOptions {
 
 /** @returns their ids, in order */
 async function stageBlocks(
-  { limits, attempt }: Session,
+  { client, limits, attempt }: Session,
   blob: BlockBlobClient,
   { bytes, signal, doing }: StageOptions,
 ): Promise<string[]> {
@@ -412,16 +407,17 @@ async function stageBlocks(
   const stop = new AbortController();
   const either = AbortSignal.any([signal, stop.signal]);
   const ids: string[] = [];
-  const blocks = inBlocks(bytes, limits.blockBytes);
+  const blocks = inPieces(bytes, limits.blockBytes);
   const worker = async () => {
     for (const block of blocks) {
       const id = Buffer.from(`${own}-${String(ids.length).padStart(6, '0')}`).toString('base64');
       ids.push(id);
-      const md5 = createMd5([block]);
+      const size = totalLength(block);
+      const transactionalContentMD5 = createMd5(block);
       await attempt(
-        ({ signal: abortSignal }) =>
-          blob.stageBlock(id, block, block.length, { abortSignal, transactionalContentMD5: md5 }),
-        { signal: either, doing, bytes: block.length },
+        ({ signal: abortSignal, moved }) =>
+          blob.stageBlock(id, client.body(block, moved), size, { abortSignal, transactionalContentMD5 }),
+        { signal: either, doing, bytes: size },
       );
     }
   };
@@ -434,29 +430,6 @@ async function stageBlocks(
     throw error;
   }
   return ids;
-}
-
-function* inBlocks(bytes: readonly Uint8Array[], blockBytes: number): Generator<Buffer> {
-  let parts: Uint8Array[] = [];
-  let length = 0;
-  for (const part of bytes) {
-    for (let at = 0; at < part.length; ) {
-      const piece = part.subarray(at, at + blockBytes - length);
-      parts.push(piece);
-      length += piece.length;
-      at += piece.length;
-      if (length < blockBytes) continue;
-      yield parts.length === 1 ? asBuffer(parts[0]) : Buffer.concat(parts);
-      parts = [];
-      length = 0;
-    }
-  }
-  if (length > 0) yield parts.length === 1 ? asBuffer(parts[0]) : Buffer.concat(parts);
-}
-
-/** The library sends what is not a Buffer with all that its memory has besides. */
-function asBuffer(bytes: Uint8Array): Buffer {
-  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
 }
 
 function createMd5(parts: readonly Uint8Array[]): Buffer {

@@ -6,15 +6,13 @@ import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core/errors';
 import { syncDirectory } from '../../state-file.js';
 import { type DirectoryLock, lockInDirectory } from './directory-lock.js';
 import { checkObjectName } from './object-name.js';
+import { inPieces, totalLength } from './pieces.js';
 import type { ObjectInfo, Storage, StorageTraffic } from './storage.js';
-import { totalLength } from './total-length.js';
 
 /** What is being written, and locks: in the directory, so that a rename leads from here to everywhere in it. */
 const OWN = '.lazytree';
 /** Bytes between two looks at whether the caller still wants it. */
 const PIECE = 4 << 20;
-/** Parts that one system call writes: IOV_MAX of Linux. */
-const MOST_PARTS = 1024;
 /** What was being written so long ago is what somebody has left who died. */
 const LEFT_MS = 24 * 3600_000;
 
@@ -119,7 +117,7 @@ export function openDirectoryStorage(directory: string, options: DirectoryStorag
     const draft = join(own, `${randomUUID()}.draft`);
     const handle = await open(draft, 'wx', 0o666);
     try {
-      for (const parts of inPieces(bytes)) {
+      for (const parts of inPieces(bytes, PIECE)) {
         signal.throwIfAborted();
         await writeAll(handle, parts);
         traffic.sent += totalLength(parts);
@@ -343,29 +341,10 @@ async function makeParents(directory: string, file: string): Promise<void> {
     await syncDirectory(dirname(at));
 }
 
-function* inPieces(bytes: readonly Uint8Array[]): Generator<Uint8Array[]> {
-  let parts: Uint8Array[] = [];
-  let length = 0;
-  for (const part of bytes) {
-    for (let at = 0; at < part.length; at += PIECE) {
-      const piece = part.subarray(at, at + PIECE);
-      parts.push(piece);
-      length += piece.length;
-      if (length < PIECE && parts.length < MOST_PARTS) continue;
-      yield parts;
-      parts = [];
-      length = 0;
-    }
-  }
-  if (parts.length > 0) yield parts;
-}
-
 async function writeAll(handle: FileHandle, parts: Uint8Array[]): Promise<void> {
-  const length = totalLength(parts);
-  const { bytesWritten } = await handle.writev(parts);
-  if (bytesWritten === length) return;
+  // Many small parts would be more than one system call takes.
+  const rest = parts.length === 1 ? parts[0] : Buffer.concat(parts);
   // A disk that is just full takes a part; the rest gets the error.
-  const rest = Buffer.concat(parts).subarray(bytesWritten);
   for (let at = 0; at < rest.length; ) at += (await handle.write(rest, at)).bytesWritten;
 }
 

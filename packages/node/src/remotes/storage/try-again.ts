@@ -4,7 +4,7 @@ import { LazytreeError } from '@lazytree/core/errors';
 export interface RetryLimits {
   /** Attempts, one after another, that bring nothing. */
   attempts: number;
-  /** Milliseconds after the first of them in which the others begin. */
+  /** Milliseconds after the first of them has failed in which the others begin. */
   withinMs: number;
   /** Before the second attempt; twice as long before each that follows. */
   pauseMs: number;
@@ -38,10 +38,10 @@ export async function tryAgain<T>(
   { signal, limits, judge }: TryAgainOptions,
 ): Promise<T> {
   let attempts = 0;
-  let began = performance.now();
+  let failed = Number.NaN;
   const progressed = () => {
     attempts = 0;
-    began = performance.now();
+    failed = Number.NaN;
   };
   for (;;) {
     signal.throwIfAborted();
@@ -52,8 +52,10 @@ export async function tryAgain<T>(
       signal.throwIfAborted();
       const { error, again, afterMs = 0 } = judge(failure);
       if (!again) throw error;
+      const now = performance.now();
+      if (Number.isNaN(failed)) failed = now;
       const pause = Math.max(pauseBefore(attempts, limits), afterMs * (1 + Math.random() / 4));
-      const isLast = attempts >= limits.attempts || performance.now() - began + pause > limits.withinMs;
+      const isLast = attempts >= limits.attempts || now - failed + pause > limits.withinMs;
       if (isLast) throw exhausted(error, { attempts, afterMs });
       await sleep(pause, undefined, { signal }).catch(() => signal.throwIfAborted());
     }
