@@ -7,9 +7,7 @@ import type { BlockSource } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { segmentPath } from '../store/segments.js';
 import { verifying } from '../store/verifying.js';
-import { createThreadPool, type ThreadPool } from '../threads/pool.js';
 import { rootEntry } from '../tree/path.js';
-import { kernelModule } from '../wasm/kernels.js';
 import {
   digestOrder,
   encodeHeader,
@@ -21,8 +19,7 @@ import {
 import { compressFrame, FRAME_BYTES, type ImageCompression } from './frame-compression.js';
 import { type Output, writeNewFile } from './new-file.js';
 import { createFramePacker, type PackedFrame, type PackJob } from './pack-frames.js';
-import type { PackThreadData } from './pack-thread.js';
-import { raiseAgain } from './thread-error.js';
+import { createPackPool, type PackPool } from './pack-pool.js';
 import { treeBlocks } from './tree-blocks.js';
 
 export interface SaveImageOptions {
@@ -59,8 +56,6 @@ const PROGRESS_BLOCKS = 256;
 /** What a directory entry takes in its node, roughly. */
 const ENTRY_BYTES = 64;
 
-type PackPool = ThreadPool<PackJob, PackedFrame>;
-
 /**
  * Writes a tree to one file (docs/image.md). The file appears, or takes the place of another, when it is whole
  * and durable.
@@ -77,7 +72,7 @@ export async function saveImage(
   if (entry.kind !== 'directory') throw new LazytreeError('USAGE', `${formatLink(root)} is not a directory`);
   const local = 'segments' in store ? (store as LocalStore) : undefined;
   const lease = local?.lease([root]);
-  const pool = createPackPool(local, entry, options);
+  const pool = poolFor(local, entry, options);
   try {
     // Blocks that are on their way to the segments cannot be read by the threads.
     await local?.flush();
@@ -88,7 +83,7 @@ export async function saveImage(
   }
 }
 
-function createPackPool(
+function poolFor(
   local: LocalStore | undefined,
   { size, files }: DirectoryEntry,
   { threads, compression = 'snappy' }: SaveImageOptions,
@@ -98,15 +93,7 @@ function createPackPool(
     const pack = createFramePacker((segment) => segmentPath(segments, segment));
     return { run: async (job) => pack(job), slots: 1, async close() {} };
   }
-  const pool = createThreadPool<PackJob, PackedFrame>({
-    script: new URL('./pack-thread.js', import.meta.url),
-    data: {
-      segments,
-      kernels: compression === 'snappy' ? kernelModule() : undefined,
-    } satisfies PackThreadData,
-    threads,
-  });
-  return { ...pool, run: (job) => raiseAgain(pool.run(job), 'reading the store') };
+  return createPackPool(segments, { compression, threads });
 }
 
 interface WriteContext {

@@ -3,14 +3,11 @@ import { LazytreeError } from '../errors.js';
 import { type Codec, formatLink, type Link, linkCodec, linkDigest } from '../format/link.js';
 import type { ImageCompression } from '../image/frame-compression.js';
 import { createFramePacker, type PackedFrame, type PackJob } from '../image/pack-frames.js';
-import type { PackThreadData } from '../image/pack-thread.js';
-import { raiseAgain } from '../image/thread-error.js';
+import { createPackPool, type PackPool } from '../image/pack-pool.js';
 import type { Location } from '../store/block-index.js';
 import type { BlockSource } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { segmentPath } from '../store/segments.js';
-import { createThreadPool, type ThreadPool } from '../threads/pool.js';
-import { kernelModule } from '../wasm/kernels.js';
 import { encodeFrameHeader, encodeLengths, FRAME_HEADER, LENGTH_BYTES, MAX_FRAME_BLOCKS } from './frame.js';
 
 /** The first bytes of a pack; frames follow, and nothing else. */
@@ -79,7 +76,7 @@ export function createPackWriter(store: LocalStore, options: PackWriterOptions):
   const packHere = createFramePacker((segment) => segmentPath(segments, segment));
   const underWay: FrameUnderWay[] = [];
   const taken = new Set<Promise<void>>();
-  let pool: ThreadPool<PackJob, PackedFrame> | undefined;
+  let pool: PackPool | undefined;
   let started = 0;
   let open: OpenFrame | undefined;
   let parts: Uint8Array[] = [PACK_HEADER];
@@ -90,14 +87,8 @@ export function createPackWriter(store: LocalStore, options: PackWriterOptions):
   function compress(job: PackJob): Promise<PackedFrame> {
     // Threads take a while to be there: what is one frame is done before.
     if (started++ === 0) return Promise.resolve().then(() => packHere(job));
-    pool ??= createThreadPool<PackJob, PackedFrame>({
-      script: new URL('../image/pack-thread.js', import.meta.url),
-      data: {
-        segments,
-        kernels: kind === 'snappy' ? kernelModule() : undefined,
-      } satisfies PackThreadData,
-    });
-    return raiseAgain(pool.run(job), 'reading the store');
+    pool ??= createPackPool(segments, { compression: kind });
+    return pool.run(job);
   }
 
   async function closeFrame(): Promise<void> {
