@@ -1,5 +1,14 @@
-import { addPin, formatLink, LazytreeError, linkCodec, listPins, RAW, removePin } from '@lazytree/core';
-import type { Action } from '../command.js';
+import {
+  addPin,
+  formatLink,
+  LazytreeError,
+  linkCodec,
+  listPins,
+  parseLink,
+  RAW,
+  removePin,
+} from '@lazytree/core';
+import type { Action, Context, Output } from '../command.js';
 import { openTree } from '../open-tree.js';
 import { table } from '../output.js';
 
@@ -22,7 +31,12 @@ const add: Action = {
 const rm: Action = {
   arguments: '<tree>',
   summary: 'no longer keep a tree',
-  async run(context, [spec]) {
+  options: [['--remote <name>', 'at a remote, by its root']],
+  async run(context, [spec], { remote }) {
+    if (remote !== undefined) {
+      await (await context.remote(String(remote))).unpin(parseLink(spec), context.signal);
+      return { data: { unpinned: spec, remote } };
+    }
     const { store } = await context.home({ create: false });
     const pinned = (await listPins(store)).find(({ root }) => formatLink(root) === spec);
     const link = pinned?.root ?? (await linkOf());
@@ -41,7 +55,9 @@ const rm: Action = {
 const list: Action = {
   arguments: '',
   summary: 'list the pins',
-  async run(context) {
+  options: [['--remote <name>', 'those of a remote: what was pushed without a name']],
+  async run(context, _, { remote }) {
+    if (remote !== undefined) return listAtRemote(context, String(remote));
     const { store } = await context.home({ create: false });
     const pins = (await listPins(store)).map(({ root, time }) => ({
       root: formatLink(root),
@@ -51,5 +67,12 @@ const list: Action = {
     return { data: { pins }, text: table(pins.map(({ root, time }) => [root, time])) };
   },
 };
+
+async function listAtRemote(context: Context, remote: string): Promise<Output> {
+  const pins: { root: string; time: string }[] = [];
+  for await (const { root, time } of (await context.remote(remote)).pins(context.signal))
+    pins.push({ root: formatLink(root), time: new Date(time).toISOString() });
+  return { data: { remote, pins }, text: table(pins.map(({ root, time }) => [root, time])) };
+}
 
 export const command = { summary: 'keep trees', actions: { add, rm, list } };

@@ -11,6 +11,7 @@ import {
 } from '@lazytree/core';
 import type { Action, Context, Output } from '../command.js';
 import { memberCluster } from '../member-cluster.js';
+import { oneLine } from '../one-line.js';
 import { openTree } from '../open-tree.js';
 import { table } from '../output.js';
 
@@ -42,9 +43,15 @@ const get: Action = {
 const list: Action = {
   arguments: '',
   summary: 'list the refs',
-  options: [['--cluster', 'those that the machines of the cluster publish']],
-  async run(context, _, { cluster }) {
+  options: [
+    ['--cluster', 'those that the machines of the cluster publish'],
+    ['--remote <name>', 'those of a remote'],
+  ],
+  async run(context, _, { cluster, remote }) {
+    if (cluster && remote !== undefined)
+      throw new LazytreeError('USAGE', '--cluster and --remote are two lists: ask for one');
     if (cluster) return listPublished(context);
+    if (remote !== undefined) return listStored(context, String(remote));
     const { store } = await context.home({ create: false });
     const refs = await listRefs(store);
     const rows = refs.map(({ name, root, time }) => [name, formatLink(root), new Date(time).toISOString()]);
@@ -55,7 +62,12 @@ const list: Action = {
 const rm: Action = {
   arguments: '<name>',
   summary: 'remove a ref; its blocks stay until gc',
-  async run(context, [name]) {
+  options: [['--remote <name>', 'that of a remote, until `remote gc`']],
+  async run(context, [name], { remote }) {
+    if (remote !== undefined) {
+      await (await context.remote(String(remote))).removeRef(name, context.signal);
+      return { data: { removed: name, remote } };
+    }
     const { store } = await context.home({ create: false });
     await removeRef(store, name);
     return { data: { removed: name } };
@@ -77,6 +89,16 @@ async function listPublished(context: Context): Promise<Output> {
     time,
   ]);
   return { data: { refs }, text: table(rows) };
+}
+
+async function listStored(context: Context, remote: string): Promise<Output> {
+  const refs: Record<'name' | 'root' | 'time' | 'by', string>[] = [];
+  for await (const { ref } of (await context.remote(remote)).refs(context.signal)) {
+    const { root, time, by } = ref.snapshots[0];
+    refs.push({ name: ref.name, root: formatLink(root), time: new Date(time).toISOString(), by });
+  }
+  const rows = refs.map(({ name, root, time, by }) => [name, root, time, oneLine(by)]);
+  return { data: { remote, refs }, text: table(rows) };
 }
 
 function refJson({ name, root, snapshot, sequence, time }: Ref): Record<string, unknown> {

@@ -1,4 +1,4 @@
-import { encodeDirectory, formatLink, type Link, type LocalStore } from '@lazytree/core';
+import { encodeDirectory, formatLink, LazytreeError, type Link, type LocalStore } from '@lazytree/core';
 import { DEFAULT_KEEP, parseInterval, parseKeep, type WorkspaceRecord } from '@lazytree/node';
 import { type Action, type Context, ExitCode, type Output } from '../command.js';
 import { type Mountable, openMountable } from '../mountable.js';
@@ -15,17 +15,26 @@ const create: Action = {
     ['--no-ignore', 'save what .lazytreeignore files leave out, too'],
     ['--autosave <interval>', 'save it by itself, as with 5m or 1h'],
     ['--keep <counts>', 'automatic snapshots to keep (default: last=8,hourly=24,daily=7,weekly=8)'],
+    ['--remote <name>', 'push what is saved there, too, as often as --autosave says'],
   ],
   details: 'The ref NAME follows what is saved. Changes are kept in the home until they are saved.',
   where: 'daemon',
   collection: 'excludes',
-  async run(context, [name, directory], { from, ignore, autosave, keep }) {
+  async run(context, [name, directory], { from, ignore, autosave, keep, remote }) {
+    if (remote !== undefined && autosave === undefined) {
+      throw new LazytreeError('USAGE', '--remote needs --autosave', {
+        hint: `say how often, as with --autosave 5m; \`lazytree push ${name} ${remote}\` does it once`,
+      });
+    }
+    // One that cannot be opened is better known now.
+    if (remote !== undefined) await context.remote(String(remote));
     const plan =
       autosave === undefined
         ? undefined
         : {
             interval: parseInterval(String(autosave)),
             keep: keep === undefined ? DEFAULT_KEEP : parseKeep(String(keep)),
+            ...(remote === undefined ? {} : { remote: String(remote) }),
           };
     const { workspaces, home } = context.host();
     const { root, tree, image } =
@@ -70,16 +79,18 @@ const list: Action = {
   where: 'daemon',
   async run(context) {
     const workspaces = await context.host().workspaces.list();
-    const data = workspaces.map(({ name, target, state, base, saved, autosave, created, use, holder }) => ({
-      name,
-      target,
-      state,
-      base: formatLink(base),
-      saved: formatLink(saved),
-      autosave: autosave ?? null,
-      created: new Date(created).toISOString(),
-      use,
-      holder: holder ?? null,
+    const data = workspaces.map((one) => ({
+      name: one.name,
+      target: one.target,
+      state: one.state,
+      base: formatLink(one.base),
+      saved: formatLink(one.saved),
+      autosave: one.autosave ?? null,
+      pushed: one.pushed === undefined ? null : formatLink(one.pushed),
+      pushProblem: one.pushProblem ?? null,
+      created: new Date(one.created).toISOString(),
+      use: one.use,
+      holder: one.holder ?? null,
     }));
     const rows = data.map(({ name, target, state, saved }) => [name, state, saved, oneLine(target)]);
     return { data: { workspaces: data }, text: table(rows) };

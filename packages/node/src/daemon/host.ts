@@ -2,6 +2,7 @@ import {
   type DirectoryEntry,
   type FileEntry,
   findResolution,
+  LazytreeError,
   type Link,
   type LocalStore,
   listImports,
@@ -26,7 +27,7 @@ import {
 } from '../prefetch/prefetch.js';
 import { type CredentialMemory, createCredentialMemory } from '../remotes/credential-memory.js';
 import type { OpenRemotes, Remotes } from '../remotes/remotes.js';
-import { createWorkspaces, type Workspaces } from '../workspaces/workspaces.js';
+import { createWorkspaces, type Workspaces, type WorkspacesOptions } from '../workspaces/workspaces.js';
 import type { Log } from './log.js';
 
 /** What a daemon owns for as long as it runs. Its parts are to be asked for anew by every command: see `refresh`. */
@@ -102,7 +103,12 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
   const keeper = openKeeper({ home: directory, version, milliseconds: keepMs, log });
   const credentials = createCredentialMemory();
   const expectsAnyone = () => isClusterHome(directory) || hasRemotes(directory);
-  let parts = partsOf(opened, { keeper, log, expectsAnyone });
+  const pushTo: WorkspacesOptions['push'] = async (name, given) => {
+    const remote = await (await findRemotes())?.open(name);
+    if (!remote) throw new LazytreeError('NOT_FOUND', `there is no remote '${name}'`);
+    return remote.push(given);
+  };
+  let parts = partsOf(opened, { keeper, log, expectsAnyone, push: pushTo });
   let distrusted = false;
   let cluster: Promise<Cluster> | undefined;
   let remotes: Promise<Remotes> | undefined;
@@ -216,7 +222,12 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       if (!distrusted || busy()) return;
       // What could not be written is given up with it, and its space given back.
       await closeParts().catch((err) => log.warn({ err }, 'not everything could be written'));
-      parts = partsOf(await openHome({ directory, create: false }), { keeper, log, expectsAnyone });
+      parts = partsOf(await openHome({ directory, create: false }), {
+        keeper,
+        log,
+        expectsAnyone,
+        push: pushTo,
+      });
       distrusted = false;
       if (isClusterHome(directory)) await openPart();
       await attachRemotes().catch((err) => log.error({ err }, 'the remotes cannot be used'));
@@ -287,9 +298,10 @@ interface PartsOptions {
   log: Log;
   /** Whether somebody may have what is not here. */
   expectsAnyone(): boolean;
+  push: WorkspacesOptions['push'];
 }
 
-function partsOf(home: Home, { keeper, log, expectsAnyone }: PartsOptions): Parts {
+function partsOf(home: Home, { keeper, log, expectsAnyone, push }: PartsOptions): Parts {
   const { directory, store } = home;
   const fetch = createFetchChain(store, {
     completeRoots: () => likelyRoots(directory, store),
@@ -300,7 +312,15 @@ function partsOf(home: Home, { keeper, log, expectsAnyone }: PartsOptions): Part
   const peersBy = performance.now() + ARRIVAL_MS;
   const expectsPeers = () => performance.now() < peersBy && expectsAnyone();
   const mounts = createMountTable({ home: directory, store, fetch, keeper, log, expectsPeers, onLowerLost });
-  const workspaces: Workspaces = createWorkspaces({ home: directory, store, fetch, mounts, keeper, log });
+  const workspaces: Workspaces = createWorkspaces({
+    home: directory,
+    store,
+    fetch,
+    mounts,
+    keeper,
+    log,
+    push,
+  });
   return { home, fetch, mounts, workspaces };
 }
 

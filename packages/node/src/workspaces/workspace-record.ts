@@ -4,6 +4,16 @@ import { errnoOf, formatLink, type Link, parseLink } from '@lazytree/core';
 import { readState, writeState } from '../state-file.js';
 import type { KeepPolicy } from './thinning.js';
 
+/** How a workspace is saved by itself. */
+export interface Autosave {
+  /** Milliseconds. */
+  interval: number;
+  /** Of the automatic snapshots, here and at the remote. */
+  keep: KeepPolicy;
+  /** Where what is saved is pushed to as well. */
+  remote?: string | undefined;
+}
+
 /** What is remembered of a workspace, in `workspaces/<name>/workspace.json` of the home. */
 export interface WorkspaceRecord {
   name: string;
@@ -21,7 +31,9 @@ export interface WorkspaceRecord {
   image?: string | undefined;
   /** Whether saving follows `.lazytreeignore` files. */
   ignoreFiles: boolean;
-  autosave?: { interval: number; keep: KeepPolicy } | undefined;
+  autosave?: Autosave | undefined;
+  /** What was last pushed to the remote of the autosave. */
+  pushed?: Link | undefined;
   /** Milliseconds since the epoch. */
   created: number;
 }
@@ -49,11 +61,12 @@ function recordFile(home: string, name: string): string {
 }
 
 export async function writeWorkspace(home: string, record: WorkspaceRecord): Promise<void> {
-  const { base, saved } = record;
+  const { base, saved, pushed } = record;
   await writeState(recordFile(home, record.name), {
     ...record,
     base: formatLink(base),
     saved: formatLink(saved),
+    pushed: pushed && formatLink(pushed),
   });
 }
 
@@ -64,7 +77,9 @@ export async function readWorkspaces(home: string): Promise<WorkspaceRecord[]> {
     const stored = (await readState(recordFile(home, name))) as StoredWorkspace | undefined;
     // One that was being made or removed when its process died.
     if (!stored) continue;
-    records.push({ ...stored, base: parseLink(stored.base), saved: parseLink(stored.saved) });
+    const [base, saved] = [stored.base, stored.saved].map(parseLink);
+    const pushed = stored.pushed === undefined ? undefined : parseLink(stored.pushed);
+    records.push({ ...stored, base, saved, pushed });
   }
   return records;
 }
@@ -77,4 +92,8 @@ export async function namesIn(directory: string): Promise<string[]> {
   });
 }
 
-type StoredWorkspace = Omit<WorkspaceRecord, 'base' | 'saved'> & { base: string; saved: string };
+type StoredWorkspace = Omit<WorkspaceRecord, 'base' | 'saved' | 'pushed'> & {
+  base: string;
+  saved: string;
+  pushed?: string;
+};

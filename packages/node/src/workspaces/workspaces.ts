@@ -24,6 +24,7 @@ import { detach } from '../mounts/detach.js';
 import type { MountLog } from '../mounts/mount-log.js';
 import { type MountTable, type MountUse, totalsOf } from '../mounts/mount-table.js';
 import { canonicalTarget, prepareTarget, removeTarget, takeTarget } from '../mounts/target.js';
+import type { PushOptions } from '../remotes/push/push.js';
 import { syncDirectory } from '../state-file.js';
 import { chooseOverlayPlace } from './choose-overlay-place.js';
 import { isOverlaid, makeLayer, mountOverlay } from './overlay-mount.js';
@@ -31,6 +32,7 @@ import type { Holder, OverlayPlace } from './overlay-place.js';
 import { removeTree } from './remove-tree.js';
 import { type KeepPolicy, selectKept } from './thinning.js';
 import {
+  type Autosave,
   layerOf,
   namesIn,
   readWorkspaces,
@@ -49,7 +51,7 @@ export interface CreateOptions {
   image?: string | undefined;
   /** Whether saving follows `.lazytreeignore` files, as the import of the tree did. */
   ignoreFiles: boolean;
-  autosave?: { interval: number; keep: KeepPolicy } | undefined;
+  autosave?: Autosave | undefined;
 }
 
 export interface SaveOptions {
@@ -73,6 +75,8 @@ export interface Saved {
 
 export interface WorkspaceStatus extends WorkspaceRecord {
   state: 'mounted' | 'unmounted' | 'failed';
+  /** Why what was saved last is not at the remote of its autosave, when that has failed. */
+  pushProblem: string | undefined;
   /** Of the tree that it lies over. */
   size: number;
   files: number;
@@ -123,6 +127,8 @@ export interface WorkspacesOptions {
   mounts: MountTable;
   keeper: Keeper;
   log: MountLog;
+  /** Stores a tree at a remote. */
+  push(remote: string, options: Omit<PushOptions, 'compression'>): Promise<unknown>;
 }
 
 interface LiveWorkspace {
@@ -131,13 +137,16 @@ interface LiveWorkspace {
   timer?: NodeJS.Timeout;
   /** Operations on one workspace follow one another. */
   turn: Promise<unknown>;
+  /** Why what was saved is not at the remote. */
+  pushProblem?: string | undefined;
   release(): Promise<void>;
 }
 
 const AUTOSAVE = 'autosave';
 
 export function createWorkspaces(options: WorkspacesOptions): Workspaces {
-  const { home, store, fetch, mounts, keeper, log } = options;
+  const { home, store, fetch, mounts, keeper, log, push } = options;
+  const ended = new AbortController();
   const live = new Map<string, LiveWorkspace>();
   const creating = new Set<string>();
   const trash = join(workspacesDirectory(home), '.trash');
@@ -205,7 +214,9 @@ export function createWorkspaces(options: WorkspacesOptions): Workspaces {
     clearTimeout(workspace.timer);
     if (!record.autosave || live.get(record.name) !== workspace) return;
     workspace.timer = setTimeout(() => {
-      void autosave(workspace).finally(() => schedule(workspace));
+      void autosave(workspace)
+        .then(() => pushSaved(workspace))
+        .finally(() => schedule(workspace));
     }, record.autosave.interval).unref();
   }
 
@@ -218,6 +229,23 @@ export function createWorkspaces(options: WorkspacesOptions): Workspaces {
       await thin(name, plan.keep);
     } catch (error) {
       log.error({ workspace: name, error: (error as Error).message }, 'could not be saved by itself');
+    }
+  }
+
+  /** What was saved, by itself or by somebody. What cannot be pushed now is pushed the next time. */
+  async function pushSaved(workspace: LiveWorkspace): Promise<void> {
+    const { name, saved: root, pushed, autosave: plan } = workspace.record;
+    if (plan?.remote === undefined || root === pushed || live.get(name) !== workspace) return;
+    const { remote, keep } = plan;
+    try {
+      await push(remote, { root, name, message: AUTOSAVE, keep, signal: ended.signal });
+      await inTurn(name, (current) => replace(current, { ...current.record, pushed: root }));
+      workspace.pushProblem = undefined;
+      log.info({ workspace: name, root: formatLink(root), remote }, 'pushed by itself');
+    } catch (error) {
+      if (ended.signal.aborted) return;
+      workspace.pushProblem = (error as Error).message;
+      log.error({ workspace: name, remote, error: workspace.pushProblem }, 'could not be pushed by itself');
     }
   }
 
@@ -369,12 +397,12 @@ export function createWorkspaces(options: WorkspacesOptions): Workspaces {
       const mounted = await mountsThere();
       const useOf = await mounts.usesBelow();
       return Promise.all(
-        [...live.values()].map(async ({ record, state }): Promise<WorkspaceStatus> => {
+        [...live.values()].map(async ({ record, state, pushProblem }): Promise<WorkspaceStatus> => {
           const seen = mountAt(mounted, record.target)?.type === 'overlay';
           const use = useOf(record.base);
           const { size, files } = await totalsOf(fetch, record.base);
           const now = state === 'mounted' && !seen ? 'unmounted' : state;
-          return { ...record, state: now, size, files, use, holder: holder() };
+          return { ...record, state: now, size, files, use, holder: holder(), pushProblem };
         }),
       );
     },
@@ -481,6 +509,7 @@ export function createWorkspaces(options: WorkspacesOptions): Workspaces {
     count: () => live.size,
 
     async close() {
+      ended.abort();
       for (const [name, workspace] of live) {
         clearTimeout(workspace.timer);
         await workspace.turn;
