@@ -48,7 +48,8 @@ const OPTIONS = {
   format: 'esm',
   platform: 'node',
   target: 'node22',
-  external: ['classic-level/package.json', 'snappy', 'koffi'],
+  // The Azure identity library is hundreds of files, and few need it: most have a key or a token.
+  external: ['classic-level/package.json', 'snappy', 'koffi', '@azure/identity'],
   plugins: [levelAddon, lazyBuiltins, ownImports(PACKAGES), requestsApart],
   chunkNames: '[name]-[hash]',
   // CommonJS dependencies call require for node's own modules.
