@@ -85,8 +85,8 @@ export async function openAzureStorage(options: AzureStorageOptions): Promise<St
       };
       return tryAgain(
         async (progressed) => {
-          const { idleMs, leastRate } = limits;
-          const watch = attemptSignal(signal, { idleMs, allMs: idleMs + (bytes / leastRate) * 1000 });
+          const watch = attemptSignal(signal, limits);
+          watch.expect(bytes);
           try {
             return await task(watch, progressed);
           } catch (error) {
@@ -180,7 +180,7 @@ export async function openAzureStorage(options: AzureStorageOptions): Promise<St
 interface AttemptOptions {
   signal: AbortSignal;
   doing: string;
-  /** Of the body, there or back. */
+  /** Of the body that goes up. */
   bytes?: number;
 }
 
@@ -255,6 +255,7 @@ function getBlob(
       }
       arrived ??= begun(answer);
       const { bytes } = arrived;
+      watch.expect(bytes.length - before);
       try {
         await fill(answer, arrived, watch);
       } finally {
