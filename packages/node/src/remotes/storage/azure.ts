@@ -79,9 +79,7 @@ export async function openAzureStorage(options: AzureStorageOptions): Promise<St
     limits,
     attempt(task, { signal, doing, bytes = 0 }) {
       const judge = (error: unknown) => {
-        const { via, credential } = access;
-        const isIdentity = credential.kind === 'identity';
-        return judgeAzureFailure(error, { doing, account, container, via, isIdentity, endpoint });
+        return judgeAzureFailure(error, { doing, account, container, via: access.via, endpoint });
       };
       return tryAgain(
         async (progressed) => {
