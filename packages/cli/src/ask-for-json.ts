@@ -20,7 +20,7 @@ export async function askForJson(args: readonly string[], signal: AbortSignal): 
     endless: () => undefined,
     outcome: () => undefined,
   };
-  const caller = { terminal, signal, directory: '/', debug: false };
+  const caller = { terminal, signal, directory: '/', env: process.env, debug: false };
   let exitCode: number | undefined;
   while (exitCode === undefined) {
     exitCode = await throughDaemon([...args, '--json'], caller);

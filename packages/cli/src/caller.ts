@@ -6,6 +6,8 @@ export interface Caller {
   signal: AbortSignal;
   /** What relative paths begin at; undefined when it is gone. */
   directory: string | undefined;
+  /** Its variables, as far as commands heed them. Some are secret. */
+  env: Readonly<Record<string, string | undefined>>;
   /** Whether the stack of an error is wanted. */
   debug: boolean;
 }

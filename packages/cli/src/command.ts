@@ -1,6 +1,7 @@
 import type { LazytreeError, Survey } from '@lazytree/core';
 import type { Home, RemoteNames } from '@lazytree/node';
 import type { Cluster, FetchChain, Host } from '@lazytree/node/daemon';
+import type { CredentialEnv } from '@lazytree/node/daemon-client';
 import type { DaemonCommands } from './homes.js';
 import type { Progress } from './progress.js';
 
@@ -24,6 +25,10 @@ export interface Context {
   host(): Host;
   /** Undefined outside of a daemon, and in one whose home is in no cluster and has no remotes. */
   network(): Promise<Network | undefined>;
+  /** What a remote is opened with: the caller's variables, or those that the daemon remembers. Secret. */
+  credentials(remote: string): CredentialEnv;
+  /** No longer remembers them. */
+  forgetCredentials(remote: string): void;
   /** Runs what makes files for the caller, who may have another umask than the daemon. */
   makeFiles<T>(task: () => Promise<T>): Promise<T>;
   /** What a daemon carries commands out with; for the action that becomes one. */

@@ -19,6 +19,7 @@ export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   load: () => import('./commands/load.js'),
   ref: () => import('./commands/ref.js'),
   pin: () => import('./commands/pin.js'),
+  remote: () => import('./commands/remote.js'),
   gc: () => import('./commands/gc.js'),
   verify: () => import('./commands/verify.js'),
   status: () => import('./commands/status.js'),

@@ -1,5 +1,6 @@
 import { LazytreeError } from '@lazytree/core/errors';
 import type { Home } from '@lazytree/node';
+import { credentialEnv } from '@lazytree/node/daemon-client';
 import type { Caller } from './caller.js';
 import type { Context } from './command.js';
 import type { Homes } from './homes.js';
@@ -38,6 +39,9 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
       const remotes = await host.remotes();
       return cluster || remotes ? { fetch: host.fetch, cluster, remotes } : undefined;
     },
+    credentials: (remote) =>
+      homes.host ? homes.host.credentials.envFor(remote, caller.env) : credentialEnv(caller.env),
+    forgetCredentials: (remote) => homes.host?.credentials.forget(remote),
     makeFiles: (task) => (homes.makeFiles ? homes.makeFiles(task) : task()),
     commands() {
       if (homes.commands) return homes.commands();

@@ -31,6 +31,7 @@ export async function run(argv: string[]): Promise<number> {
     terminal,
     signal: interrupt.signal,
     directory: await exactDirectory(),
+    env: process.env,
     debug: Boolean(process.env.LAZYTREE_DEBUG),
   };
   let ahead: SurveyAhead | undefined;

@@ -65,6 +65,7 @@ function callerOf({ cwd, terminal, env }: CommandRequest, output: CommandOutput)
     terminal: remoteTerminal(terminal, output),
     signal: output.signal,
     directory: cwd,
+    env,
     debug: Boolean(env.LAZYTREE_DEBUG),
   };
 }

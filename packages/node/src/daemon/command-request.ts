@@ -1,5 +1,8 @@
 import * as z from 'zod/mini';
+import { CREDENTIAL_VARIABLES } from '../remotes/credential-variables.js';
 import type { CommandRequest } from './protocol.js';
+
+const VARIABLE = new RegExp(`^(?:LAZYTREE_[A-Z0-9_]+|${CREDENTIAL_VARIABLES.join('|')})$`);
 
 const schema = z.object({
   argv: z.array(z.string()),
@@ -9,7 +12,7 @@ const schema = z.object({
     z.object({ stdout: z._default(z.boolean(), false), progress: z._default(z.boolean(), false) }),
     { stdout: false, progress: false },
   ),
-  env: z._default(z.record(z.string().check(z.regex(/^LAZYTREE_[A-Z0-9_]+$/)), z.string()), {}),
+  env: z._default(z.record(z.string().check(z.regex(VARIABLE)), z.string()), {}),
 });
 
 /** @throws Error with one line that says what is wrong */

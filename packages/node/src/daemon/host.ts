@@ -24,6 +24,7 @@ import {
   prefetchFile,
   prefetchTree,
 } from '../prefetch/prefetch.js';
+import { type CredentialMemory, createCredentialMemory } from '../remotes/credential-memory.js';
 import type { OpenRemotes, Remotes } from '../remotes/remotes.js';
 import { createWorkspaces, type Workspaces } from '../workspaces/workspaces.js';
 import type { Log } from './log.js';
@@ -35,6 +36,8 @@ export interface Host {
   readonly fetch: FetchChain;
   readonly mounts: MountTable;
   readonly workspaces: Workspaces;
+  /** What remotes were last opened with. */
+  readonly credentials: CredentialMemory;
   /** This machine's part in a cluster. It is loaded when it is first asked for, or at once in a home that has one. */
   cluster(): Promise<Cluster>;
   /** Whether it is in one. */
@@ -144,6 +147,7 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
 
   return {
     log,
+    credentials: createCredentialMemory(),
     get home() {
       return parts.home;
     },

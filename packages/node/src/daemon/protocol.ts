@@ -21,7 +21,7 @@ export interface CommandRequest {
     /** Whether progress is wanted. */
     progress: boolean;
   };
-  /** Variables that begin with LAZYTREE_. */
+  /** Variables that begin with LAZYTREE_, and those that open remotes: secrets, which are kept in memory alone. */
   env: Record<string, string>;
 }
 

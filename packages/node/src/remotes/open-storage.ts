@@ -1,0 +1,28 @@
+import type { CredentialEnv } from './credential-variables.js';
+import { azureAccess } from './credentials.js';
+import type { Remote } from './remotes-file.js';
+import { openDirectoryStorage } from './storage/directory.js';
+import type { Storage } from './storage/storage.js';
+import { parseStorageUrl } from './storage/storage-url.js';
+
+export interface OpenStorageOptions {
+  /** What the caller has; in a daemon from its CredentialMemory. */
+  env: CredentialEnv;
+}
+
+/**
+ * Opens what a remote is stored in. Nothing is asked over a network yet.
+ *
+ * @throws LazytreeError USAGE; REFUSED or NOT_FOUND for its credentials
+ */
+export async function openStorage(
+  { url, endpoint, credentialsFile }: Pick<Remote, 'url' | 'endpoint' | 'credentialsFile'>,
+  { env }: OpenStorageOptions,
+): Promise<Storage> {
+  const place = parseStorageUrl(url);
+  if (place.kind === 'directory') return openDirectoryStorage(place.path, { url });
+  const { account, container, prefix } = place;
+  const access = await azureAccess({ account, endpoint, credentialsFile, env });
+  const { openAzureStorage } = await import('./storage/azure.js');
+  return openAzureStorage({ access, container, prefix });
+}
