@@ -30,11 +30,14 @@ export interface ReadRef {
   version: string;
 }
 
+/** Characters of a message. */
+export const MAX_MESSAGE = 65_536;
+
 const snapshotSchema = z.object({
   root: z.string(),
   time: z.int().check(z.nonnegative()),
   by: z.string().check(z.maxLength(200)),
-  message: z.string().check(z.maxLength(65_536)),
+  message: z.string().check(z.maxLength(MAX_MESSAGE)),
 });
 const schema = z.object({
   version: z.literal(1),

@@ -15,7 +15,14 @@ import type { KeepPolicy } from '../../workspaces/thinning.js';
 import type { RemoteIndex } from '../index/remote-index.js';
 import { type FrameEntries, tablesOf } from '../index/table-parts.js';
 import { packName, refName, rootName, tableName } from '../object-names.js';
-import { encodeRef, type ReadRef, type RemoteSnapshot, readRef, withSnapshot } from '../remote-ref.js';
+import {
+  encodeRef,
+  MAX_MESSAGE,
+  type ReadRef,
+  type RemoteSnapshot,
+  readRef,
+  withSnapshot,
+} from '../remote-ref.js';
 import { encodeManifest, type NodeRange, readManifest } from '../root-manifest.js';
 import type { SeenRefs } from '../seen-refs.js';
 import type { Storage } from '../storage/storage.js';
@@ -80,6 +87,7 @@ const MOST_RANGES = 16;
 export async function push(parts: PushParts, options: PushOptions): Promise<Pushed> {
   const { root, name, signal } = options;
   if (name !== undefined) checkRefName(name);
+  checkMessage(options.message);
   const { store, storage, index } = parts;
   const there = name === undefined ? undefined : await readRef(storage, name, signal);
   await refuseForeign(storage.describe(), there, options);
@@ -88,7 +96,8 @@ export async function push(parts: PushParts, options: PushOptions): Promise<Push
     await store.flush();
     let sent: Sent = { blocks: 0, bytes: 0, packs: 0, nodes: [], some: true };
     let before: readonly string[] | undefined;
-    let now = await idsOf(index, signal);
+    // What was listed before will do: whether it holds is looked up in the end.
+    let now = (await index.list({ signal })).map(({ id }) => id);
     // What was there may have been condemned meanwhile: then it has to be sent.
     while (before === undefined || !before.every((id) => now.includes(id))) {
       before = now;
@@ -96,7 +105,8 @@ export async function push(parts: PushParts, options: PushOptions): Promise<Push
       now = await idsOf(index, signal);
     }
     const nodes = await nodesOf(parts, sent, options);
-    const isNew = await nameRoot(parts, nodes, options);
+    const isNamed = there?.ref.snapshots[0].root === root;
+    const isNew = await nameRoot(parts, { nodes, isNamed }, options);
     const changed = await pointTo(parts, there, options);
     if (name !== undefined) await parts.seen.write(name, { root, nodes });
     return {
@@ -213,23 +223,34 @@ function entriesOf(packs: readonly Omit<WrittenPack, 'parts'>[]): FrameEntries[]
   );
 }
 
-/** From here on the root is there for everybody. @returns whether it was not before */
+/**
+ * From here on the root is there for everybody. One that is there, and that no name may need by now, is written again: a
+ * collection that has found it unneeded then finds another version, and leaves it.
+ *
+ * @returns whether it was not there before, or not pinned
+ */
 async function nameRoot(
   { storage }: PushParts,
-  nodes: readonly NodeRange[],
+  { nodes, isNamed }: { nodes: readonly NodeRange[]; isNamed: boolean },
   { root, name, signal }: PushOptions,
 ): Promise<boolean> {
   const pinned = name === undefined;
-  const manifest = { root, nodes, pinned, time: Date.now() };
-  const body = [encodeManifest(manifest)];
-  if (await storage.put(rootName(root), body, { signal, expected: 'nothing' })) return true;
-  if (!pinned) return false;
-  const there = await readManifest(storage, root, signal);
-  if (there?.manifest.pinned) return false;
-  await storage.put(rootName(root), [encodeManifest({ ...(there?.manifest ?? manifest), pinned })], {
-    signal,
-  });
-  return true;
+  const fresh = { root, nodes, pinned, time: Date.now() };
+  // Most roots are new; one that is named was there a moment ago.
+  let there = isNamed ? await readManifest(storage, root, signal) : undefined;
+  for (;;) {
+    if (there?.manifest.pinned || (there && isNamed && !pinned)) return false;
+    const body = [encodeManifest({ ...(there?.manifest ?? fresh), pinned })];
+    const expected = there ? { version: there.version } : 'nothing';
+    if (await storage.put(rootName(root), body, { signal, expected })) return !there || pinned;
+    there = await readManifest(storage, root, signal);
+  }
+}
+
+/** Longer ones could not be read again. @throws LazytreeError USAGE */
+function checkMessage(message = ''): void {
+  if (message.length <= MAX_MESSAGE) return;
+  throw new LazytreeError('USAGE', `a message of ${message.length} characters; the limit is ${MAX_MESSAGE}`);
 }
 
 /** Where all nodes of the tree are: those just sent, and those that were there before under the same name. */
@@ -240,7 +261,8 @@ async function nodesOf(
 ): Promise<NodeRange[]> {
   if (!sent.some) return sent.nodes;
   const last = name === undefined ? undefined : await seen.read(name);
-  const both = nodeRanges([...sent.nodes, ...(last?.nodes ?? [])]);
+  // What is new comes first: who has the rest reads no further.
+  const both = [...sent.nodes, ...(last?.nodes ?? [])];
   if (last && both.length <= MOST_RANGES) return both;
   const nodes = await allNodes(source, root, signal);
   const places = await index.find(nodes, { signal });
