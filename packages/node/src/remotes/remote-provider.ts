@@ -83,6 +83,8 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
       yield* get([root], { signal, urgent: true });
       return;
     }
+    // All below is there, in tables that may be newer than those that were listed last.
+    if (!complete.has(root)) index.forget();
     const nodes = new Map<string, Buffer>();
     const ranges = [...found.manifest.nodes];
     // What is new was written last, and comes first: the rest may be here.

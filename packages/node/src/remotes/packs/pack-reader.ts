@@ -127,7 +127,8 @@ export function createPackReader(storage: Storage): PackReader {
         for (const frame of parts)
           remember(
             frame,
-            reading.then((all) => frameIn(all, frame, start)),
+            // A part of the buffer would keep all of it.
+            reading.then((all) => Buffer.from(frameIn(all, frame, start))),
           );
         await unpack(pack, parts, withoutGaps(await reading, run));
       };
