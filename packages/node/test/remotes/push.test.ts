@@ -12,9 +12,7 @@ import {
 } from '../../../core/test/helpers.ts';
 import type { Storage } from '../../dist/remotes/storage/storage.js';
 import {
-  age,
   allLinks,
-  HOUR,
   killedAt,
   type Machine,
   never,
