@@ -50,6 +50,8 @@ const WHOLE_BYTES = 8 << 20;
 /** How often tables are listed again because something was not found. */
 const RELIST_MS = 2000;
 const AT_ONCE = 4;
+/** More than a table of as many blocks as can be in one has. */
+const MAX_TABLE_BYTES = 256 << 20;
 
 export interface RemoteIndexOptions {
   storage: Storage;
@@ -101,12 +103,12 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
     return tables;
   }
 
-  async function read({ id, name }: TableInfo, signal: AbortSignal, fresh = false): Promise<Buffer> {
+  async function read({ id, name, size }: TableInfo, signal: AbortSignal, fresh = false): Promise<Buffer> {
     const known = fresh ? undefined : await cache.read(id);
     if (known) return known;
-    const object = await storage.get(name, { signal });
-    if (!object) throw gone(name);
-    if (digestOf(object.bytes) !== id) {
+    const object = size > MAX_TABLE_BYTES ? undefined : await storage.get(name, { signal });
+    if (!object && size <= MAX_TABLE_BYTES) throw gone(name);
+    if (!object || digestOf(object.bytes) !== id) {
       throw new LazytreeError('CORRUPT', `${where(name)} is not what was written`, {
         hint: 'run `lazytree remote validate`; another push of what it listed repairs it',
       });

@@ -23,9 +23,9 @@ import {
   readRef,
   withSnapshot,
 } from '../remote-ref.js';
-import { encodeManifest, type NodeRange, readManifest } from '../root-manifest.js';
+import { encodeManifest, MAX_NODE_RANGES, type NodeRange, readManifest } from '../root-manifest.js';
 import type { SeenRefs } from '../seen-refs.js';
-import type { Storage } from '../storage/storage.js';
+import type { PutObjectOptions, Storage } from '../storage/storage.js';
 import { whoIsHere } from '../who-is-here.js';
 import { allNodes, missingBlocks } from './missing-blocks.js';
 import { nodeRanges } from './node-ranges.js';
@@ -89,7 +89,7 @@ export async function push(parts: PushParts, options: PushOptions): Promise<Push
   if (name !== undefined) checkRefName(name);
   checkMessage(options.message);
   const { store, storage, index } = parts;
-  const there = name === undefined ? undefined : await readRef(storage, name, signal);
+  const there = name === undefined ? undefined : await readName(storage, name, options);
   await refuseForeign(storage.describe(), there, options);
   const lease = store.lease([root]);
   try {
@@ -105,7 +105,7 @@ export async function push(parts: PushParts, options: PushOptions): Promise<Push
       now = await idsOf(index, signal);
     }
     const nodes = await nodesOf(parts, sent, options);
-    const isNamed = there?.ref.snapshots[0].root === root;
+    const isNamed = newest(there)?.root === root;
     const isNew = await nameRoot(parts, { nodes, isNamed }, options);
     const changed = await pointTo(parts, there, options);
     if (name !== undefined) await parts.seen.write(name, { root, nodes });
@@ -237,13 +237,14 @@ async function nameRoot(
   const pinned = name === undefined;
   const fresh = { root, nodes, pinned, time: Date.now() };
   // Most roots are new; one that is named was there a moment ago.
-  let there = isNamed ? await readManifest(storage, root, signal) : undefined;
+  const read = () => readManifest(storage, root, signal).catch(damaged);
+  let there = isNamed ? await read() : undefined;
   for (;;) {
-    if (there?.manifest.pinned || (there && isNamed && !pinned)) return false;
-    const body = [encodeManifest({ ...(there?.manifest ?? fresh), pinned })];
-    const expected = there ? { version: there.version } : 'nothing';
-    if (await storage.put(rootName(root), body, { signal, expected })) return !there || pinned;
-    there = await readManifest(storage, root, signal);
+    const last = there === 'damaged' ? undefined : there?.manifest;
+    if (last?.pinned || (last && isNamed && !pinned)) return false;
+    const body = [encodeManifest({ ...(last ?? fresh), pinned })];
+    if (await storage.put(rootName(root), body, { signal, ...expected(there) })) return !last || pinned;
+    there = await read();
   }
 }
 
@@ -259,7 +260,7 @@ async function nodesOf(
   sent: Sent,
   { root, name, signal }: PushOptions,
 ): Promise<NodeRange[]> {
-  if (!sent.some) return sent.nodes;
+  if (!sent.some) return sent.nodes.slice(0, MAX_NODE_RANGES);
   const last = name === undefined ? undefined : await seen.read(name);
   // What is new comes first: who has the rest reads no further.
   const both = [...sent.nodes, ...(last?.nodes ?? [])];
@@ -273,27 +274,55 @@ async function nodesOf(
 /** @returns whether the name has been moved */
 async function pointTo(
   { storage }: PushParts,
-  before: ReadRef | undefined,
+  before: ReadName,
   { root, name, message = '', keep, force = false, known, signal }: PushOptions,
 ): Promise<boolean> {
   if (name === undefined) return false;
   const snapshot: RemoteSnapshot = { root, time: Date.now(), by: whoIsHere(), message };
-  for (let there = before; ; there = await readRef(storage, name, signal)) {
+  for (let there = before; ; there = await readName(storage, name, { force, signal })) {
     if (there !== before) await refuseForeign(storage.describe(), there, { root, known, force });
-    if (there?.ref.snapshots[0].root === root) return false;
-    const ref = withSnapshot(there?.ref, name, { snapshot, keep });
-    const expected = there ? { version: there.version } : 'nothing';
-    if (await storage.put(refName(name), [encodeRef(ref)], { signal, expected })) return true;
+    if (newest(there)?.root === root) return false;
+    const last = there === 'damaged' ? undefined : there?.ref;
+    const ref = withSnapshot(last, name, { snapshot, keep });
+    if (await storage.put(refName(name), [encodeRef(ref)], { signal, ...expected(there) })) return true;
   }
+}
+
+/** What stands under a name: a damaged one is there, and can only be replaced. */
+type ReadName = ReadRef | 'damaged' | undefined;
+
+async function readName(
+  storage: Storage,
+  name: string,
+  { force = false, signal }: Pick<PushOptions, 'force' | 'signal'>,
+): Promise<ReadName> {
+  const reading = readRef(storage, name, signal);
+  return force ? reading.catch(damaged) : reading;
+}
+
+/** For what is to be written anew. */
+function damaged(error: { code?: string }): 'damaged' {
+  if (error.code === 'CORRUPT') return 'damaged';
+  throw error;
+}
+
+function newest(there: ReadName): RemoteSnapshot | undefined {
+  return there === 'damaged' ? undefined : there?.ref.snapshots[0];
+}
+
+/** What has to be there still when it is replaced. */
+function expected(there: { version: string } | 'damaged' | undefined): Pick<PutObjectOptions, 'expected'> {
+  if (there === 'damaged') return {};
+  return { expected: there ? { version: there.version } : 'nothing' };
 }
 
 /** A name is moved on from what is known here, and not from what somebody else has made of it. */
 async function refuseForeign(
   where: string,
-  there: ReadRef | undefined,
+  there: ReadName,
   { root, known, force }: Pick<PushOptions, 'root' | 'known' | 'force'>,
 ): Promise<void> {
-  if (!there || force) return;
+  if (!there || there === 'damaged' || force) return;
   const { name, snapshots } = there.ref;
   const [{ root: now, by, time }] = snapshots;
   if (now === root || (await known?.(now))) return;
