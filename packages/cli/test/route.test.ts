@@ -21,6 +21,7 @@ afterAll(async () => {
 function callerOf(): { caller: Caller; printed: () => string } {
   let printed = '';
   const caller: Caller = {
+    env: {},
     terminal: {
       isRead: false,
       async write(part) {
