@@ -174,13 +174,55 @@ describe('a collection', () => {
         ...storage,
         async *list(prefix, options) {
           // Its tables have been listed by now.
-          if (prefix === 'roots/') await b.push(other, 'other');
+          if (prefix === 'roots/') {
+            await b.push(other, 'other');
+            // Where its nodes are is to be found in its table alone.
+            const path = join(place, `roots/${formatLink(other)}`);
+            fs.writeFileSync(
+              path,
+              JSON.stringify({ ...JSON.parse(fs.readFileSync(path, 'utf8')), nodes: [] }),
+            );
+          }
           yield* storage.list(prefix, options);
         },
       }),
     });
     await collectAt(collector);
     await expectWhole(place, a);
+  });
+
+  it('that removes what a push relies on while that is still at work makes it send that, too', async () => {
+    const { place, a, old } = await withGarbage();
+    age(place, 2 * GRACE);
+    const more = await a.plant(spec(named('old', some(2)), named('more', some(9))));
+    let removed = 0;
+    const slow = await newMachine(place, {
+      like: a,
+      wrap: (storage) =>
+        withWrites(storage, async (name) => {
+          if (removed > 0 || !name.startsWith('packs/')) return;
+          for (let i = 0; i < 3; i++) {
+            removed += (await collectAt(a)).removed;
+            age(place, 2 * GRACE);
+          }
+        }),
+    });
+    await slow.push(more, 'more');
+    expect(removed).toBeGreaterThan(0);
+    await readWhole(place, more);
+    await errorOf(readWhole(place, old));
+  });
+
+  it('keeps a root whose name is not there yet, for the grace period', async () => {
+    const place = await newPlace();
+    const a = await newMachine(place);
+    // A pack, a table and the root come before.
+    const doomed = await newMachine(place, { like: a, wrap: (storage) => killedAt(storage, 4) });
+    await errorOf(doomed.push(await a.plant(some(1)), 'main'));
+    expect((await objects(place, 'roots/')).size).toBe(1);
+    expect(await collectAt(a)).toMatchObject({ roots: 1, removedRoots: 0, condemned: 0 });
+    age(place, 2 * GRACE);
+    expect(await collectAt(a)).toMatchObject({ roots: 0, removedRoots: 1 });
   });
 
   it('removes packs that no push has finished', async () => {

@@ -62,6 +62,24 @@ describe('missing blocks', () => {
     );
   });
 
+  it('are looked for below nodes of which that is not sure, too', async () => {
+    await fc.assert(
+      fc.asyncProperty(treeArbitrary(), fc.func(fc.boolean()), async (spec, isThere) => {
+        const root = await importSpec(store, spec);
+        const all = [...(await closure(store, [root]))];
+        const there = new Set(all.map(linkDigest).filter((digest) => isThere(digest)));
+        const { content, nodes } = await missingBlocks(store, root, {
+          signal: never,
+          unsure: new Set(all.map(linkDigest)),
+          findPresent: async (digests) => new Set([...digests].filter((digest) => there.has(digest))),
+        });
+        const expected = all.filter((link) => !there.has(linkDigest(link)));
+        expect([...content, ...nodes].sort()).toEqual([...expected].sort());
+      }),
+      { numRuns: 100 },
+    );
+  });
+
   it('end with the signal', async () => {
     const root = await importSpec(store, await fc.sample(treeArbitrary(), 1)[0]);
     const stop = AbortSignal.abort(new Error('enough'));

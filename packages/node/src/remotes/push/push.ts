@@ -9,6 +9,7 @@ import {
   LazytreeError,
   type Link,
   type LocalStore,
+  linkDigest,
   type WrittenPack,
 } from '@lazytree/core';
 import type { KeepPolicy } from '../../workspaces/thinning.js';
@@ -94,6 +95,8 @@ export async function push(parts: PushParts, options: PushOptions): Promise<Push
   const lease = store.lease([root]);
   try {
     await store.flush();
+    // What was there below nodes that have just been sent may have gone since.
+    const unsure = new Set<string>();
     let sent: Sent = { blocks: 0, bytes: 0, packs: 0, nodes: [], some: true };
     let before: readonly string[] | undefined;
     // What was listed before will do: whether it holds is looked up in the end.
@@ -101,7 +104,7 @@ export async function push(parts: PushParts, options: PushOptions): Promise<Push
     // What was there may have been condemned meanwhile: then it has to be sent.
     while (before === undefined || !before.every((id) => now.includes(id))) {
       before = now;
-      sent = add(sent, await sendMissing(parts, options));
+      sent = add(sent, await sendMissing(parts, options, unsure));
       now = await idsOf(index, signal);
     }
     const nodes = await nodesOf(parts, sent, options);
@@ -146,15 +149,18 @@ async function idsOf(index: RemoteIndex, signal: AbortSignal): Promise<string[]>
   return (await index.list({ signal, newerThan: performance.now() })).map(({ id }) => id);
 }
 
-async function sendMissing(parts: PushParts, options: PushOptions): Promise<Sent> {
+/** @param unsure nodes that this push has sent before, to which those are added that it sends now */
+async function sendMissing(parts: PushParts, options: PushOptions, unsure: Set<string>): Promise<Sent> {
   const { store, source, storage, index } = parts;
   const { root, signal, compression, onProgress } = options;
   const { content, nodes, some } = await missingBlocks(source, root, {
     signal,
+    unsure,
     findPresent: async (digests) => new Set((await index.findLasting(digests, { signal })).keys()),
   });
   const sent: Sent = { blocks: content.length + nodes.length, bytes: 0, packs: 0, nodes: [], some };
   if (sent.blocks === 0) return sent;
+  for (const node of nodes) unsure.add(linkDigest(node));
   const packs: Omit<WrittenPack, 'parts'>[] = [];
   const writer = createPackWriter(store, {
     signal,
