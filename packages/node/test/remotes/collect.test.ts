@@ -225,6 +225,25 @@ describe('a collection', () => {
     expect(await collectAt(a)).toMatchObject({ roots: 0, removedRoots: 1 });
   });
 
+  // A push takes over what is half a day old at most, whatever grace period somebody collects with.
+  it.fails('with a short grace period leaves packs that a push takes over', async () => {
+    const place = await newPlace();
+    const a = await newMachine(place);
+    const large = await a.plant(manyFiles(4, { perDirectory: 2, size: 600_000 }));
+    const doomed = await newMachine(place, { like: a, wrap: (storage) => killedAt(storage, 2) });
+    await errorOf(doomed.push(large, 'main'));
+    age(place, 2 * GRACE);
+    const again = await newMachine(place, {
+      like: a,
+      wrap: (storage) =>
+        withWrites(storage, async (name) => {
+          if (name.startsWith('index/')) await collectAt(a);
+        }),
+    });
+    await again.push(large, 'main');
+    await readWhole(place, large);
+  });
+
   it('removes packs that no push has finished', async () => {
     const place = await newPlace();
     const a = await newMachine(place);

@@ -134,6 +134,11 @@ export function createPackReader(storage: Storage): PackReader {
       };
       const oneRun = async (run: Run) => {
         const { pack, start, frames: parts } = run;
+        // Somebody who asked at the same time may have begun.
+        if (parts.every((frame) => recent.has(keyOf(frame)))) {
+          for (const frame of parts) await oneKnown(frame);
+          return;
+        }
         const more = ahead ? readAhead.behind(run) : 0;
         const reading = readRun(run, more, signal);
         for (const frame of parts)
