@@ -19,7 +19,7 @@ import {
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 
-const digestFor = (text: string) => createHash('sha256').update(text).digest('latin1');
+const digestFor = (text: string) => createHash('sha256').update(text).digest().toString('latin1');
 
 interface Place {
   pack: string;

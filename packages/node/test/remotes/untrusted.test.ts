@@ -33,7 +33,10 @@ async function replaceTable(place: string, change: (table: Table) => Table): Pro
   const [name] = (await objects(place, 'index/')).keys();
   const table = encodeTable(change(decodeTable(fs.readFileSync(join(place, name)), name)));
   fs.rmSync(join(place, name));
-  fs.writeFileSync(join(place, 'index', toHex(createHash('sha256').update(table).digest('latin1'))), table);
+  fs.writeFileSync(
+    join(place, 'index', toHex(createHash('sha256').update(table).digest().toString('latin1'))),
+    table,
+  );
 }
 
 async function replaceManifest(
