@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { crc32 } from 'node:zlib';
 import {
+  type Codec,
   DAG_CBOR,
   encodeFrameHeader,
   encodeLengths,
@@ -112,7 +113,7 @@ describe('a frame', () => {
       const bytes = payload(lengths, rest);
       const parts = {
         compression: 0 as const,
-        codec: RAW,
+        codec: RAW as Codec,
         raw: bytes.length,
         blocks: lengths.length,
         payload: bytes,
