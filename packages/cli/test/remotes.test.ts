@@ -70,6 +70,10 @@ describe('a home that has a remote, and is in no cluster', () => {
               `there is no ref '${name}' at ${where ?? 'the remote backup'}`,
             );
           },
+          async open(name) {
+            throw new LazytreeError('NOT_FOUND', `there is no remote '${name}'`);
+          },
+          traffic: async () => undefined,
           async attach() {
             if (unusable) throw unusable;
             withdraw ??= attach(provider);

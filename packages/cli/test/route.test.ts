@@ -21,6 +21,7 @@ afterAll(async () => {
 function callerOf(): { caller: Caller; printed: () => string } {
   let printed = '';
   const caller: Caller = {
+    env: {},
     terminal: {
       isRead: false,
       async write(part) {
@@ -34,7 +35,6 @@ function callerOf(): { caller: Caller; printed: () => string } {
     },
     signal: new AbortController().signal,
     directory: '/',
-    env: {},
     debug: false,
   };
   return { caller, printed: () => printed };

@@ -44,18 +44,26 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
 
   /** Where blocks are, also when packs have been made anew since that was last looked up. */
   async function* get(links: readonly Link[], options: GetOptions): AsyncGenerator<Parcel> {
+    const answered = new Set<string>();
     try {
-      yield* getOnce(links, options);
+      yield* getOnce(links, answered, options);
     } catch (error) {
       if ((error as LazytreeError).code !== 'NOT_FOUND') throw error;
       index.forget();
-      yield* getOnce(links, options);
+      // No block is answered for twice.
+      const left = links.filter((link) => !answered.has(linkDigest(link)));
+      yield* getOnce(left, answered, options);
     }
   }
 
-  async function* getOnce(links: readonly Link[], { signal, urgent }: GetOptions): AsyncGenerator<Parcel> {
+  async function* getOnce(
+    links: readonly Link[],
+    answered: Set<string>,
+    { signal, urgent }: GetOptions,
+  ): AsyncGenerator<Parcel> {
     const found = await index.find(links.map(linkDigest), { signal });
     const missing = links.filter((link) => !found.has(linkDigest(link)));
+    for (const link of missing) answered.add(linkDigest(link));
     if (missing.length > 0) yield { records: Buffer.alloc(0), missing };
     const wanted = byFrame(found);
     const parcels = createQueue<Parcel>();
@@ -64,7 +72,10 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
       .read(wanted, {
         signal: AbortSignal.any([signal, stop.signal]),
         ahead: urgent,
-        onFrames: ({ records, extra }) => parcels.push({ records, missing: [], extra }),
+        onFrames: ({ records, found: digests, extra }) => {
+          for (const digest of digests) answered.add(digest);
+          return parcels.push({ records, missing: [], extra });
+        },
       })
       .then(parcels.end, parcels.fail);
     try {
@@ -82,6 +93,8 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
       yield* get([root], { signal, urgent: true });
       return;
     }
+    // All below is there, in tables that may be newer than those that were listed last.
+    if (!complete.has(root)) index.forget();
     const nodes = new Map<string, Buffer>();
     const ranges = [...found.manifest.nodes];
     // What is new was written last, and comes first: the rest may be here.

@@ -2,6 +2,7 @@ import { formatLink, LazytreeError, type Link, parseLink } from '@lazytree/core'
 import * as z from 'zod/mini';
 import { type KeepPolicy, selectKept } from '../workspaces/thinning.js';
 import { REFS, refName } from './object-names.js';
+import { readObject } from './read-object.js';
 import { parseJson } from './root-manifest.js';
 import type { Storage } from './storage/storage.js';
 
@@ -30,11 +31,17 @@ export interface ReadRef {
   version: string;
 }
 
+/** Characters of a message. */
+export const MAX_MESSAGE = 65_536;
+
+/** Bytes of a ref with all its history. */
+const MAX_BYTES = 64 << 20;
+
 const snapshotSchema = z.object({
   root: z.string(),
   time: z.int().check(z.nonnegative()),
   by: z.string().check(z.maxLength(200)),
-  message: z.string().check(z.maxLength(65_536)),
+  message: z.string().check(z.maxLength(MAX_MESSAGE)),
 });
 const schema = z.object({
   version: z.literal(1),
@@ -73,7 +80,7 @@ export async function readRef(
   name: string,
   signal: AbortSignal,
 ): Promise<ReadRef | undefined> {
-  const object = await storage.get(refName(name), { signal });
+  const object = await readObject(storage, refName(name), { most: MAX_BYTES, signal });
   if (!object) return undefined;
   return { ref: decodeRef(name, object.bytes, storage.describe()), version: object.version };
 }

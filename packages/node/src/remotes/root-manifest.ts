@@ -1,6 +1,7 @@
 import { formatLink, LazytreeError, type Link, parseLink } from '@lazytree/core';
 import * as z from 'zod/mini';
 import { fromHex, ROOTS, rootName, toHex } from './object-names.js';
+import { readObject } from './read-object.js';
 import type { Storage } from './storage/storage.js';
 
 /** A part of a pack in which nodes of a tree are. */
@@ -23,15 +24,24 @@ export interface RootManifest {
   time: number;
 }
 
+/** More would be no hint any more. */
+export const MAX_NODE_RANGES = 4096;
+/** Bytes of a range: what is larger is not read for a hint. */
+const MAX_RANGE_BYTES = 32 << 20;
+/** Bytes of a manifest. */
+const MAX_BYTES = 1 << 20;
+
 const schema = z.object({
   version: z.literal(1),
-  nodes: z.array(
-    z.object({
-      pack: z.string(),
-      offset: z.int().check(z.nonnegative()),
-      length: z.int().check(z.positive()),
-    }),
-  ),
+  nodes: z
+    .array(
+      z.object({
+        pack: z.string(),
+        offset: z.int().check(z.nonnegative()),
+        length: z.int().check(z.positive()),
+      }),
+    )
+    .check(z.maxLength(MAX_NODE_RANGES)),
   pinned: z.boolean(),
   time: z.int().check(z.nonnegative()),
 });
@@ -51,7 +61,8 @@ export function decodeManifest(root: Link, bytes: Uint8Array, where: string): Ro
   const parsed = schema.safeParse(parseJson(bytes));
   if (!parsed.success) throw notValid(root, where);
   const { nodes, pinned, time } = parsed.data;
-  const places = nodes.map(({ pack: text, ...range }) => {
+  const fitting = nodes.filter(({ length }) => length <= MAX_RANGE_BYTES);
+  const places = fitting.map(({ pack: text, ...range }) => {
     const pack = fromHex(text);
     if (pack === undefined) throw notValid(root, where);
     return { pack, ...range };
@@ -77,7 +88,7 @@ export async function readManifest(
   root: Link,
   signal: AbortSignal,
 ): Promise<ReadManifest | undefined> {
-  const object = await storage.get(rootName(root), { signal });
+  const object = await readObject(storage, rootName(root), { most: MAX_BYTES, signal });
   if (!object) return undefined;
   return { manifest: decodeManifest(root, object.bytes, storage.describe()), version: object.version };
 }

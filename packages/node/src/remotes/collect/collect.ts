@@ -63,6 +63,8 @@ async function collectLocked(parts: CollectParts, options: CollectOptions): Prom
   const tables = await readTables(parts, await index.list({ signal, newerThan: performance.now() }), signal);
   const condemned = await readTables(parts, await index.listCondemned(signal), signal);
   const { live, dead } = await liveRoots(storage, { now, graceMs, signal });
+  // A root that has come since then may be in a table that has come since then.
+  index.forget();
   const nodes = createNodeSource(storage.describe(), { index, packs });
   const marker = createMarker(nodes, { signal });
   let done = 0;
@@ -98,10 +100,11 @@ export async function readTables(
   { index }: Pick<CollectParts, 'index'>,
   infos: readonly TableInfo[],
   signal: AbortSignal,
+  fresh = false,
 ): Promise<ReadTable[]> {
   const tables: ReadTable[] = [];
   for (const info of infos) {
-    const bytes = await index.read(info, signal);
+    const bytes = await index.read(info, signal, fresh);
     tables.push({ info, frames: framesOf(decodeTable(bytes, info.name)) });
   }
   return tables;

@@ -1,7 +1,7 @@
 import { type Link, parseLink } from '@lazytree/core';
 import { ROOTS } from '../object-names.js';
 import { listRemoteRefs } from '../remote-ref.js';
-import { decodeManifest, type RootManifest } from '../root-manifest.js';
+import { type RootManifest, readManifest } from '../root-manifest.js';
 import type { Storage } from '../storage/storage.js';
 
 export interface LiveRoots {
@@ -22,10 +22,8 @@ export async function liveRoots(
   const manifests: { manifest: RootManifest; name: string; version: string; modified: number }[] = [];
   for await (const { name, modified } of storage.list(ROOTS, { signal })) {
     const root = parseRoot(name.slice(ROOTS.length));
-    const object = root && (await storage.get(name, { signal }));
-    if (!root || !object) continue;
-    const manifest = decodeManifest(root, object.bytes, storage.describe());
-    manifests.push({ manifest, name, version: object.version, modified });
+    const found = root && (await readManifest(storage, root, signal));
+    if (found) manifests.push({ ...found, name, modified });
   }
   // Roots come before the names that need them: whoever is named now has been seen.
   const named = new Set<Link>();

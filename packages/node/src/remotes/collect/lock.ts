@@ -65,7 +65,8 @@ export async function withLock<T>(
     await renewing;
     if (!lost.signal.aborted) {
       // The caller may have been cancelled; the lock is given back all the same.
-      await storage.delete(LOCK, { signal: AbortSignal.timeout(RENEW_MS), version });
+      // Where that fails it ends by itself: what the task has come to counts.
+      await storage.delete(LOCK, { signal: AbortSignal.timeout(RENEW_MS), version }).catch(() => undefined);
     }
   }
 }

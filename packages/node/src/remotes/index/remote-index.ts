@@ -27,10 +27,18 @@ export interface RemoteIndex {
    * written since they were last listed, and among what is condemned.
    */
   find(digests: Iterable<string>, options: { signal: AbortSignal }): Promise<Map<string, BlockPlace>>;
-  /** Where blocks are that one can rely on: by the tables as last listed, and not by what is condemned. */
+  /**
+   * Where blocks are that one can rely on: by the tables as last listed, and not by what is condemned. What a damaged
+   * table says is not known: whoever sends its blocks again writes it again.
+   */
   findLasting(digests: Iterable<string>, options: { signal: AbortSignal }): Promise<Map<string, BlockPlace>>;
-  /** A whole table. @throws LazytreeError NOT_FOUND when it has gone */
-  read(table: TableInfo, signal: AbortSignal): Promise<Buffer>;
+  /**
+   * A whole table.
+   *
+   * @param fresh as the storage has it, even when it is kept here
+   * @throws LazytreeError NOT_FOUND when it has gone, CORRUPT
+   */
+  read(table: TableInfo, signal: AbortSignal, fresh?: boolean): Promise<Buffer>;
   /** A table that has just been written. */
   added(table: TableInfo, bytes: Buffer): Promise<void>;
   /** What was known may be wrong: a pack is not where it was. */
@@ -42,6 +50,8 @@ const WHOLE_BYTES = 8 << 20;
 /** How often tables are listed again because something was not found. */
 const RELIST_MS = 2000;
 const AT_ONCE = 4;
+/** More than a table of as many blocks as can be in one has. */
+const MAX_TABLE_BYTES = 256 << 20;
 
 export interface RemoteIndexOptions {
   storage: Storage;
@@ -50,6 +60,8 @@ export interface RemoteIndexOptions {
 }
 
 interface Search {
+  /** A damaged table is passed over. */
+  passDamaged?: boolean;
   wanted: ReadonlySet<string>;
   found: Map<string, BlockPlace>;
   signal: AbortSignal;
@@ -91,12 +103,12 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
     return tables;
   }
 
-  async function read({ id, name }: TableInfo, signal: AbortSignal): Promise<Buffer> {
-    const known = await cache.read(id);
+  async function read({ id, name, size }: TableInfo, signal: AbortSignal, fresh = false): Promise<Buffer> {
+    const known = fresh ? undefined : await cache.read(id);
     if (known) return known;
-    const object = await storage.get(name, { signal });
-    if (!object) throw gone(name);
-    if (digestOf(object.bytes) !== id) {
+    const object = size > MAX_TABLE_BYTES ? undefined : await storage.get(name, { signal });
+    if (!object && size <= MAX_TABLE_BYTES) throw gone(name);
+    if (!object || digestOf(object.bytes) !== id) {
       throw new LazytreeError('CORRUPT', `${where(name)} is not what was written`, {
         hint: 'run `lazytree remote validate`; another push of what it listed repairs it',
       });
@@ -144,7 +156,10 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
   }
 
   /** Looks in some tables. @returns false when one has gone meanwhile */
-  async function search(tables: readonly TableInfo[], { wanted, found, signal }: Search): Promise<boolean> {
+  async function search(
+    tables: readonly TableInfo[],
+    { wanted, found, signal, passDamaged = false }: Search,
+  ): Promise<boolean> {
     let complete = true;
     const searchOne = async (info: TableInfo) => {
       const left = [...wanted].filter((digest) => !found.has(digest));
@@ -153,7 +168,9 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
         const table = await tableOf(info, signal);
         await table.find(left, found, signal);
       } catch (error) {
-        if ((error as LazytreeError).code !== 'NOT_FOUND') throw error;
+        const { code, message } = error as LazytreeError;
+        if (passDamaged && code === 'CORRUPT') return log.warn({ error: message }, 'a table is passed over');
+        if (code !== 'NOT_FOUND') throw error;
         open.delete(info.id);
         complete = false;
       }
@@ -183,7 +200,8 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
     async findLasting(digests, { signal }) {
       const wanted = new Set(digests);
       const found = new Map<string, BlockPlace>();
-      while (!(await search(await list({ signal }), { wanted, found, signal }))) listing = undefined;
+      const options = { wanted, found, signal, passDamaged: true };
+      while (!(await search(await list({ signal }), options))) listing = undefined;
       return found;
     },
     async added(table, bytes) {

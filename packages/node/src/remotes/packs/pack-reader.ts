@@ -24,7 +24,7 @@ export interface ReadFramesOptions {
 export interface PackReader {
   /**
    * @param wanted digests that each frame is read for
-   * @throws LazytreeError CORRUPT, NOT_FOUND when a pack has gone
+   * @throws LazytreeError CORRUPT, NOT_FOUND when a pack has gone; after all that can be read has been
    */
   read(wanted: ReadonlyMap<FramePlace, readonly string[]>, options: ReadFramesOptions): Promise<void>;
   /** The bytes of a part of a pack, as they are. */
@@ -117,17 +117,35 @@ export function createPackReader(storage: Storage): PackReader {
       const known = frames.filter((frame) => recent.has(keyOf(frame)));
       const runs = runsOf(frames.filter((frame) => !recent.has(keyOf(frame))));
       const unpack = async (pack: string, parts: readonly FramePlace[], read: Buffer) => {
-        const digests = parts.flatMap((frame) => wanted.get(frame) ?? []).join('');
-        await onFrames(await unpacker.unpack({ frames: read, wanted: digests, where: where(pack) }));
+        const digests = new Set(parts.flatMap((frame) => wanted.get(frame) ?? []));
+        const job = { frames: read, wanted: [...digests].join(''), where: where(pack) };
+        const unpacked = await unpacker.unpack(job);
+        await onFrames(unpacked);
+        const lacking = digests.size - unpacked.found.length;
+        if (lacking > 0) {
+          throw new LazytreeError(
+            'CORRUPT',
+            `${where(pack)} lacks ${lacking} blocks that a table says it has`,
+            {
+              hint: 'push again what was pushed; `lazytree remote validate` looks for more',
+            },
+          );
+        }
       };
       const oneRun = async (run: Run) => {
         const { pack, start, frames: parts } = run;
+        // Somebody who asked at the same time may have begun.
+        if (parts.every((frame) => recent.has(keyOf(frame)))) {
+          for (const frame of parts) await oneKnown(frame);
+          return;
+        }
         const more = ahead ? readAhead.behind(run) : 0;
         const reading = readRun(run, more, signal);
         for (const frame of parts)
           remember(
             frame,
-            reading.then((all) => frameIn(all, frame, start)),
+            // A part of the buffer would keep all of it.
+            reading.then((all) => Buffer.from(frameIn(all, frame, start))),
           );
         await unpack(pack, parts, withoutGaps(await reading, run));
       };
@@ -139,7 +157,15 @@ export function createPackReader(storage: Storage): PackReader {
         await unpack(frame.pack, [frame], found ?? (await bytes(frame, signal)));
       };
       const jobs = [...runs.map((run) => () => oneRun(run)), ...known.map((frame) => () => oneKnown(frame))];
-      await pMap(jobs, (job) => job(), { concurrency: AT_ONCE, signal });
+      // One that cannot be read does not keep the others from being read.
+      let failure: { error: unknown } | undefined;
+      const attempt = (job: () => Promise<void>) =>
+        job().catch((error: unknown) => {
+          signal.throwIfAborted();
+          failure ??= { error };
+        });
+      await pMap(jobs, attempt, { concurrency: AT_ONCE, signal });
+      if (failure) throw failure.error;
     },
     bytes,
     close: () => unpacker.close(),

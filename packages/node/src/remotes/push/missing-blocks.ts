@@ -21,6 +21,12 @@ export interface MissingBlocks {
 /** Which of some digests are there. */
 export type FindPresent = (digests: Iterable<string>) => Promise<ReadonlySet<string>>;
 
+export interface MissingBlocksOptions extends StoreOptions {
+  findPresent: FindPresent;
+  /** Nodes, by digest, that say nothing of what is below them, be they there or not. */
+  unsure?: ReadonlySet<string>;
+}
+
 /** Nodes that are read or looked for together. */
 const TOGETHER = 1024;
 
@@ -33,20 +39,25 @@ const TOGETHER = 1024;
 export async function missingBlocks(
   source: BlockSource,
   root: Link,
-  { findPresent, signal }: StoreOptions & { findPresent: FindPresent },
+  { findPresent, unsure, signal }: MissingBlocksOptions,
 ): Promise<MissingBlocks> {
   const children = new Map<string, Link[]>();
   const met = new Set<string>();
   const absentContent = new Set<string>();
+  const absentNodes = new Set<string>();
   let some = false;
   for (let level = [root]; level.length > 0; ) {
     const present = await findPresent(level.map(linkDigest));
     some ||= present.size > 0;
     const below: Link[] = [];
-    for (const node of level.filter((link) => !present.has(linkDigest(link)))) {
+    for (const node of level) {
+      const digest = linkDigest(node);
+      const isThere = present.has(digest);
+      if (isThere && !unsure?.has(digest)) continue;
+      if (!isThere) absentNodes.add(digest);
       signal?.throwIfAborted();
       const links = nodeLinks(await source.get(node, { signal }));
-      children.set(linkDigest(node), links);
+      children.set(digest, links);
       for (const link of links) {
         if (met.has(link)) continue;
         met.add(link);
@@ -61,13 +72,13 @@ export async function missingBlocks(
       for (const digest of part) if (!there.has(digest)) absentContent.add(digest);
     }
   }
-  return { ...inOrder(root, children, absentContent), some };
+  return { ...inOrder(root, children, { absentNodes, absentContent }), some };
 }
 
 function inOrder(
   root: Link,
   children: ReadonlyMap<string, readonly Link[]>,
-  absentContent: Set<string>,
+  { absentNodes, absentContent }: Record<'absentNodes' | 'absentContent', Set<string>>,
 ): Omit<MissingBlocks, 'some'> {
   const nodes: Link[] = [];
   const content: Link[] = [];
@@ -78,7 +89,7 @@ function inOrder(
     const links = children.get(digest);
     if (!links || entered.has(digest)) continue;
     entered.add(digest);
-    nodes.push(node);
+    if (absentNodes.has(digest)) nodes.push(node);
     for (const link of links) {
       if (linkCodec(link) === DAG_CBOR) continue;
       if (absentContent.delete(linkDigest(link))) content.push(link);

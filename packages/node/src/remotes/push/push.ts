@@ -11,16 +11,24 @@ import {
   LazytreeError,
   type Link,
   type LocalStore,
+  linkDigest,
   type WrittenPack,
 } from '@lazytree/core';
 import type { KeepPolicy } from '../../workspaces/thinning.js';
 import type { RemoteIndex } from '../index/remote-index.js';
 import { type FrameEntries, tablesOf } from '../index/table-parts.js';
 import { packName, refName, rootName, tableName } from '../object-names.js';
-import { encodeRef, type ReadRef, type RemoteSnapshot, readRef, withSnapshot } from '../remote-ref.js';
-import { encodeManifest, type NodeRange, readManifest } from '../root-manifest.js';
+import {
+  encodeRef,
+  MAX_MESSAGE,
+  type ReadRef,
+  type RemoteSnapshot,
+  readRef,
+  withSnapshot,
+} from '../remote-ref.js';
+import { encodeManifest, MAX_NODE_RANGES, type NodeRange, readManifest } from '../root-manifest.js';
 import type { SeenRefs } from '../seen-refs.js';
-import type { Storage } from '../storage/storage.js';
+import type { PutObjectOptions, Storage } from '../storage/storage.js';
 import { whoIsHere } from '../who-is-here.js';
 import { allNodes, missingBlocks } from './missing-blocks.js';
 import { nodeRanges } from './node-ranges.js';
@@ -80,23 +88,28 @@ const MOST_RANGES = 16;
 export async function push(parts: PushParts, options: PushOptions): Promise<Pushed> {
   const { root, name, signal } = options;
   if (name !== undefined) checkRefName(name);
+  checkMessage(options.message);
   const { store, storage, index } = parts;
-  const there = name === undefined ? undefined : await readRef(storage, name, signal);
+  const there = name === undefined ? undefined : await readName(storage, name, options);
   await refuseForeign(parts, there, options);
   const lease = store.lease([root]);
   try {
     await store.flush();
+    // What was there below nodes that have just been sent may have gone since.
+    const unsure = new Set<string>();
     let sent: Sent = { blocks: 0, bytes: 0, packs: 0, nodes: [], some: true };
     let before: readonly string[] | undefined;
-    let now = await idsOf(index, signal);
+    // What was listed before will do: whether it holds is looked up in the end.
+    let now = (await index.list({ signal })).map(({ id }) => id);
     // What was there may have been condemned meanwhile: then it has to be sent.
     while (before === undefined || !before.every((id) => now.includes(id))) {
       before = now;
-      sent = add(sent, await sendMissing(parts, options));
+      sent = add(sent, await sendMissing(parts, options, unsure));
       now = await idsOf(index, signal);
     }
     const nodes = await nodesOf(parts, sent, options);
-    const isNew = await nameRoot(parts, nodes, options);
+    const isNamed = newest(there)?.root === root;
+    const isNew = await nameRoot(parts, { nodes, isNamed }, options);
     const changed = await pointTo(parts, there, options);
     if (name !== undefined) await parts.seen.write(name, { root, nodes });
     return {
@@ -136,15 +149,18 @@ async function idsOf(index: RemoteIndex, signal: AbortSignal): Promise<string[]>
   return (await index.list({ signal, newerThan: performance.now() })).map(({ id }) => id);
 }
 
-async function sendMissing(parts: PushParts, options: PushOptions): Promise<Sent> {
+/** @param unsure nodes that this push has sent before, to which those are added that it sends now */
+async function sendMissing(parts: PushParts, options: PushOptions, unsure: Set<string>): Promise<Sent> {
   const { store, source, storage, index } = parts;
   const { root, signal, compression, onProgress } = options;
   const { content, nodes, some } = await missingBlocks(source, root, {
     signal,
+    unsure,
     findPresent: async (digests) => new Set((await index.findLasting(digests, { signal })).keys()),
   });
   const sent: Sent = { blocks: content.length + nodes.length, bytes: 0, packs: 0, nodes: [], some };
   if (sent.blocks === 0) return sent;
+  for (const node of nodes) unsure.add(linkDigest(node));
   const packs: Omit<WrittenPack, 'parts'>[] = [];
   const writer = createPackWriter(store, {
     signal,
@@ -213,23 +229,35 @@ function entriesOf(packs: readonly Omit<WrittenPack, 'parts'>[]): FrameEntries[]
   );
 }
 
-/** From here on the root is there for everybody. @returns whether it was not before */
+/**
+ * From here on the root is there for everybody. One that is there, and that no name may need by now, is written again: a
+ * collection that has found it unneeded then finds another version, and leaves it.
+ *
+ * @returns whether it was not there before, or not pinned
+ */
 async function nameRoot(
   { storage }: PushParts,
-  nodes: readonly NodeRange[],
+  { nodes, isNamed }: { nodes: readonly NodeRange[]; isNamed: boolean },
   { root, name, signal }: PushOptions,
 ): Promise<boolean> {
   const pinned = name === undefined;
-  const manifest = { root, nodes, pinned, time: Date.now() };
-  const body = [encodeManifest(manifest)];
-  if (await storage.put(rootName(root), body, { signal, expected: 'nothing' })) return true;
-  if (!pinned) return false;
-  const there = await readManifest(storage, root, signal);
-  if (there?.manifest.pinned) return false;
-  await storage.put(rootName(root), [encodeManifest({ ...(there?.manifest ?? manifest), pinned })], {
-    signal,
-  });
-  return true;
+  const fresh = { root, nodes, pinned, time: Date.now() };
+  // Most roots are new; one that is named was there a moment ago.
+  const read = () => readManifest(storage, root, signal).catch(damaged);
+  let there = isNamed ? await read() : undefined;
+  for (;;) {
+    const last = there === 'damaged' ? undefined : there?.manifest;
+    if (last?.pinned || (last && isNamed && !pinned)) return false;
+    const body = [encodeManifest({ ...(last ?? fresh), pinned })];
+    if (await storage.put(rootName(root), body, { signal, ...expected(there) })) return !last || pinned;
+    there = await read();
+  }
+}
+
+/** Longer ones could not be read again. @throws LazytreeError USAGE */
+function checkMessage(message = ''): void {
+  if (message.length <= MAX_MESSAGE) return;
+  throw new LazytreeError('USAGE', `a message of ${message.length} characters; the limit is ${MAX_MESSAGE}`);
 }
 
 /** Where all nodes of the tree are: those just sent, and those that were there before under the same name. */
@@ -238,9 +266,10 @@ async function nodesOf(
   sent: Sent,
   { root, name, signal }: PushOptions,
 ): Promise<NodeRange[]> {
-  if (!sent.some) return sent.nodes;
+  if (!sent.some) return sent.nodes.slice(0, MAX_NODE_RANGES);
   const last = name === undefined ? undefined : await seen.read(name);
-  const both = nodeRanges([...sent.nodes, ...(last?.nodes ?? [])]);
+  // What is new comes first: who has the rest reads no further.
+  const both = [...sent.nodes, ...(last?.nodes ?? [])];
   if (last && both.length <= MOST_RANGES) return both;
   const nodes = await allNodes(source, root, signal);
   const places = await index.find(nodes, { signal });
@@ -249,31 +278,55 @@ async function nodesOf(
 }
 
 /** @returns whether the name has been moved */
-async function pointTo(
-  parts: PushParts,
-  before: ReadRef | undefined,
-  options: PushOptions,
-): Promise<boolean> {
+async function pointTo(parts: PushParts, before: ReadName, options: PushOptions): Promise<boolean> {
   const { storage } = parts;
   const { root, name, message = '', keep, signal } = options;
   if (name === undefined) return false;
   const snapshot: RemoteSnapshot = { root, time: Date.now(), by: whoIsHere(), message };
-  for (let there = before; ; there = await readRef(storage, name, signal)) {
+  for (let there = before; ; there = await readName(storage, name, options)) {
     if (there !== before) await refuseForeign(parts, there, options);
-    if (there?.ref.snapshots[0].root === root) return false;
-    const ref = withSnapshot(there?.ref, name, { snapshot, keep });
-    const expected = there ? { version: there.version } : 'nothing';
-    if (await storage.put(refName(name), [encodeRef(ref)], { signal, expected })) return true;
+    if (newest(there)?.root === root) return false;
+    const last = there === 'damaged' ? undefined : there?.ref;
+    const ref = withSnapshot(last, name, { snapshot, keep });
+    if (await storage.put(refName(name), [encodeRef(ref)], { signal, ...expected(there) })) return true;
   }
+}
+
+/** What stands under a name: a damaged one is there, and can only be replaced. */
+type ReadName = ReadRef | 'damaged' | undefined;
+
+async function readName(
+  storage: Storage,
+  name: string,
+  { force = false, signal }: Pick<PushOptions, 'force' | 'signal'>,
+): Promise<ReadName> {
+  const reading = readRef(storage, name, signal);
+  return force ? reading.catch(damaged) : reading;
+}
+
+/** For what is to be written anew. */
+function damaged(error: { code?: string }): 'damaged' {
+  if (error.code === 'CORRUPT') return 'damaged';
+  throw error;
+}
+
+function newest(there: ReadName): RemoteSnapshot | undefined {
+  return there === 'damaged' ? undefined : there?.ref.snapshots[0];
+}
+
+/** What has to be there still when it is replaced. */
+function expected(there: { version: string } | 'damaged' | undefined): Pick<PutObjectOptions, 'expected'> {
+  if (there === 'damaged') return {};
+  return { expected: there ? { version: there.version } : 'nothing' };
 }
 
 /** A name is moved on from what is known here, and not from what somebody else has made of it. */
 async function refuseForeign(
   { store, storage, seen }: PushParts,
-  there: ReadRef | undefined,
+  there: ReadName,
   { root, force }: PushOptions,
 ): Promise<void> {
-  if (!there || force) return;
+  if (!there || there === 'damaged' || force) return;
   const { name, snapshots } = there.ref;
   const [{ root: now, by, time }] = snapshots;
   if (now === root || (await seen.read(name))?.root === now || (await wasHere(store, name, now))) return;

@@ -121,7 +121,7 @@ async function tablesAndPacks({ storage, index }: ValidateParts, signal: AbortSi
   const tables = await index.list({ signal, newerThan: performance.now() });
   const ends = new Map<string, number>();
   let count = 0;
-  for (const { frames } of await readTables({ index }, tables, signal)) {
+  for (const { frames } of await readTables({ index }, tables, signal, true)) {
     for (const { frame, digests } of frames) {
       count += digests.length;
       ends.set(frame.pack, Math.max(ends.get(frame.pack) ?? 0, frame.offset + frame.length));
