@@ -5,11 +5,11 @@ import { readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 
 /**
- * The one part of the command that is large, and that most processes have no use for. To have the commands in files of
+ * The parts of the command that are large, and that most processes have no use for. To have the commands in files of
  * their own costs more than it saves, also where a daemon carries them out: a file that is opened, read and linked
  * takes as long as the compiled code of hundreds of functions that are not called.
  */
-const APART = '@lazytree/node/daemon';
+const APART = ['@lazytree/node/daemon', '@lazytree/node/open-remotes'];
 
 const STATIC_IMPORT = /^import \{([^}]*)\} from '(@lazytree\/[^']+)';/gm;
 const DYNAMIC_IMPORT = /(?<![\w$.])import\('((?:\.\.?|@lazytree)\/[^']+)'\)/g;
@@ -39,7 +39,7 @@ export function ownImports(packages) {
  */
 function inOneFile(code) {
   return code.replace(DYNAMIC_IMPORT, (whole, specifier) =>
-    specifier === APART ? whole : `Promise.resolve().then(() => require('${specifier}'))`,
+    APART.includes(specifier) ? whole : `Promise.resolve().then(() => require('${specifier}'))`,
   );
 }
 

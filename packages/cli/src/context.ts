@@ -30,7 +30,10 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
 
   async function openOwnRemotes(): Promise<Remotes> {
     const { directory, store } = await openHome({ create: false });
-    const { createCredentialMemory, openRemotes } = await import('@lazytree/node/remotes');
+    const [{ createCredentialMemory }, { openRemotes }] = await Promise.all([
+      import('@lazytree/node/remotes'),
+      import('@lazytree/node/open-remotes'),
+    ]);
     const log = { info() {}, warn: told, error: told };
     const credentials = createCredentialMemory({});
     return openRemotes({

@@ -1,9 +1,6 @@
 export { createCredentialMemory } from './credential-memory.js';
 export { type CredentialEnv, credentialEnv } from './credential-variables.js';
 export { azureAccess } from './credentials.js';
-export { openRemotes } from './open-remotes.js';
-export { openStorage } from './open-storage.js';
-export { GRACE_MS } from './push/push.js';
 export type { Remote } from './remote.js';
 export type { RemoteRef, RemoteSnapshot } from './remote-ref.js';
 export type { Remotes } from './remotes.js';
