@@ -1,3 +1,4 @@
+import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import {
   type Entry,
   type FileEntry,
@@ -40,6 +41,10 @@ const BEFORE_OTHERS = 8;
 const RECENT_MS = 2000;
 /** Each time twice as much is fetched, up to so many times as much. */
 const MOST_TIMES = 16;
+/** Files that are looked at for each one that may be fetched: most may be here, or on their way. */
+const LOOKS = 2;
+/** Looking at files that are all here waits for nothing: others get their turn after this. */
+const SLICE_MS = 5;
 
 /** How a root is being read. */
 interface Reading {
@@ -92,7 +97,9 @@ export function createReadAhead({ store, fetch, allows, onError }: ReadAheadOpti
   ): Promise<Wanted[]> {
     const files: Wanted[] = [];
     let bytes = 0;
-    const room = () => files.length < MOST_FILES * times && bytes < MOST_BYTES * times;
+    let looks = LOOKS * MOST_FILES * times;
+    let sliceStart = performance.now();
+    const room = () => looks-- > 0 && files.length < MOST_FILES * times && bytes < MOST_BYTES * times;
     for await (const entries of directoriesFrom(root, { names, name, onlyFirst: times === 1 })) {
       for (const entry of entries) {
         if (!room()) return files;
@@ -101,6 +108,9 @@ export function createReadAhead({ store, fetch, allows, onError }: ReadAheadOpti
         files.push({ link: entry.link, size: entry.size });
         bytes += entry.size;
       }
+      if (performance.now() - sliceStart < SLICE_MS) continue;
+      await yieldToEvents();
+      sliceStart = performance.now();
     }
     return files;
   }
