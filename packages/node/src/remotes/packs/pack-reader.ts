@@ -23,8 +23,10 @@ export interface ReadFramesOptions {
 /** Reads frames of packs: those that lie together with one request, several requests at the same time. */
 export interface PackReader {
   /**
+   * What is not what it should be is read once more.
+   *
    * @param wanted digests that each frame is read for
-   * @throws LazytreeError CORRUPT, NOT_FOUND when a pack has gone
+   * @throws LazytreeError CORRUPT, when all frames but the damaged ones have been given; NOT_FOUND when a pack has gone
    */
   read(wanted: ReadonlyMap<FramePlace, readonly string[]>, options: ReadFramesOptions): Promise<void>;
   /** The bytes of a part of a pack, as they are. */
@@ -116,9 +118,32 @@ export function createPackReader(storage: Storage): PackReader {
       }
       const known = frames.filter((frame) => recent.has(keyOf(frame)));
       const runs = runsOf(frames.filter((frame) => !recent.has(keyOf(frame))));
+      let damaged: unknown;
       const unpack = async (pack: string, parts: readonly FramePlace[], read: Buffer) => {
         const digests = parts.flatMap((frame) => wanted.get(frame) ?? []).join('');
-        await onFrames(await unpacker.unpack({ frames: read, wanted: digests, where: where(pack) }));
+        return unpacker.unpack({ frames: read, wanted: digests, where: where(pack) });
+      };
+      /** Bytes may have been changed on their way; and where one frame is damaged, the others are not. */
+      const oneByOne = async (parts: readonly FramePlace[]) => {
+        for (const frame of parts) {
+          recent.delete(keyOf(frame));
+          try {
+            await onFrames(await unpack(frame.pack, [frame], await bytes(frame, signal)));
+          } catch (error) {
+            if (!isCorrupt(error)) throw error;
+            damaged ??= error;
+          }
+        }
+      };
+      const readFirst = async (parts: readonly FramePlace[], reading: Promise<UnpackedFrames>) => {
+        let frames: UnpackedFrames;
+        try {
+          frames = await reading;
+        } catch (error) {
+          if (!isCorrupt(error)) throw error;
+          return oneByOne(parts);
+        }
+        await onFrames(frames);
       };
       const oneRun = async (run: Run) => {
         const { pack, start, frames: parts } = run;
@@ -129,21 +154,29 @@ export function createPackReader(storage: Storage): PackReader {
             frame,
             reading.then((all) => frameIn(all, frame, start)),
           );
-        await unpack(pack, parts, withoutGaps(await reading, run));
+        await readFirst(
+          parts,
+          reading.then((read) => unpack(pack, parts, withoutGaps(read, run))),
+        );
       };
       const oneKnown = async (frame: FramePlace) => {
         const { bytes: coming } = recent.get(keyOf(frame)) ?? { bytes: undefined };
         // Whoever began to read it may have given up.
         const found = await coming?.catch(() => undefined);
         signal.throwIfAborted();
-        await unpack(frame.pack, [frame], found ?? (await bytes(frame, signal)));
+        await readFirst([frame], unpack(frame.pack, [frame], found ?? (await bytes(frame, signal))));
       };
       const jobs = [...runs.map((run) => () => oneRun(run)), ...known.map((frame) => () => oneKnown(frame))];
       await pMap(jobs, (job) => job(), { concurrency: AT_ONCE, signal });
+      if (damaged) throw damaged;
     },
     bytes,
     close: () => unpacker.close(),
   };
+}
+
+function isCorrupt(error: unknown): boolean {
+  return (error as LazytreeError).code === 'CORRUPT';
 }
 
 function keyOf({ pack, offset }: FramePlace): string {
