@@ -1,7 +1,7 @@
 import type { LazytreeError, Survey } from '@lazytree/core';
 import type { Home, RemoteNames } from '@lazytree/node';
 import type { Cluster, FetchChain, Host } from '@lazytree/node/daemon';
-import type { Remote } from '@lazytree/node/remotes';
+import type { Remote, StorageTraffic } from '@lazytree/node/remotes';
 import type { DaemonCommands } from './homes.js';
 import type { Progress } from './progress.js';
 
@@ -27,6 +27,8 @@ export interface Context {
   network(): Promise<Network | undefined>;
   /** A remote, opened with what the caller has. @throws LazytreeError NOT_FOUND, REFUSED */
   remote(name: string): Promise<Remote>;
+  /** What has crossed between the daemon and a remote; undefined when it has not used it, and without a daemon. */
+  remoteTraffic(name: string): Promise<StorageTraffic | undefined>;
   /** What is configured has changed: those who use remotes look again. */
   remotesChanged(name: string): Promise<void>;
   /** Runs what makes files for the caller, who may have another umask than the daemon. */

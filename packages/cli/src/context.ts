@@ -77,6 +77,7 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
         hint: 'add one: `lazytree remote add NAME URL`',
       });
     },
+    remoteTraffic: async (name) => (await homes.host?.remotes())?.traffic(name),
     async remotesChanged(name) {
       homes.host?.credentials.forget(name);
       await (await homes.host?.remotes())?.attach();

@@ -34,6 +34,7 @@ function callerOf(): { caller: Caller; printed: () => string } {
     },
     signal: new AbortController().signal,
     directory: '/',
+    env: {},
     debug: false,
   };
   return { caller, printed: () => printed };

@@ -1,5 +1,6 @@
 import { asDirectory, formatLink, getRef, type ImageCompression, LazytreeError } from '@lazytree/core';
 import { DEFAULT_KEEP, parseKeep } from '@lazytree/node';
+import type { StorageTraffic } from '@lazytree/node/remotes';
 import type { Action } from '../command.js';
 import { openTree } from '../open-tree.js';
 
@@ -23,6 +24,7 @@ export const command: Action = {
     const tree = await openTree(context, spec);
     const { store } = await context.home({ create: false });
     const name = given === undefined ? (getRef(store, spec) ? spec : undefined) : String(given);
+    const before = remote.storage.traffic();
     const progress = await context.progress('push');
     try {
       const { root, ...pushed } = await remote.push({
@@ -37,10 +39,20 @@ export const command: Action = {
       });
       progress.stop();
       const cid = formatLink(root);
-      return { data: { root: cid, remote: to, name: name ?? null, ...pushed }, text: `${cid}\n` };
+      const traffic = difference(remote.storage.traffic(), before);
+      return { data: { root: cid, remote: to, name: name ?? null, ...pushed, traffic }, text: `${cid}\n` };
     } finally {
       progress.stop();
       await tree.close();
     }
   },
 };
+
+/** In a daemon others may use the remote at the same time: then it is theirs, too. */
+function difference(after: StorageTraffic, before: StorageTraffic): StorageTraffic {
+  return {
+    requests: after.requests - before.requests,
+    sent: after.sent - before.sent,
+    received: after.received - before.received,
+  };
+}

@@ -70,7 +70,13 @@ const list: Action = {
       url,
       [endpoint, credentialsFile && `credentials in ${credentialsFile}`].filter(Boolean).join(', '),
     ]);
-    return { data: { remotes: remotes.map(remoteJson) }, text: table(rows) };
+    const data = await Promise.all(
+      remotes.map(async (remote) => ({
+        ...remoteJson(remote),
+        traffic: (await context.remoteTraffic(remote.name)) ?? null,
+      })),
+    );
+    return { data: { remotes: data }, text: table(rows) };
   },
 };
 

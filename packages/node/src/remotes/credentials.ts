@@ -39,10 +39,21 @@ export async function azureAccess(options: AzureAccessOptions): Promise<AzureAcc
     account,
     endpoint: options.endpoint ?? azureEndpoint(account),
     credential: { kind: 'identity' as const, env },
-    via: 'the default Azure credential',
+    via: identityOf(env),
   };
   refuseInTheClear(access);
   return access;
+}
+
+/** Which of its ways the identity library goes, for people. */
+function identityOf(env: CredentialEnv): string {
+  const names = [
+    'AZURE_CLIENT_SECRET',
+    'AZURE_CLIENT_CERTIFICATE_PATH',
+    'AZURE_FEDERATED_TOKEN_FILE',
+  ] as const;
+  const used = env.AZURE_TENANT_ID && env.AZURE_CLIENT_ID ? names.find((name) => env[name]) : undefined;
+  return used ? `the identity of ${used}` : 'the default Azure credential';
 }
 
 interface SecretAccessOptions extends AzureAccessOptions {

@@ -15,5 +15,5 @@ export {
   type RemoteConfig,
   removeRemote,
 } from './remotes-file.js';
-export type { Storage } from './storage/storage.js';
+export type { Storage, StorageTraffic } from './storage/storage.js';
 export { parseEndpoint, parseStorageUrl, refuseSecret } from './storage/storage-url.js';

@@ -107,6 +107,10 @@ export async function openRemotes(parts: RemoteParts): Promise<Remotes> {
         hint: `\`lazytree ref list --remote ${asked[0]}\` lists what there is`,
       });
     },
+    async traffic(name) {
+      // One that cannot be opened has been told of by whoever wanted it.
+      return (await opened.get(name)?.remote.catch(() => undefined))?.storage.traffic();
+    },
     async close() {
       for (const leave of joined.values()) leave();
       joined.clear();

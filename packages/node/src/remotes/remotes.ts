@@ -4,6 +4,7 @@ import type { MountLog } from '../mounts/mount-log.js';
 import type { CredentialMemory } from './credential-memory.js';
 import type { CredentialEnv } from './credential-variables.js';
 import type { Remote } from './remote.js';
+import type { StorageTraffic } from './storage/storage.js';
 
 /** What is asked of the remotes of a home to find trees there. */
 export interface RemoteNames {
@@ -38,6 +39,8 @@ export interface Remotes extends RemoteNames {
    * @throws LazytreeError NOT_FOUND, REFUSED
    */
   open(name: string, env?: CredentialEnv): Promise<Remote>;
+  /** What has crossed between this process and one of them since it was opened; undefined when it has not been. */
+  traffic(name: string): Promise<StorageTraffic | undefined>;
   /** Takes them out of the chain. */
   close(): Promise<void>;
 }

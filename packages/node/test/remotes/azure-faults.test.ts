@@ -177,28 +177,49 @@ test('a body that is cut again and again goes on where it was, and is not read f
   expect(storage.traffic().received - before).toBeLessThan(content.length * 1.05);
 });
 
-test('an object that is replaced between two parts of it is read anew', async () => {
-  const storage = await open();
-  const name = newName();
-  const contents = [noise(4 << 20, 1), noise(4 << 20, 2)];
-  await storage.put(name, [contents[0]], { signal });
-  proxy.plan({ kind: 'stall answer', after: 1 << 20 }, { to: ({ method }) => method === 'GET' });
-  const reading = storage.get(name, { signal });
-  await new Promise((resolve) => setTimeout(resolve, 200));
-  await storage.put(name, [contents[1]], { signal });
-  expect((await reading)?.bytes.equals(contents[1])).toBe(true);
-});
+test.each([undefined, { offset: 1, length: 3_000_000 }])(
+  'an object that is replaced between two parts of it is read anew: %j',
+  async (range) => {
+    const storage = await open();
+    const name = newName();
+    const contents = [noise(4 << 20, 1), noise(4 << 20, 2)];
+    await storage.put(name, [contents[0]], { signal });
+    proxy.plan({ kind: 'stall answer', after: 1 << 20 }, { to: ({ method }) => method === 'GET' });
+    const reading = storage.get(name, { signal, range });
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    await storage.put(name, [contents[1]], { signal });
+    const { offset = 0, length = contents[1].length } = range ?? {};
+    expect((await reading)?.bytes.equals(contents[1].subarray(offset, offset + length))).toBe(true);
+  },
+);
 
 test('a slow body is waited for while it comes, and given up when it hardly does', async () => {
   const storage = await open({ limits: { idleMs: 400, leastRate: 200_000 } });
   const name = newName();
-  const content = noise(300_000);
+  const content = noise(1_500_000);
   await storage.put(name, [content], { signal });
   proxy.plan({ kind: 'slow answer', bytesPerSecond: 1_000_000 });
   expect((await storage.get(name, { signal }))?.bytes.equals(content)).toBe(true);
   proxy.plan({ kind: 'slow answer', bytesPerSecond: 2000 }, { times: 1000 });
   const failure = expect.stringContaining('does not answer in time');
   await expect(storage.get(name, { signal })).rejects.toMatchObject({ code: 'NETWORK', message: failure });
+});
+
+test('what goes up has a sum with it that the storage compares', async () => {
+  const storage = await open({ limits: { singlePut: 1000, blockBytes: 1000 } });
+  const before = proxy.seen().length;
+  await storage.put(newName(), [noise(1000)], { signal });
+  await storage.put(newName(), [noise(1001)], { signal });
+  const sums = proxy
+    .seen()
+    .slice(before)
+    .map(({ url, headers }) => [/comp=(\w+)/.exec(url)?.[1], 'content-md5' in headers]);
+  expect(sums).toEqual([
+    [undefined, true],
+    ['block', true],
+    ['block', true],
+    ['blocklist', false],
+  ]);
 });
 
 test('wrong bytes are noticed on the way there and back', async () => {

@@ -1,12 +1,14 @@
 import { execFileSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { inspect } from 'node:util';
 import { afterAll, expect, test } from 'vitest';
 import { parseCommandRequest } from '../../dist/daemon/command-request.js';
 import { createCredentialMemory } from '../../dist/remotes/credential-memory.js';
 import { azureAccess } from '../../dist/remotes/credentials.js';
+import { openStorage } from '../../dist/remotes/open-storage.js';
 
 const directory = fs.mkdtempSync(join(tmpdir(), 'lazytree-credentials-'));
 afterAll(() => fs.rmSync(directory, { recursive: true }));
@@ -197,4 +199,33 @@ test('the variables that open remotes travel with a command, and no others', () 
   expect(parseCommandRequest(body(env)).env).toEqual(env);
   for (const name of ['PATH', 'AZURE_STORAGE_KEYS', 'XAZURE_STORAGE_KEY', 'NODE_OPTIONS'])
     expect(() => parseCommandRequest(body({ ...env, [name]: 'SECRET' }))).toThrow(/^(?!.*SECRET)/);
+});
+
+const IDENTITY = { AZURE_TENANT_ID: randomUUID(), AZURE_CLIENT_ID: randomUUID() };
+
+test.each([
+  [
+    { ...IDENTITY, AZURE_CLIENT_CERTIFICATE_PATH: '/none/x.pem' },
+    /identity of AZURE_CLIENT_CERTIFICATE_PATH .*ENOENT/,
+  ],
+  [
+    { ...IDENTITY, AZURE_CLIENT_CERTIFICATE_PATH: file(`no certificate ${KEY}`) },
+    /AZURE_CLIENT_CERTIFICATE_PATH/,
+  ],
+  [{ ...IDENTITY, AZURE_FEDERATED_TOKEN_FILE: '/none/token' }, /identity of AZURE_FEDERATED_TOKEN_FILE/],
+  [
+    { ...IDENTITY, AZURE_TENANT_ID: 'no tenant!', AZURE_CLIENT_SECRET: KEY },
+    /identity of AZURE_CLIENT_SECRET/,
+  ],
+])('an identity that gives nothing is an error that says what to do: %#', async (env, message) => {
+  const signal = new AbortController().signal;
+  const read = async () =>
+    (await openStorage({ url: 'azure://account/container' }, { env })).get('x', { signal });
+  const failure = await read().catch((error) => error);
+  expect(failure).toMatchObject({
+    code: 'REFUSED',
+    message: expect.stringMatching(message),
+    hint: expect.stringMatching(/AZURE_STORAGE_KEY.*where the daemon is started.*--credentials FILE/),
+  });
+  expect(inspect(failure, { depth: 20, showHidden: true })).not.toContain(KEY);
 });

@@ -166,3 +166,11 @@ test.runIf(isRoot)('a full disk, and one that may not be written to', async (con
     spawnSync('umount', [directory]);
   }
 });
+
+test('writes within one step of the clock have different times in their versions', async () => {
+  const storage = open(newDirectory());
+  const names = Array.from({ length: 60 }, (_, at) => `object-${at}`);
+  const puts = await Promise.all(names.map((name) => storage.put(name, bytes('x'), { signal })));
+  const times = puts.map((put) => BigInt(Number.parseInt(put!.version.split('-')[2].slice(-6), 36)));
+  expect(new Set(times).size).toBe(names.length);
+});

@@ -2,6 +2,7 @@ import { once } from 'node:events';
 import {
   Agent,
   createServer,
+  type IncomingHttpHeaders,
   type IncomingMessage,
   type OutgoingHttpHeaders,
   request,
@@ -34,6 +35,7 @@ export interface Seen {
   method: string;
   /** Path and query. */
   url: string;
+  headers: IncomingHttpHeaders;
 }
 
 export interface Planned {
@@ -52,7 +54,7 @@ export interface HttpFaultProxy {
   clear(): void;
   /** Requests so far, those that went wrong included. */
   seen(): Seen[];
-  /** Connections that are open. */
+  /** Connections that were ever made. */
   connections(): number;
   close(): Promise<void>;
 }
@@ -60,11 +62,12 @@ export interface HttpFaultProxy {
 export async function startHttpFaultProxy(target: { host: string; port: number }): Promise<HttpFaultProxy> {
   const plans: { fault: Fault; left: number; to: (seen: Seen) => boolean }[] = [];
   const seen: Seen[] = [];
-  const sockets = new Set<object>();
+  let connections = 0;
   const agent = new Agent({ keepAlive: true });
 
   const server = createServer((incoming, answer) => {
-    const about = { method: incoming.method ?? '', url: incoming.url ?? '' };
+    const { method = '', url = '', headers } = incoming;
+    const about = { method, url, headers };
     seen.push(about);
     const plan = plans.find(({ left, to }) => left > 0 && to(about));
     if (plan) plan.left--;
@@ -73,9 +76,8 @@ export async function startHttpFaultProxy(target: { host: string; port: number }
     answer.on('error', () => undefined);
     carryOut(plan?.fault, incoming, answer).catch(() => incoming.socket.resetAndDestroy());
   });
-  server.on('connection', (socket) => {
-    sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
+  server.on('connection', () => {
+    connections++;
   });
   server.requestTimeout = 0;
   server.listen(0, '127.0.0.1');
@@ -142,7 +144,7 @@ export async function startHttpFaultProxy(target: { host: string; port: number }
       plans.length = 0;
     },
     seen: () => [...seen],
-    connections: () => sockets.size,
+    connections: () => connections,
     async close() {
       const closed = once(server, 'close');
       server.close();

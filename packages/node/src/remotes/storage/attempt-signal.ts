@@ -5,15 +5,22 @@ export interface AttemptSignal {
   isOver(): boolean;
   /** Something has moved. */
   moved(): void;
+  /** So many bytes are to come: all of it may take the time for them. */
+  expect(bytes: number): void;
   release(): void;
 }
 
 export interface AttemptSignalOptions {
+  /** Without anything that moves; and for all of it, the time for its bytes apart. */
   idleMs: number;
-  allMs: number;
+  /** Bytes a second. */
+  leastRate: number;
 }
 
-export function attemptSignal(outer: AbortSignal, { idleMs, allMs }: AttemptSignalOptions): AttemptSignal {
+export function attemptSignal(
+  outer: AbortSignal,
+  { idleMs, leastRate }: AttemptSignalOptions,
+): AttemptSignal {
   const inner = new AbortController();
   let over = false;
   const end = () => {
@@ -21,7 +28,7 @@ export function attemptSignal(outer: AbortSignal, { idleMs, allMs }: AttemptSign
     inner.abort();
   };
   const give = () => inner.abort(outer.reason);
-  const all = setTimeout(end, allMs);
+  let all = setTimeout(end, idleMs);
   const idle = setTimeout(end, idleMs);
   if (outer.aborted) give();
   else outer.addEventListener('abort', give, { once: true });
@@ -29,6 +36,10 @@ export function attemptSignal(outer: AbortSignal, { idleMs, allMs }: AttemptSign
     signal: inner.signal,
     isOver: () => over,
     moved: () => void idle.refresh(),
+    expect(bytes) {
+      clearTimeout(all);
+      if (!inner.signal.aborted) all = setTimeout(end, idleMs + (bytes / leastRate) * 1000);
+    },
     release() {
       clearTimeout(all);
       clearTimeout(idle);

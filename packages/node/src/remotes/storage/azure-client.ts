@@ -1,7 +1,9 @@
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { Readable } from 'node:stream';
+import type { TokenCredential } from '@azure/identity';
 import type { ContainerClient, RequestPolicyFactory, StoragePipelineOptions } from '@azure/storage-blob';
+import { errnoOf, LazytreeError } from '@lazytree/core/errors';
 import type { CredentialEnv } from '../credential-variables.js';
 import type { AzureAccess } from '../credentials.js';
 import { inPieces } from './pieces.js';
@@ -62,7 +64,7 @@ export async function connectAzure(access: AzureAccess, container: string): Prom
       ? new StorageSharedKeyCredential(account, credential.key)
       : credential.kind === 'sas'
         ? new AnonymousCredential()
-        : await identity(credential.env),
+        : await identity(access, credential.env),
     options,
   );
   pipeline.factories.push(observer);
@@ -84,8 +86,45 @@ export async function connectAzure(access: AzureAccess, container: string): Prom
   };
 }
 
+/** Whatever goes wrong with it, also where it reads files or asks others, is said in words of our own. */
+async function identity(access: AzureAccess, env: CredentialEnv): Promise<TokenCredential> {
+  let credential: TokenCredential;
+  try {
+    credential = await libraryCredential(env);
+  } catch (error) {
+    throw noToken(error, access);
+  }
+  return {
+    async getToken(scopes, options) {
+      try {
+        return await credential.getToken(scopes, options);
+      } catch (error) {
+        if (options?.abortSignal?.aborted) throw error;
+        throw noToken(error, access);
+      }
+    },
+  };
+}
+
+const NO_TOKEN =
+  'set AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN where the command runs ' +
+  '(and for mounts where the daemon is started), or name a file of mode 0600: `remote add --credentials FILE`; or log ' +
+  'in with `az login`';
+
+function noToken(error: unknown, { account, via }: AzureAccess): LazytreeError {
+  const message = String((error as Error).message);
+  const what = `${via} gives no access to the account '${account}'`;
+  const cut = /\b(?:ECONNREFUSED|ECONNRESET|ENOTFOUND|EAI_AGAIN|ETIMEDOUT)\b/.exec(message)?.[0];
+  // Of many ways that were tried, one that leads nowhere says nothing about the others.
+  if (cut !== undefined && (error as Error).name !== 'AggregateAuthenticationError')
+    return new LazytreeError('NETWORK', `${what}: the login service cannot be reached (${cut})`);
+  const number = /AADSTS\d+/.exec(message)?.[0] ?? errnoOf(error);
+  const said = number !== undefined && /^[A-Z0-9_]+$/.test(number) ? ` (${number})` : '';
+  return new LazytreeError('REFUSED', `${what}${said}`, { hint: NO_TOKEN });
+}
+
 /** What the caller's variables say, because the library looks at those of this process alone. */
-async function identity(env: CredentialEnv) {
+async function libraryCredential(env: CredentialEnv): Promise<TokenCredential> {
   const library = await import('@azure/identity');
   const { AZURE_TENANT_ID: tenant, AZURE_CLIENT_ID: client, AZURE_AUTHORITY_HOST: authorityHost } = env;
   const options = authorityHost === undefined ? {} : { authorityHost };

@@ -17,7 +17,6 @@ export interface FailureContext {
   container: string;
   /** What it is reached with, for people. */
   via: string;
-  isIdentity: boolean;
   endpoint: string;
 }
 
@@ -101,13 +100,8 @@ export function judgeAzureFailure(error: unknown, context: FailureContext): Verd
 }
 
 function judgeConnection(error: unknown, code: string | undefined, context: FailureContext): Verdict {
-  const { doing, endpoint, via } = context;
+  const { doing, endpoint } = context;
   const name = String((error as Failure).name);
-  if (context.isIdentity && /Authentication|Credential/.test(name)) {
-    const number = /AADSTS\d+/.exec(String((error as Failure).message))?.[0];
-    const text = `${doing}: ${via} gives no access${number === undefined ? '' : ` (${number})`}`;
-    return { error: new LazytreeError('REFUSED', text, { hint: NO_CREDENTIALS }), again: false };
-  }
   const host = new URL(endpoint).host;
   const network = (why: string, hint?: string) =>
     new LazytreeError('NETWORK', `${doing}: ${host}: ${why}`, { hint });
@@ -129,11 +123,6 @@ function judgeConnection(error: unknown, code: string | undefined, context: Fail
     return { error: network(CUT.PARSE_ERROR), again: true };
   return { error: network(`the request failed (${code ?? name})`), again: false };
 }
-
-const NO_CREDENTIALS =
-  'set AZURE_STORAGE_CONNECTION_STRING, AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN where the command runs ' +
-  '(and for mounts where the daemon is started), or name a file of mode 0600: `remote add --credentials FILE`; or log ' +
-  'in with `az login`';
 
 /** By what Azure calls it. */
 const ADVICE: Record<string, string> = {

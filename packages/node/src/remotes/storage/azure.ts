@@ -79,14 +79,12 @@ export async function openAzureStorage(options: AzureStorageOptions): Promise<St
     limits,
     attempt(task, { signal, doing, bytes = 0 }) {
       const judge = (error: unknown) => {
-        const { via, credential } = access;
-        const isIdentity = credential.kind === 'identity';
-        return judgeAzureFailure(error, { doing, account, container, via, isIdentity, endpoint });
+        return judgeAzureFailure(error, { doing, account, container, via: access.via, endpoint });
       };
       return tryAgain(
         async (progressed) => {
-          const { idleMs, leastRate } = limits;
-          const watch = attemptSignal(signal, { idleMs, allMs: idleMs + (bytes / leastRate) * 1000 });
+          const watch = attemptSignal(signal, limits);
+          watch.expect(bytes);
           try {
             return await task(watch, progressed);
           } catch (error) {
@@ -180,7 +178,7 @@ export async function openAzureStorage(options: AzureStorageOptions): Promise<St
 interface AttemptOptions {
   signal: AbortSignal;
   doing: string;
-  /** Of the body, there or back. */
+  /** Of the body that goes up. */
   bytes?: number;
 }
 
@@ -255,6 +253,7 @@ function getBlob(
       }
       arrived ??= begun(answer);
       const { bytes } = arrived;
+      watch.expect(bytes.length - before);
       try {
         await fill(answer, arrived, watch);
       } finally {
