@@ -172,7 +172,7 @@ describe.skipIf(unlessMountable('remotes that go away'))('a remote that goes awa
       const { key, account, port } = azurite;
       const url = `azure://${account}/${await azurite.createContainer('there')}`;
       const env = { AZURE_STORAGE_CONNECTION_STRING: azurite.connectionString };
-      const direct = { address: [url], env } as AzurePlace;
+      const direct = { address: [url], env } as unknown as AzurePlace;
       const ana = await newMachine(direct);
       await ana.ok('import', writeFiles(ana.path('app'), FILES), '--name', 'app');
       await ana.ok('push', 'app', 'r');
