@@ -161,7 +161,7 @@ async function rootsAndRefs(storage: Storage, signal: AbortSignal): Promise<stri
 
 async function trees(parts: ValidateParts, signal: AbortSignal): Promise<string> {
   const { trees: count, blocks: all } = await wholeTrees(parts, signal);
-  return `all ${all} blocks below ${count} roots are in tables`;
+  return `all ${all} blocks of ${count} roots are in tables`;
 }
 
 /** Every block is hashed: a frame says which digests it has to have. */

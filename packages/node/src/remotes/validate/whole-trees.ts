@@ -31,6 +31,7 @@ export async function wholeTrees(
 
   for (const [root, manifest] of live) {
     if (manifest) await nodes.readAhead(manifest.nodes, signal);
+    met.add(linkDigest(root));
     const stack = [root];
     for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
       const links = (await below(node, root)).filter((link) => !met.has(linkDigest(link)));
