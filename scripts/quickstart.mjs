@@ -1,20 +1,29 @@
-// `npm run quickstart`: from a fresh clone to a real workspace that is imported, exported, compared and shared.
+// `npm run quickstart`: from a fresh clone to a real workspace that is imported, exported, compared, shared,
+// and kept in a container of blobs.
 // This file runs on whatever Node the system has (20 or newer), so: built-ins only.
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, realpathSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { startAzurite } from './lib/azurite.mjs';
 import { makeWorkspace } from './lib/corpus.mjs';
 import { createNarrator, formatBytes, formatSeconds, StepFailed } from './lib/narrate.mjs';
 import { prepare } from './lib/prepare.mjs';
 
 /** @typedef {{ root: string, size: number, files: number, read: number, added: { blocks: number, bytes: number } }} Imported */
+/** @typedef {{ requests: number, sent: number, received: number }} Traffic */
+/** @typedef {{ root: string, blocks: number, bytes: number, traffic: Traffic }} Pushed */
 
 const began = performance.now();
 const { env: projectEnv } = prepare();
 const directory = realpathSync(mkdtempSync(join(tmpdir(), 'lazytree-quickstart-')));
 const env = { ...projectEnv, LAZYTREE_HOME: join(directory, 'home') };
 const otherEnv = { ...projectEnv, LAZYTREE_HOME: join(directory, 'other-machine') };
+const freshEnv = {
+  ...projectEnv,
+  LAZYTREE_HOME: join(directory, 'fresh-machine'),
+  AZURE_STORAGE_CONNECTION_STRING: 'UseDevelopmentStorage=true',
+};
 const { step, note, run, check } = createNarrator({ cwd: directory, env });
 
 process.on('SIGINT', () => process.exit(130));
@@ -29,7 +38,7 @@ try {
   console.log(`\nquickstart: all as expected, in ${formatSeconds((performance.now() - began) / 1000)}.`);
   console.log('Now yours: npx lazytree import DIRECTORY; npx lazytree --help');
 } catch (error) {
-  for (const machine of [env, otherEnv])
+  for (const machine of [env, otherEnv, freshEnv])
     spawnSync('lazytree', ['daemon', 'stop'], { cwd: directory, env: machine, stdio: 'ignore' });
   console.error(`\nerror: ${error instanceof StepFailed ? error.message : String(error)}`);
   process.exitCode = 1;
@@ -97,6 +106,7 @@ function quickstart() {
 
   mountAndGo({ root, edited });
   fetchFromPeer({ root });
+  durableFloor({ root, changed: other.root, edited });
 
   step('What the store holds now.');
   run(['lazytree', 'status']);
@@ -134,6 +144,70 @@ function fetchFromPeer({ root }) {
   run(['lazytree', 'cluster', 'peers'], { env: there });
   run(['lazytree', 'daemon', 'stop'], { env: there });
   run(['lazytree', 'daemon', 'stop'], { env: here });
+}
+
+/**
+ * Azurite stands for Azure, and a third home for a machine that has never seen another one.
+ * @param {{ root: string, changed: string, edited: string }} tree
+ */
+function durableFloor({ root, changed, edited }) {
+  const azurite = startAzurite('trees', { directory, env: projectEnv });
+  const here = { ...env, AZURE_STORAGE_CONNECTION_STRING: 'UseDevelopmentStorage=true' };
+  const add = ['lazytree', 'remote', 'add', 'cloud', azurite.url, '--endpoint', azurite.endpoint];
+
+  step('A durable floor: a container of blobs (here in Azurite, with Azure without --endpoint).');
+  run(add, { env: here });
+  const first = push('work');
+  check(first.root === root, 'what was imported is pushed');
+  note(
+    `${first.blocks.toLocaleString('en')} blocks as ${formatBytes(first.bytes)}, in ${first.traffic.requests} ` +
+      `requests and ${formatSeconds(first.seconds)}.`,
+  );
+
+  step('A fresh machine, with no peer, knows it by its name, and gets what it reads.');
+  run(add, { env: freshEnv });
+  const mounted = run(['lazytree', 'mount', 'work@cloud', 'from-cloud'], { env: freshEnv, mayFail: true });
+  const cold = crossed();
+  note(
+    `${formatSeconds(mounted.seconds)}, ${cold.requests} requests and ${formatBytes(cold.received)}: all directories.`,
+  );
+  const name = `work@cloud/${edited}`;
+  const read = run(mounted.ok ? ['cat', `from-cloud/${edited}`] : ['lazytree', 'cat', name], {
+    env: freshEnv,
+    lines: 3,
+  });
+  check(read.out === run(['cat', `workspace/${edited}`], { lines: 0 }).out, 'the file is the same');
+  const after = crossed();
+  note(
+    `One file: ${after.requests - cold.requests} more requests and ${formatBytes(after.received - cold.received)}, ` +
+      'with its neighbours.',
+  );
+
+  step('The workspace with its two changes, pushed again under its name: only they cross.');
+  run(['lazytree', 'ref', 'set', 'work', changed, '-m', 'edited'], { env: here });
+  const second = push('work');
+  check(second.bytes < first.bytes / 100, 'less than 1 % crosses');
+  note(`${second.blocks} blocks as ${formatBytes(second.bytes)}, in ${second.traffic.requests} requests.`);
+  run(['lazytree', 'log', 'work', '--remote', 'cloud'], { env: freshEnv });
+  run(['lazytree', 'diff', root, 'work@cloud'], { env: freshEnv });
+  run(['lazytree', 'remote', 'validate', 'cloud'], { env: freshEnv });
+  if (mounted.ok) run(['lazytree', 'unmount', 'from-cloud'], { env: freshEnv });
+  run(['lazytree', 'daemon', 'stop'], { env: freshEnv });
+  run(['lazytree', 'remote', 'rm', 'cloud'], { env: here });
+  azurite.stop();
+
+  /** @param {string} tree */
+  function push(tree) {
+    const { out, seconds } = run(['lazytree', 'push', tree, 'cloud', '--json'], { env: here });
+    const pushed = /** @type {Pushed} */ (JSON.parse(out));
+    return { ...pushed, seconds };
+  }
+
+  function crossed() {
+    const { out } = run(['lazytree', 'remote', 'list', '--json'], { env: freshEnv, lines: 0 });
+    const { remotes } = /** @type {{ remotes: { traffic: Traffic | null }[] }} */ (JSON.parse(out));
+    return remotes[0].traffic ?? { requests: 0, sent: 0, received: 0 };
+  }
 }
 
 /** @param {NodeJS.ProcessEnv} machine */

@@ -134,15 +134,8 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
     nodes: Map<string, Buffer>,
     signal: AbortSignal,
   ): Promise<void> {
-    const readOne = async (range: NodeRange) => {
-      let bytes: Buffer;
-      try {
-        bytes = await packs.bytes(range, signal);
-      } catch (error) {
-        // The hint may be older than the packs: what is not found here is looked up.
-        if ((error as LazytreeError).code === 'NOT_FOUND') return index.forget();
-        throw error;
-      }
+    const readOnce = async (range: NodeRange) => {
+      const bytes = await packs.bytes(range, signal);
       const where = `'${packName(range.pack)}' of ${storage.describe()}`;
       for (let at = 0; at < bytes.length; ) {
         const { codec, stored } = readFrameHeader(bytes, at, where);
@@ -150,6 +143,18 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
           for (const block of readFrame(bytes, at, where).blocks) nodes.set(digestOf(block), block);
         }
         at += FRAME_HEADER + stored;
+      }
+    };
+    const readOne = async (range: NodeRange) => {
+      try {
+        await readOnce(range);
+      } catch (error) {
+        const { code } = error as LazytreeError;
+        // The hint may be older than the packs: what is not found here is looked up.
+        if (code === 'NOT_FOUND') return index.forget();
+        if (code !== 'CORRUPT') throw error;
+        // Bytes may have been changed on their way.
+        await readOnce(range);
       }
     };
     await pMap(ranges, readOne, { concurrency: RANGES_AT_ONCE, signal });

@@ -23,8 +23,10 @@ export interface ReadFramesOptions {
 /** Reads frames of packs: those that lie together with one request, several requests at the same time. */
 export interface PackReader {
   /**
+   * What is not what it should be is read once more.
+   *
    * @param wanted digests that each frame is read for
-   * @throws LazytreeError CORRUPT, NOT_FOUND when a pack has gone; after all that can be read has been
+   * @throws LazytreeError CORRUPT, NOT_FOUND when a pack has gone; after all that can be read has been given
    */
   read(wanted: ReadonlyMap<FramePlace, readonly string[]>, options: ReadFramesOptions): Promise<void>;
   /** The bytes of a part of a pack, as they are. */
@@ -118,19 +120,44 @@ export function createPackReader(storage: Storage): PackReader {
       const runs = runsOf(frames.filter((frame) => !recent.has(keyOf(frame))));
       const unpack = async (pack: string, parts: readonly FramePlace[], read: Buffer) => {
         const digests = new Set(parts.flatMap((frame) => wanted.get(frame) ?? []));
-        const job = { frames: read, wanted: [...digests].join(''), where: where(pack) };
-        const unpacked = await unpacker.unpack(job);
-        await onFrames(unpacked);
+        const unpacked = await unpacker.unpack({
+          frames: read,
+          wanted: [...digests].join(''),
+          where: where(pack),
+        });
         const lacking = digests.size - unpacked.found.length;
-        if (lacking > 0) {
-          throw new LazytreeError(
-            'CORRUPT',
-            `${where(pack)} lacks ${lacking} blocks that a table says it has`,
-            {
-              hint: 'push again what was pushed; `lazytree remote validate` looks for more',
-            },
-          );
+        if (lacking === 0) return unpacked;
+        throw new LazytreeError(
+          'CORRUPT',
+          `${where(pack)} lacks ${lacking} blocks that a table says it has`,
+          {
+            hint: 'push again what was pushed; `lazytree remote validate` looks for more',
+          },
+        );
+      };
+      // One that cannot be read does not keep the others from being read.
+      let failure: { error: unknown } | undefined;
+      const attempt = (job: () => Promise<void>) =>
+        job().catch((error: unknown) => {
+          signal.throwIfAborted();
+          failure ??= { error };
+        });
+      /** Bytes may have been changed on their way; and where one frame is damaged, the others are not. */
+      const oneByOne = async (parts: readonly FramePlace[]) => {
+        for (const frame of parts) {
+          recent.delete(keyOf(frame));
+          await attempt(async () => onFrames(await unpack(frame.pack, [frame], await bytes(frame, signal))));
         }
+      };
+      const readFirst = async (parts: readonly FramePlace[], reading: Promise<UnpackedFrames>) => {
+        let frames: UnpackedFrames;
+        try {
+          frames = await reading;
+        } catch (error) {
+          if (!isCorrupt(error)) throw error;
+          return oneByOne(parts);
+        }
+        await onFrames(frames);
       };
       const oneRun = async (run: Run) => {
         const { pack, start, frames: parts } = run;
@@ -147,29 +174,29 @@ export function createPackReader(storage: Storage): PackReader {
             // A part of the buffer would keep all of it.
             reading.then((all) => Buffer.from(frameIn(all, frame, start))),
           );
-        await unpack(pack, parts, withoutGaps(await reading, run));
+        await readFirst(
+          parts,
+          reading.then((read) => unpack(pack, parts, withoutGaps(read, run))),
+        );
       };
       const oneKnown = async (frame: FramePlace) => {
         const { bytes: coming } = recent.get(keyOf(frame)) ?? { bytes: undefined };
         // Whoever began to read it may have given up.
         const found = await coming?.catch(() => undefined);
         signal.throwIfAborted();
-        await unpack(frame.pack, [frame], found ?? (await bytes(frame, signal)));
+        await readFirst([frame], unpack(frame.pack, [frame], found ?? (await bytes(frame, signal))));
       };
       const jobs = [...runs.map((run) => () => oneRun(run)), ...known.map((frame) => () => oneKnown(frame))];
-      // One that cannot be read does not keep the others from being read.
-      let failure: { error: unknown } | undefined;
-      const attempt = (job: () => Promise<void>) =>
-        job().catch((error: unknown) => {
-          signal.throwIfAborted();
-          failure ??= { error };
-        });
       await pMap(jobs, attempt, { concurrency: AT_ONCE, signal });
       if (failure) throw failure.error;
     },
     bytes,
     close: () => unpacker.close(),
   };
+}
+
+function isCorrupt(error: unknown): boolean {
+  return (error as LazytreeError).code === 'CORRUPT';
 }
 
 function keyOf({ pack, offset }: FramePlace): string {

@@ -6,6 +6,7 @@ import { fromHex, PACKS, packName, ROOTS, rootName } from '../object-names.js';
 import type { PackReader } from '../packs/pack-reader.js';
 import { listRemoteRefs } from '../remote-ref.js';
 import type { Storage } from '../storage/storage.js';
+import { wholeTrees } from './whole-trees.js';
 
 /** Something that a remote has to do or to be, and whether it does and is. */
 export interface Check {
@@ -71,6 +72,7 @@ export async function validate(parts: ValidateParts, options: ValidateOptions): 
   await check('clock', () => clock(storage, signal));
   await check('tables and packs', () => tablesAndPacks(parts, signal));
   await check('roots and refs', () => rootsAndRefs(storage, signal));
+  await check('trees', () => trees(parts, signal));
   if (options.deep) await check('blocks', () => blocks(parts, options));
   return checks;
 }
@@ -155,6 +157,11 @@ async function rootsAndRefs(storage: Storage, signal: AbortSignal): Promise<stri
     }
   }
   return `${refs} refs, ${roots.size} roots`;
+}
+
+async function trees(parts: ValidateParts, signal: AbortSignal): Promise<string> {
+  const { trees: count, blocks: all } = await wholeTrees(parts, signal);
+  return `all ${all} blocks of ${count} roots are in tables`;
 }
 
 /** Every block is hashed: a frame says which digests it has to have. */
