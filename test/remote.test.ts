@@ -56,12 +56,15 @@ describe.each(['without a daemon', 'through a daemon'])('%s', (how) => {
     expect(added).toEqual({ added: cloud });
     const { remotes } = await box.json<{ remotes: unknown[] }>('remote', 'list');
     const share = { name: 'share', url: `file://${box.path('share')}`, endpoint: null, credentials: null };
-    expect(remotes).toEqual([cloud, { ...share, created: expect.any(String) }]);
+    expect(remotes).toEqual([
+      { ...share, created: expect.any(String), traffic: null },
+      { ...cloud, traffic: null },
+    ]);
     const lines = (await box.ok('remote', 'list')).split('\n');
-    expect(lines[0]).toMatch(
+    expect(lines[1]).toMatch(
       /^cloud {2}azure:\/\/account\/container\/prefix {2,}https:\/\/account\.private\.example, credentials in \//,
     );
-    expect(lines[1]).toMatch(/^share {2}file:\/\//);
+    expect(lines[0]).toMatch(/^share {2}file:\/\//);
     expect(failure(await box.run(['remote', 'add', 'share', 'file:///elsewhere', '--json']))).toMatchObject({
       exit: 8,
       code: 'REFUSED',

@@ -28,9 +28,12 @@ export function writeState(file: string, state: unknown): Promise<void> {
   return writeDurably(file, `${JSON.stringify(state, undefined, 2)}\n`);
 }
 
+let drafts = 0;
+
 /** Makes a file that is its owner's alone to read: the old content or the new one. Durable once it resolves. */
 export async function writeDurably(file: string, content: Uint8Array | string): Promise<void> {
-  const draft = `${file}.${process.pid}.new`;
+  // Two may write the same file at a time: the later rename is what is there then.
+  const draft = `${file}.${process.pid}-${drafts++}.new`;
   try {
     // Not into what somebody else has opened.
     await rm(draft, { force: true });

@@ -15,7 +15,7 @@ test('remotes are added, found and removed, in a file for their owner alone', as
   expect(await listRemotes(home)).toEqual([]);
   await addRemote(home, remote('b', { endpoint: 'https://e', credentialsFile: '/f' }));
   await addRemote(home, remote('a'));
-  expect((await listRemotes(home)).map(({ name }) => name)).toEqual(['a', 'b']);
+  expect((await listRemotes(home)).map(({ name }) => name)).toEqual(['b', 'a']);
   expect(await findRemote(home, 'b')).toEqual(remote('b', { endpoint: 'https://e', credentialsFile: '/f' }));
   expect(fs.statSync(join(home, 'remotes.json')).mode & 0o777).toBe(0o600);
   await expect(addRemote(home, remote('a'))).rejects.toMatchObject({ code: 'REFUSED' });

@@ -142,7 +142,7 @@ describe('what a storage says', () => {
   it('of a name, when it is damaged, is replaced by a push with --force', async () => {
     const { place, writer, root, only } = await setUp();
     fs.writeFileSync(join(place, await only('refs/')), 'damage');
-    expect(await errorOf(writer.push(root, 'main'))).toMatchObject({ code: 'CORRUPT' });
+    expect(await errorOf(writer.push(root, 'main', { force: false }))).toMatchObject({ code: 'CORRUPT' });
     await writer.push(root, 'main', { force: true });
     expect((await writer.remote.ref('main', never))?.ref.snapshots[0].root).toBe(root);
   });

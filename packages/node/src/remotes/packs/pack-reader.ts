@@ -113,7 +113,7 @@ export function createPackReader(storage: Storage): PackReader {
     async read(wanted, { signal, ahead, onFrames }) {
       const frames = [...wanted.keys()];
       for (const { pack, length } of frames) {
-        if (length > FRAME_HEADER + MAX_FRAME_BYTES)
+        if (length <= FRAME_HEADER || length > FRAME_HEADER + MAX_FRAME_BYTES)
           throw new LazytreeError('CORRUPT', `a frame of ${length} bytes in ${where(pack)}`);
       }
       const known = frames.filter((frame) => recent.has(keyOf(frame)));

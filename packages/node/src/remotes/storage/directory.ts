@@ -1,8 +1,9 @@
-import { randomBytes, randomUUID } from 'node:crypto';
+import { randomInt, randomUUID } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, link, mkdir, open, readdir, rename, rm, stat, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core/errors';
+import { cFunction, lastError } from '../../c-library.js';
 import { syncDirectory } from '../../state-file.js';
 import { type DirectoryLock, lockInDirectory } from './directory-lock.js';
 import { checkObjectName } from './object-name.js';
@@ -290,6 +291,8 @@ async function openObject(file: string): Promise<FileHandle | undefined> {
   }
 }
 
+const MILLISECOND = 1_000_000n;
+
 interface Version {
   ino: bigint;
   size: bigint;
@@ -301,14 +304,17 @@ function versionOf({ ino, size, mtimeNs }: Version): string {
 }
 
 function modifiedOf({ mtimeNs }: Version): number {
-  return Number(mtimeNs / 1_000_000n);
+  return Number(mtimeNs / MILLISECOND);
 }
 
 /** The file system's own time, with a random part below the millisecond. */
 async function stampVersion(handle: FileHandle): Promise<void> {
-  const written = Math.floor((await handle.stat()).mtimeMs);
-  const seconds = (written + randomBytes(4).readUInt32LE() / 2 ** 32) / 1000;
-  await handle.utimes(seconds, seconds);
+  const written = BigInt(Math.floor((await handle.stat()).mtimeMs));
+  const nanoseconds = (written % 1000n) * MILLISECOND + BigInt(randomInt(Number(MILLISECOND)));
+  const times = BigInt64Array.of(written / 1000n, nanoseconds, written / 1000n, nanoseconds);
+  // node:fs takes times as doubles, which leave a few thousand values of a million.
+  const failed = cFunction('futimens', 'int futimens(int fd, const void *times)')(handle.fd, times);
+  if (failed) throw lastError('futimens');
 }
 
 async function durable(file: string, version: string): Promise<{ version: string }> {
