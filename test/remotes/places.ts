@@ -1,7 +1,8 @@
 import fs from 'node:fs';
 import { join } from 'node:path';
-import { openStorage, type Storage } from '@lazytree/node/remotes';
+import type { Storage } from '@lazytree/node/remotes';
 import { expect } from 'vitest';
+import { openStorage } from '../../packages/node/dist/remotes/open-storage.js';
 import { type Azurite, startAzurite } from '../../packages/node/test/remotes/azurite.ts';
 import {
   type HttpFaultProxy,

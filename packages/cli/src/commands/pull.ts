@@ -7,7 +7,7 @@ import {
   parseLink,
   setRef,
 } from '@lazytree/core';
-import type { Remote, RemoteRef } from '@lazytree/node/remotes';
+import type { ReadRef, Remote } from '@lazytree/node/remotes';
 import type { Action, Context } from '../command.js';
 
 export const command: Action = {
@@ -23,8 +23,8 @@ export const command: Action = {
   async run(context, [spec, from], { name: given, force }) {
     const remote = await context.remote(from);
     const found = await findThere(remote, spec, context.signal);
-    const root = 'snapshots' in found ? found.snapshots[0].root : found.root;
-    const name = given === undefined ? ('snapshots' in found ? found.name : undefined) : String(given);
+    const root = 'ref' in found ? found.ref.snapshots[0].root : found.root;
+    const name = given === undefined ? ('ref' in found ? found.ref.name : undefined) : String(given);
     const { store } = await context.home({ create: false });
     if (name !== undefined && force !== true) await refuseOther(context, name, found);
     const lease = store.lease([root]);
@@ -37,7 +37,7 @@ export const command: Action = {
         onProgress: (state) => progress.update(state),
       });
       if (name !== undefined) await point(store, name, root, `${spec}@${from}`);
-      if ('snapshots' in found) await remote.pulled(found, context.signal);
+      if ('ref' in found) await remote.pulled(found, context.signal);
       const cid = formatLink(root);
       return {
         data: { root: cid, remote: from, name: name ?? null, files, bytes },
@@ -54,9 +54,9 @@ async function findThere(
   remote: Remote,
   spec: string,
   signal: AbortSignal,
-): Promise<RemoteRef | { root: Link }> {
+): Promise<ReadRef | { root: Link }> {
   const found = await remote.ref(spec, signal);
-  if (found) return found.ref;
+  if (found) return found;
   try {
     return { root: parseLink(spec) };
   } catch (cause) {
@@ -68,10 +68,10 @@ async function findThere(
 }
 
 /** A ref here is moved on from what it was at the remote, and a workspace's is moved by nobody else. */
-async function refuseOther(context: Context, name: string, found: RemoteRef | { root: Link }): Promise<void> {
+async function refuseOther(context: Context, name: string, found: ReadRef | { root: Link }): Promise<void> {
   const { store } = await context.home({ create: false });
   const here = getRef(store, name);
-  const there = 'snapshots' in found ? found.snapshots.map(({ root }) => root) : [found.root];
+  const there = 'ref' in found ? found.ref.snapshots.map(({ root }) => root) : [found.root];
   if (here?.root === there[0]) return;
   const workspaces = await context.host().workspaces.list();
   if (workspaces.some((workspace) => workspace.name === name)) {

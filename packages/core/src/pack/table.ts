@@ -1,9 +1,18 @@
 import { crc32 } from 'node:zlib';
 import { LazytreeError } from '../errors.js';
-import { DIGEST_BYTES } from '../format/link.js';
+import {
+  type Codec,
+  DAG_CBOR,
+  DIGEST_BYTES,
+  type Link,
+  linkCodec,
+  linkDigest,
+  makeLink,
+  RAW,
+} from '../format/link.js';
 
 /**
- * Says of digests in which frame of which pack their block is (docs/remotes.md). Never changed once it is written. Made to
+ * Says of links in which frame of which pack their block is (docs/remotes.md). Never changed once it is written. Made to
  * be searched by reading small parts of it: digests are spread evenly, so the first bits of one say in which bucket it is.
  * Little-endian:
  *
@@ -13,7 +22,9 @@ import { DIGEST_BYTES } from '../format/link.js';
  *    16  zero                 32  fan-out: for each bucket the number of the first entry behind it, crc32 of its entries
  *
  * then the frames (pack, offset in it, bytes with the header), then the entries in ascending order of digest (digest,
- * frame, number of the block in the frame), then the filter: a Bloom filter of all digests.
+ * frame, number of the block in the frame), then the filter: a Bloom filter of all digests. The highest bit of an entry's
+ * frame says that the block is a node. Where a node is, all below it is; where a file of the same bytes is, need not be:
+ * so they are two blocks, and have two entries, the file's first.
  */
 export const TABLE_HEADER = 32;
 export const PACK_ID_BYTES = 32;
@@ -21,6 +32,7 @@ const MAGIC = Buffer.from('LZTABLE1', 'latin1');
 const FANOUT_ENTRY = 8;
 const FRAME_ENTRY = PACK_ID_BYTES + 12;
 const ENTRY = DIGEST_BYTES + 6;
+const NODE_BIT = 2 ** 31;
 /** Entries of a bucket, about. */
 const BUCKET = 256;
 const MAX_FANOUT_BITS = 16;
@@ -44,7 +56,7 @@ export interface BlockPlace {
 export interface TableContent {
   frames: readonly FramePlace[];
   /** Of all blocks, none twice, in any order; the next two belong to them. */
-  digests: readonly string[];
+  links: readonly Link[];
   frameOf: ArrayLike<number>;
   slotOf: ArrayLike<number>;
 }
@@ -61,8 +73,8 @@ export interface TableShape {
   filterAt: number;
 }
 
-export function encodeTable({ frames, digests, frameOf, slotOf }: TableContent): Buffer {
-  const count = digests.length;
+export function encodeTable({ frames, links, frameOf, slotOf }: TableContent): Buffer {
+  const count = links.length;
   if (count > MAX_TABLE_BLOCKS) throw new Error(`${count} blocks for one table`);
   const shape = shapeOf(count, frames.length, fanoutBitsFor(count));
   const { fanoutBits, framesAt, entriesAt, filterAt, size } = shape;
@@ -78,7 +90,11 @@ export function encodeTable({ frames, digests, frameOf, slotOf }: TableContent):
     table.writeUIntLE(offset, at + 32, 6);
     table.writeUIntLE(length, at + 38, 6);
   });
-  const order = Uint32Array.from(digests, (_, i) => i).sort((a, b) => (digests[a] < digests[b] ? -1 : 1));
+  const digests = links.map(linkDigest);
+  const order = Uint32Array.from(links, (_, i) => i).sort((a, b) => {
+    if (digests[a] === digests[b]) return links[a] < links[b] ? -1 : 1;
+    return digests[a] < digests[b] ? -1 : 1;
+  });
   let bucket = 0;
   let start = entriesAt;
   let at = entriesAt;
@@ -95,7 +111,7 @@ export function encodeTable({ frames, digests, frameOf, slotOf }: TableContent):
     const digest = digests[i];
     closeBuckets(bucketOf(digest, fanoutBits));
     table.write(digest, at, DIGEST_BYTES, 'latin1');
-    table.writeUInt32LE(frameOf[i], at + 32);
+    table.writeUInt32LE(frameOf[i] + (linkCodec(links[i]) === DAG_CBOR ? NODE_BIT : 0), at + 32);
     table.writeUInt16LE(slotOf[i], at + 36);
     at += ENTRY;
     addToFilter(filter, digest);
@@ -180,18 +196,36 @@ export interface TableEntry {
   slot: number;
 }
 
-/** The entry of a digest among those of its bucket. */
-export function findInBucket(bucket: Buffer, digest: string): TableEntry | undefined {
-  const wanted = Buffer.from(digest, 'latin1');
+/** The entry of a block among those of its bucket. */
+export function findInBucket(bucket: Buffer, link: Link): TableEntry | undefined {
+  const wanted = Buffer.from(linkDigest(link), 'latin1');
+  const isHere = (at: number) =>
+    at >= 0 && at < bucket.length && bucket.compare(wanted, 0, DIGEST_BYTES, at, at + DIGEST_BYTES) === 0;
   for (let low = 0, high = bucket.length / ENTRY - 1; low <= high; ) {
     const middle = (low + high) >>> 1;
     const at = middle * ENTRY;
     const order = bucket.compare(wanted, 0, DIGEST_BYTES, at, at + DIGEST_BYTES);
-    if (order === 0) return { frame: bucket.readUInt32LE(at + 32), slot: bucket.readUInt16LE(at + 36) };
+    if (order === 0) {
+      // A file and a node of the same bytes are neighbours.
+      const place = [at, at - ENTRY, at + ENTRY].find(
+        (near) => isHere(near) && codecAt(bucket, near) === linkCodec(link),
+      );
+      return place === undefined
+        ? undefined
+        : { frame: frameAt(bucket, place), slot: bucket.readUInt16LE(place + 36) };
+    }
     if (order < 0) low = middle + 1;
     else high = middle - 1;
   }
   return undefined;
+}
+
+function codecAt(entries: Buffer, at: number): Codec {
+  return entries.readUInt32LE(at + 32) >= NODE_BIT ? DAG_CBOR : RAW;
+}
+
+function frameAt(entries: Buffer, at: number): number {
+  return entries.readUInt32LE(at + 32) % NODE_BIT;
 }
 
 /** Where in the table a frame's place is. @throws LazytreeError CORRUPT */
@@ -221,7 +255,7 @@ export function decodeTable(table: Buffer, where: string): TableContent {
     const { offset, length } = frameRange(i, shape, where);
     return readFramePlace(table.subarray(offset, offset + length));
   });
-  const digests: string[] = [];
+  const links: Link[] = [];
   const frameOf = new Uint32Array(blocks);
   const slotOf = new Uint16Array(blocks);
   for (let bucket = 0; bucket < 1 << fanoutBits; bucket++) {
@@ -230,12 +264,12 @@ export function decodeTable(table: Buffer, where: string): TableContent {
     checkBucket(table.subarray(place.offset, place.offset + place.length), place, where);
   }
   for (let i = 0, at = entriesAt; i < blocks; i++, at += ENTRY) {
-    digests.push(table.toString('latin1', at, at + DIGEST_BYTES));
-    frameOf[i] = table.readUInt32LE(at + 32);
+    links.push(makeLink(codecAt(table, at), table.toString('latin1', at, at + DIGEST_BYTES)));
+    frameOf[i] = frameAt(table, at);
     slotOf[i] = table.readUInt16LE(at + 36);
     if (frameOf[i] >= frameCount) throw damaged(where, 'an entry of a frame that there is not');
   }
-  return { frames, digests, frameOf, slotOf };
+  return { frames, links, frameOf, slotOf };
 }
 
 /** Bits of the filter for each block, and how many of them are set for it: one in 120 others seems to be there. */

@@ -2,7 +2,7 @@ export { createCredentialMemory } from './credential-memory.js';
 export { type CredentialEnv, credentialEnv } from './credential-variables.js';
 export { azureAccess } from './credentials.js';
 export type { Remote } from './remote.js';
-export type { RemoteRef, RemoteSnapshot } from './remote-ref.js';
+export type { ReadRef, RemoteRef, RemoteSnapshot } from './remote-ref.js';
 export type { Remotes } from './remotes.js';
 export {
   addRemote,

@@ -7,7 +7,8 @@ export const TABLES = 'index/';
 export const CONDEMNED = 'condemned/';
 export const ROOTS = 'roots/';
 export const REFS = 'refs/';
-export const LOCK = 'lock';
+/** Among the tables, so that who lists these sees whether somebody has collected since the last time. */
+export const LOCK = 'index/lock';
 
 export function packName(id: string): string {
   return PACKS + toHex(id);

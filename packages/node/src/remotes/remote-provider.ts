@@ -61,8 +61,8 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
     answered: Set<string>,
     { signal, urgent }: GetOptions,
   ): AsyncGenerator<Parcel> {
-    const found = await index.find(links.map(linkDigest), { signal });
-    const missing = links.filter((link) => !found.has(linkDigest(link)));
+    const found = await index.find(links, { signal });
+    const missing = links.filter((link) => !found.has(link));
     for (const link of missing) answered.add(linkDigest(link));
     if (missing.length > 0) yield { records: Buffer.alloc(0), missing };
     const wanted = byFrame(found);
@@ -109,17 +109,17 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
       if (waiting.length === 0) break;
     }
     while (waiting.length > 0) {
-      const places = await index.find(waiting.map(linkDigest), { signal });
-      const missing = waiting.filter((link) => !places.has(linkDigest(link)));
+      const places = await index.find(waiting, { signal });
+      const missing = waiting.filter((link) => !places.has(link));
       if (missing.length > 0) yield { records: Buffer.alloc(0), missing };
       const frames = [...new Set([...places.values()].map(({ frame }) => frame))];
       await readNodes(frames, nodes, signal);
       const { ready, left } = walk(
-        waiting.filter((link) => places.has(linkDigest(link))),
+        waiting.filter((link) => places.has(link)),
         { nodes, sent, isHere: parts.isHere },
       );
       yield* inParcels(ready);
-      if (left.some((link) => places.has(linkDigest(link)))) {
+      if (left.some((link) => places.has(link))) {
         throw new LazytreeError('CORRUPT', `${storage.describe()} has other blocks than its index says`, {
           hint: 'run `lazytree remote validate`',
         });
@@ -173,9 +173,10 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
   };
 }
 
-function byFrame(found: ReadonlyMap<string, BlockPlace>): Map<FramePlace, string[]> {
+function byFrame(found: ReadonlyMap<Link, BlockPlace>): Map<FramePlace, string[]> {
   const frames = new Map<string, { frame: FramePlace; digests: string[] }>();
-  for (const [digest, { frame }] of found) {
+  for (const [link, { frame }] of found) {
+    const digest = linkDigest(link);
     const key = `${frame.pack}${frame.offset}`;
     const known = frames.get(key);
     if (known) known.digests.push(digest);

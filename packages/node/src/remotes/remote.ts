@@ -9,7 +9,7 @@ import { createRemoteIndex } from './index/remote-index.js';
 import { createPackReader } from './packs/pack-reader.js';
 import { type Pushed, type PushOptions, push } from './push/push.js';
 import { createRemoteProvider } from './remote-provider.js';
-import { listRemoteRefs, type ReadRef, type RemoteRef, readRef, removeRemoteRef } from './remote-ref.js';
+import { listRemoteRefs, type ReadRef, readRef, removeRemoteRef } from './remote-ref.js';
 import { listPinned, type RootManifest, readManifest, unpin } from './root-manifest.js';
 import { createSeenRefs } from './seen-refs.js';
 import type { Storage } from './storage/storage.js';
@@ -29,7 +29,7 @@ export interface Remote {
   pins(signal: AbortSignal): AsyncIterable<RootManifest>;
   unpin(root: Link, signal: AbortSignal): Promise<void>;
   /** Remembers what a name stands for that has been pulled. */
-  pulled(ref: RemoteRef, signal: AbortSignal): Promise<void>;
+  pulled(read: ReadRef, signal: AbortSignal): Promise<void>;
   collect(options: CollectOptions): Promise<Collected>;
   validate(options: ValidateOptions): Promise<Check[]>;
   close(): Promise<void>;
@@ -70,9 +70,9 @@ export function openRemote({ name, storage, store, source, directory, log }: Ope
     removeRef: (wanted, signal) => removeRemoteRef(storage, wanted, signal),
     pins: (signal) => listPinned(storage, signal),
     unpin: (root, signal) => unpin(storage, root, signal),
-    async pulled({ name: pulledName, snapshots: [{ root }] }, signal) {
-      const found = await readManifest(storage, root, signal);
-      await seen.write(pulledName, { root, nodes: found?.manifest.nodes ?? [] });
+    async pulled(read, signal) {
+      const found = await readManifest(storage, read.ref.snapshots[0].root, signal);
+      await seen.write({ ...read, nodes: found?.manifest.nodes ?? [] });
     },
     collect: (options) => collect({ storage, index, packs }, options),
     validate: (options) => validate({ storage, index, packs }, options),

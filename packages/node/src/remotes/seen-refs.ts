@@ -1,25 +1,26 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { formatLink, type Link, parseLink } from '@lazytree/core';
 import * as z from 'zod/mini';
 import { readState, writeState } from '../state-file.js';
 import { fromHex, toHex } from './object-names.js';
+import { decodeRef, encodeRef, type ReadRef } from './remote-ref.js';
 import type { NodeRange } from './root-manifest.js';
 
-/** What a name at a remote stood for when this machine last pushed or pulled it. */
-export interface SeenRef {
-  root: Link;
-  /** Where its nodes were. */
+/** A name at a remote as it was when this machine last pushed or pulled it. */
+export interface SeenRef extends ReadRef {
+  /** Where the nodes of its root were. */
   nodes: readonly NodeRange[];
 }
 
 export interface SeenRefs {
   read(name: string): Promise<SeenRef | undefined>;
-  write(name: string, seen: SeenRef): Promise<void>;
+  write(seen: SeenRef): Promise<void>;
 }
 
 const schema = z.object({
-  root: z.string(),
+  /** The object, as it was read or written. */
+  ref: z.string(),
+  version: z.string(),
   nodes: z.array(z.object({ pack: z.string(), offset: z.number(), length: z.number() })),
 });
 
@@ -30,13 +31,14 @@ export function createSeenRefs(directory: string): SeenRefs {
     async read(name) {
       const parsed = schema.safeParse(await readState(file(name)));
       if (!parsed.success) return undefined;
-      const { root, nodes } = parsed.data;
-      return { root: parseLink(root), nodes: nodes.flatMap(rangeOf) };
+      const { ref, version, nodes } = parsed.data;
+      const bytes = Buffer.from(ref);
+      return { ref: decodeRef(name, bytes, file(name)), version, nodes: nodes.flatMap(rangeOf) };
     },
-    async write(name, { root, nodes }) {
+    async write({ ref, version, nodes }) {
       await mkdir(directory, { recursive: true, mode: 0o700 });
       const plain = nodes.map(({ pack, ...range }) => ({ pack: toHex(pack), ...range }));
-      await writeState(file(name), { root: formatLink(root), nodes: plain });
+      await writeState(file(ref.name), { ref: encodeRef(ref).toString(), version, nodes: plain });
     },
   };
 }

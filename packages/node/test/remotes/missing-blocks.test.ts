@@ -1,4 +1,4 @@
-import { DAG_CBOR, type Link, linkCodec, linkDigest, nodeLinks } from '@lazytree/core';
+import { DAG_CBOR, type Link, linkCodec, nodeLinks } from '@lazytree/core';
 import fc from 'fast-check';
 import { beforeAll, describe, expect, it } from 'vitest';
 import { importSpec, temporaryStore, treeArbitrary } from '../../../core/test/helpers.ts';
@@ -34,16 +34,16 @@ describe('missing blocks', () => {
           store,
           picks.map((pick) => all[pick % all.length]),
         );
-        const there = new Set([...present].map(linkDigest));
+        const there = new Set(present);
         let lookups = 0;
         const { content, nodes, some } = await missingBlocks(store, root, {
           signal: never,
-          async findPresent(digests) {
+          async findPresent(links) {
             lookups++;
-            return new Set([...digests].filter((digest) => there.has(digest)));
+            return new Set([...links].filter((link) => there.has(link)));
           },
         });
-        const expected = all.filter((link) => !there.has(linkDigest(link)));
+        const expected = all.filter((link) => !there.has(link));
         expect([...content, ...nodes].sort()).toEqual([...expected].sort());
         expect(nodes.every((link) => linkCodec(link) === DAG_CBOR)).toBe(true);
         expect(content.some((link) => linkCodec(link) === DAG_CBOR)).toBe(false);
@@ -67,13 +67,13 @@ describe('missing blocks', () => {
       fc.asyncProperty(treeArbitrary(), fc.func(fc.boolean()), async (spec, isThere) => {
         const root = await importSpec(store, spec);
         const all = [...(await closure(store, [root]))];
-        const there = new Set(all.map(linkDigest).filter((digest) => isThere(digest)));
+        const there = new Set(all.filter((link) => isThere(link)));
         const { content, nodes } = await missingBlocks(store, root, {
           signal: never,
-          unsure: new Set(all.map(linkDigest)),
-          findPresent: async (digests) => new Set([...digests].filter((digest) => there.has(digest))),
+          unsure: new Set(all),
+          findPresent: async (links) => new Set([...links].filter((link) => there.has(link))),
         });
-        const expected = all.filter((link) => !there.has(linkDigest(link)));
+        const expected = all.filter((link) => !there.has(link));
         expect([...content, ...nodes].sort()).toEqual([...expected].sort());
       }),
       { numRuns: 100 },
@@ -93,7 +93,7 @@ describe('missing blocks', () => {
       fc.asyncProperty(treeArbitrary(), async (spec) => {
         const root = await importSpec(store, spec);
         const nodes = [...(await allLinks(store, root)), ...(await closure(store, [root]))];
-        const expected = new Set(nodes.filter((link) => linkCodec(link) === DAG_CBOR).map(linkDigest));
+        const expected = new Set(nodes.filter((link) => linkCodec(link) === DAG_CBOR));
         expect(await allNodes(store, root, never)).toEqual(expected);
       }),
       { numRuns: 50 },

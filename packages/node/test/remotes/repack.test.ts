@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { decodeTable, type FramePlace, PACK_HEADER } from '@lazytree/core';
+import { decodeTable, type FramePlace, linkDigest, PACK_HEADER } from '@lazytree/core';
 import { describe, expect, it } from 'vitest';
 import { errorOf, manyFiles } from '../../../core/test/helpers.ts';
 import { repack } from '../../dist/remotes/collect/repack.js';
@@ -29,17 +29,20 @@ type Remote = Awaited<ReturnType<typeof setUp>>;
 
 /** Every block is where its entry says. */
 async function expectReadable({ packs }: Remote, frames: readonly FrameEntries[]): Promise<void> {
-  const wanted = new Map<FramePlace, string[]>(frames.map(({ frame, digests }) => [frame, digests]));
+  const wanted = new Map<FramePlace, string[]>(
+    frames.map(({ frame, links }) => [frame, links.map(linkDigest)]),
+  );
   const found: string[] = [];
   await packs.read(wanted, {
     signal: never,
     ahead: false,
     onFrames: async (some) => void found.push(...some.found),
   });
-  expect(found.sort()).toEqual(frames.flatMap(({ digests }) => digests).sort());
+  expect(found.sort()).toEqual(frames.flatMap(({ links }) => links.map(linkDigest)).sort());
 }
 
-const digestsOf = (frames: readonly FrameEntries[]) => frames.flatMap(({ digests }) => digests).sort();
+const digestsOf = (frames: readonly FrameEntries[]) =>
+  frames.flatMap(({ links }) => links.map(linkDigest)).sort();
 const SMALL = { count: 20, size: 2000 };
 const LARGE = { count: 30, size: 300_000 };
 
@@ -83,10 +86,10 @@ describe('repacking', () => {
 
   it('copies a frame once that several tables name', async () => {
     const remote = await setUp([SMALL, SMALL]);
-    const halves = remote.frames.flatMap(({ frame, digests, slots }) =>
+    const halves = remote.frames.flatMap(({ frame, links, slots }) =>
       [0, 1].map((odd) => ({
         frame,
-        digests: digests.filter((_, i) => i % 2 === odd),
+        links: links.filter((_, i) => i % 2 === odd),
         slots: slots.filter((_, i) => i % 2 === odd),
       })),
     );

@@ -109,6 +109,24 @@ export function describeStorage({ name, make, clockSlackMs }: ConformanceOptions
       expect((await other.get('again', { signal }))?.bytes.toString()).toBe('short');
     });
 
+    test('a touch gives another version and time, and leaves the bytes', async () => {
+      expect(await storage.touch('untouched', { signal })).toBe(false);
+      expect(await storage.get('untouched', { signal })).toBeUndefined();
+      const put = await storage.put('touched', bytes('as it was'), { signal });
+      const first = await other.get('touched', { signal });
+      await new Promise((resolve) => setTimeout(resolve, 1100));
+      expect(await other.touch('touched', { signal })).toBe(true);
+      const second = await storage.get('touched', { signal });
+      expect(second?.bytes.toString()).toBe('as it was');
+      expect(second?.version).not.toBe(put?.version);
+      expect(second?.modified).toBeGreaterThan(first?.modified ?? Number.POSITIVE_INFINITY);
+      expect(await storage.delete('touched', { signal, version: put?.version ?? '' })).toBe(false);
+      expect(
+        await storage.put('touched', bytes('x'), { signal, expected: { version: put?.version ?? '' } }),
+      ).toBe(undefined);
+      expect((await storage.get('touched', { signal }))?.version).toBe(second?.version);
+    });
+
     test('a put that expects nothing writes where nothing is', async () => {
       const first = await storage.put('new', bytes('first'), { signal, expected: 'nothing' });
       expect(first).toBeDefined();

@@ -1,4 +1,13 @@
-import { createMarker, decodeTable, digestOf, LazytreeError } from '@lazytree/core';
+import {
+  createMarker,
+  decodeTable,
+  digestOf,
+  LazytreeError,
+  type Link,
+  linkCodec,
+  linkDigest,
+  RAW,
+} from '@lazytree/core';
 import type { RemoteIndex, TableInfo } from '../index/remote-index.js';
 import { type FrameEntries, framesOf, tablesOf } from '../index/table-parts.js';
 import { CONDEMNED, fromHex, PACKS, tableName, toHex } from '../object-names.js';
@@ -8,6 +17,9 @@ import { liveRoots } from './live-roots.js';
 import { withLock } from './lock.js';
 import { createNodeSource } from './node-source.js';
 import { repack } from './repack.js';
+
+/** Shorter grace periods are refused: a push counts on its root being there for so long before it has a name. */
+export const LEAST_GRACE_MS = 1000;
 
 export interface CollectOptions {
   /** What nothing refers to is removed when nothing has for so long. */
@@ -49,10 +61,12 @@ interface ReadTable {
  *
  * Every step adds before it removes, so that it can end anywhere.
  *
- * @throws LazytreeError REFUSED while somebody else collects; CORRUPT when a root's nodes cannot be read, and then nothing
+ * @throws LazytreeError USAGE (too short a grace period); REFUSED while somebody else collects; CORRUPT when a root's nodes cannot be read, and then nothing
  * has been removed
  */
-export function collect(parts: CollectParts, options: CollectOptions): Promise<Collected> {
+export async function collect(parts: CollectParts, options: CollectOptions): Promise<Collected> {
+  if (options.graceMs < LEAST_GRACE_MS)
+    throw new LazytreeError('USAGE', `a grace period of ${options.graceMs} ms; the least is a second`);
   return withLock(parts.storage, options.signal, (signal) => collectLocked(parts, { ...options, signal }));
 }
 
@@ -78,7 +92,10 @@ async function collectLocked(parts: CollectParts, options: CollectOptions): Prom
       hint: 'nothing was removed; push those trees again, or remove their refs',
     });
   }
-  const sorted = sortOut({ tables, condemned, isLive: marker.has });
+  // Content keeps a node of the same bytes no more than it keeps what is below that.
+  const isLive = (link: Link) =>
+    linkCodec(link) === RAW ? marker.has(linkDigest(link)) : marker.hasTree(link);
+  const sorted = sortOut({ tables, condemned, isLive });
   await writeTables(parts, { tables, sorted, signal });
   let removedRoots = 0;
   for (const { name, version } of dead) {
@@ -125,12 +142,12 @@ export function sortOut({
 }: {
   tables: readonly ReadTable[];
   condemned: readonly ReadTable[];
-  isLive(digest: string): boolean;
+  isLive(link: Link): boolean;
 }): Sorted {
-  const met = new Set<string>();
-  const isNew = (digest: string) => isLive(digest) && !met.has(digest) && Boolean(met.add(digest));
+  const met = new Set<Link>();
+  const isNew = (link: Link) => isLive(link) && !met.has(link) && Boolean(met.add(link));
   const entries = tables.flatMap(({ frames }) => frames);
-  const dropped = parts(entries, (digest) => !isLive(digest));
+  const dropped = parts(entries, (link) => !isLive(link));
   const there = parts(entries, isNew);
   const restored = parts(
     condemned.flatMap(({ frames }) => frames),
@@ -140,22 +157,22 @@ export function sortOut({
 }
 
 /** Of each frame the blocks that `isIn` takes; frames without any are left out. */
-function parts(entries: readonly FrameEntries[], isIn: (digest: string) => boolean): FrameEntries[] {
+function parts(entries: readonly FrameEntries[], isIn: (link: Link) => boolean): FrameEntries[] {
   const some: FrameEntries[] = [];
-  for (const { frame, digests, slots } of entries) {
-    const part: FrameEntries = { frame, digests: [], slots: [] };
-    digests.forEach((digest, i) => {
-      if (!isIn(digest)) return;
-      part.digests.push(digest);
+  for (const { frame, links, slots } of entries) {
+    const part: FrameEntries = { frame, links: [], slots: [] };
+    links.forEach((link, i) => {
+      if (!isIn(link)) return;
+      part.links.push(link);
       part.slots.push(slots[i]);
     });
-    if (part.digests.length > 0) some.push(part);
+    if (part.links.length > 0) some.push(part);
   }
   return some;
 }
 
 function blocksOf(entries: readonly FrameEntries[]): number {
-  return entries.reduce((sum, { digests }) => sum + digests.length, 0);
+  return entries.reduce((sum, { links }) => sum + links.length, 0);
 }
 
 /** Puts one set of tables in the place of another. */

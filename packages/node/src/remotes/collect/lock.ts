@@ -3,11 +3,11 @@ import { LazytreeError } from '@lazytree/core';
 import * as z from 'zod/mini';
 import { LOCK } from '../object-names.js';
 import { parseJson } from '../root-manifest.js';
-import type { Storage } from '../storage/storage.js';
+import type { Storage, StoredObject } from '../storage/storage.js';
 import { whoIsHere } from '../who-is-here.js';
 
 /** How long a lock is good for without being renewed. */
-const LIFETIME_MS = 120_000;
+export const LIFETIME_MS = 120_000;
 const RENEW_MS = 30_000;
 
 const schema = z.object({ by: z.string(), id: z.string(), until: z.number() });
@@ -31,8 +31,8 @@ export async function withLock<T>(
   async function take(): Promise<string> {
     const there = await storage.get(LOCK, { signal });
     const now = await storage.now({ signal });
-    const held = there && schema.safeParse(parseJson(there.bytes)).data;
-    if (held && held.until > now) {
+    const held = holderOf(there, now);
+    if (held) {
       throw new LazytreeError('REFUSED', `${storage.describe()} is being collected by ${held.by}`, {
         hint: `try again later; the lock ends by itself at ${new Date(held.until).toISOString()}`,
       });
@@ -45,6 +45,13 @@ export async function withLock<T>(
 
   function body(now: number): Buffer {
     return Buffer.from(JSON.stringify({ by, id, until: now + LIFETIME_MS }));
+  }
+
+  /** It stays where it is, so that others see that something has been done. */
+  async function release(): Promise<void> {
+    const free = Buffer.from(JSON.stringify({ by, id, until: 0 }));
+    // The caller may have been cancelled; the lock is given back all the same.
+    await storage.put(LOCK, [free], { signal: AbortSignal.timeout(RENEW_MS), expected: { version } });
   }
 
   async function renew(): Promise<void> {
@@ -63,10 +70,12 @@ export async function withLock<T>(
   } finally {
     clearInterval(timer);
     await renewing;
-    if (!lost.signal.aborted) {
-      // The caller may have been cancelled; the lock is given back all the same.
-      // Where that fails it ends by itself: what the task has come to counts.
-      await storage.delete(LOCK, { signal: AbortSignal.timeout(RENEW_MS), version }).catch(() => undefined);
-    }
+    // Where that fails it ends by itself: what the task has come to counts.
+    if (!lost.signal.aborted) await release().catch(() => undefined);
   }
+}
+
+function holderOf(there: StoredObject | undefined, now: number): z.infer<typeof schema> | undefined {
+  const held = there && schema.safeParse(parseJson(there.bytes)).data;
+  return held && held.until > now ? held : undefined;
 }

@@ -60,7 +60,7 @@ export function createNodeSource(
     const digest = linkDigest(link);
     const known = nodes.get(digest);
     if (known) return known;
-    const place = (await index.find([digest], { signal })).get(digest);
+    const place = (await index.find([link], { signal })).get(link);
     if (!place) return undefined;
     await read(place.frame, signal);
     return nodes.get(digest);

@@ -1,8 +1,8 @@
-import { type BlockPlace, digestOf, LazytreeError } from '@lazytree/core';
+import { type BlockPlace, digestOf, LazytreeError, type Link } from '@lazytree/core';
 
 import pMap from 'p-map';
 import type { MountLog } from '../../mounts/mount-log.js';
-import { CONDEMNED, fromHex, TABLES } from '../object-names.js';
+import { CONDEMNED, fromHex, LOCK, TABLES } from '../object-names.js';
 import type { Storage } from '../storage/storage.js';
 import type { IndexCache } from './index-cache.js';
 import { largeTable, type Table, wholeTable } from './table.js';
@@ -20,18 +20,20 @@ export interface TableInfo {
 export interface RemoteIndex {
   /** The tables there are, as last listed; listed now when they have not been, or not since `newerThan`. */
   list(options: { signal: AbortSignal; newerThan?: number }): Promise<readonly TableInfo[]>;
+  /** The lock of collections, by the same listing: another version of it says that one has been at work. */
+  collection(options: { signal: AbortSignal; newerThan?: number }): Promise<TableInfo | undefined>;
   /** Tables of blocks that no root needed when they were last looked at. */
   listCondemned(signal: AbortSignal): Promise<readonly TableInfo[]>;
   /**
    * Where blocks are; those that the remote does not have are not in the answer. What is not found is looked for in tables
    * written since they were last listed, and among what is condemned.
    */
-  find(digests: Iterable<string>, options: { signal: AbortSignal }): Promise<Map<string, BlockPlace>>;
+  find(links: Iterable<Link>, options: { signal: AbortSignal }): Promise<Map<Link, BlockPlace>>;
   /**
    * Where blocks are that one can rely on: by the tables as last listed, and not by what is condemned. What a damaged
    * table says is not known: whoever sends its blocks again writes it again.
    */
-  findLasting(digests: Iterable<string>, options: { signal: AbortSignal }): Promise<Map<string, BlockPlace>>;
+  findLasting(links: Iterable<Link>, options: { signal: AbortSignal }): Promise<Map<Link, BlockPlace>>;
   /**
    * A whole table.
    *
@@ -59,48 +61,61 @@ export interface RemoteIndexOptions {
   log: MountLog;
 }
 
+interface Listed {
+  tables: TableInfo[];
+  lock: TableInfo | undefined;
+}
+
+interface Listing {
+  at: number;
+  listed: Promise<Listed>;
+}
+
 interface Search {
   /** A damaged table is passed over. */
   passDamaged?: boolean;
-  wanted: ReadonlySet<string>;
-  found: Map<string, BlockPlace>;
+  wanted: ReadonlySet<Link>;
+  found: Map<Link, BlockPlace>;
   signal: AbortSignal;
 }
 
 export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): RemoteIndex {
   const open = new Map<string, Promise<Table>>();
-  let listing: { at: number; tables: Promise<TableInfo[]> } | undefined;
-  let condemned: { at: number; tables: Promise<TableInfo[]> } | undefined;
+  let listing: Listing | undefined;
+  let condemned: Listing | undefined;
 
-  async function listTables(prefix: string, signal: AbortSignal): Promise<TableInfo[]> {
-    const tables: TableInfo[] = [];
+  async function listTables(prefix: string, signal: AbortSignal): Promise<Listed> {
+    const listed: Listed = { tables: [], lock: undefined };
     for await (const { name, size, version, modified } of storage.list(prefix, { signal })) {
       const id = fromHex(name.slice(prefix.length));
-      if (id !== undefined) tables.push({ id, name, size, version, modified });
+      if (id !== undefined) listed.tables.push({ id, name, size, version, modified });
+      if (name === LOCK) listed.lock = { id: '', name, size, version, modified };
     }
-    return tables;
+    return listed;
   }
 
-  function list({ signal, newerThan = 0 }: { signal: AbortSignal; newerThan?: number }) {
-    if (listing && listing.at >= newerThan) return listing.tables;
-    const tables = listTables(TABLES, signal);
-    const own = { at: performance.now(), tables };
+  function listed({ signal, newerThan = 0 }: { signal: AbortSignal; newerThan?: number }): Promise<Listed> {
+    if (listing && listing.at >= newerThan) return listing.listed;
+    const own: Listing = { at: performance.now(), listed: listTables(TABLES, signal) };
     listing = own;
-    tables.catch(() => {
+    own.listed.catch(() => {
       if (listing === own) listing = undefined;
     });
-    return tables;
+    return own.listed;
+  }
+
+  async function list(options: { signal: AbortSignal; newerThan?: number }): Promise<TableInfo[]> {
+    return (await listed(options)).tables;
   }
 
   async function listCondemned(signal: AbortSignal): Promise<TableInfo[]> {
-    if (condemned && performance.now() - condemned.at < RELIST_MS) return condemned.tables;
-    const tables = listTables(CONDEMNED, signal);
-    const own = { at: performance.now(), tables };
+    if (condemned && performance.now() - condemned.at < RELIST_MS) return (await condemned.listed).tables;
+    const own: Listing = { at: performance.now(), listed: listTables(CONDEMNED, signal) };
     condemned = own;
-    tables.catch(() => {
+    own.listed.catch(() => {
       if (condemned === own) condemned = undefined;
     });
-    return tables;
+    return (await own.listed).tables;
   }
 
   async function read({ id, name, size }: TableInfo, signal: AbortSignal, fresh = false): Promise<Buffer> {
@@ -162,7 +177,7 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
   ): Promise<boolean> {
     let complete = true;
     const searchOne = async (info: TableInfo) => {
-      const left = [...wanted].filter((digest) => !found.has(digest));
+      const left = [...wanted].filter((link) => !found.has(link));
       if (left.length === 0) return;
       try {
         const table = await tableOf(info, signal);
@@ -181,11 +196,12 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
 
   return {
     list,
+    collection: async (options) => (await listed(options)).lock,
     read,
     listCondemned,
-    async find(digests, { signal }) {
-      const wanted = new Set(digests);
-      const found = new Map<string, BlockPlace>();
+    async find(links, { signal }) {
+      const wanted = new Set(links);
+      const found = new Map<Link, BlockPlace>();
       const began = performance.now();
       const before = listing?.at;
       const complete = await search(await list({ signal }), { wanted, found, signal });
@@ -197,9 +213,9 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
       if (found.size < wanted.size) await search(await listCondemned(signal), { wanted, found, signal });
       return found;
     },
-    async findLasting(digests, { signal }) {
-      const wanted = new Set(digests);
-      const found = new Map<string, BlockPlace>();
+    async findLasting(links, { signal }) {
+      const wanted = new Set(links);
+      const found = new Map<Link, BlockPlace>();
       const options = { wanted, found, signal, passDamaged: true };
       while (!(await search(await list({ signal }), options))) listing = undefined;
       return found;
@@ -207,7 +223,7 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
     async added(table, bytes) {
       open.set(table.id, Promise.resolve(wholeTable(bytes, where(table.name))));
       if (table.size <= WHOLE_BYTES) await keep(table.id, bytes);
-      const known = await listing?.tables.catch(() => undefined);
+      const known = (await listing?.listed.catch(() => undefined))?.tables;
       if (known && !known.some(({ id }) => id === table.id)) known.push(table);
     },
     forget() {

@@ -7,6 +7,8 @@ import {
   fanoutRange,
   findInBucket,
   frameRange,
+  type Link,
+  linkDigest,
   mayHave,
   readFanout,
   readFramePlace,
@@ -20,8 +22,8 @@ export type ReadPart = (range: { offset: number; length: number }, signal: Abort
 
 /** A table that is searched where it is. */
 export interface Table {
-  /** Adds to `found` where those of `digests` are that it has. */
-  find(digests: Iterable<string>, found: Map<string, BlockPlace>, signal: AbortSignal): Promise<void>;
+  /** Adds to `found` where those of `links` are that it has. */
+  find(links: Iterable<Link>, found: Map<Link, BlockPlace>, signal: AbortSignal): Promise<void>;
 }
 
 /** From so many lookups on, reading the filter is worth it. */
@@ -39,18 +41,18 @@ export function wholeTable(bytes: Buffer, where: string): Table {
   const part = ({ offset, length }: { offset: number; length: number }) =>
     bytes.subarray(offset, offset + length);
   return {
-    async find(digests, found) {
-      for (const digest of digests) {
-        const number = bucketOf(digest, shape.fanoutBits);
+    async find(links, found) {
+      for (const link of links) {
+        const number = bucketOf(linkDigest(link), shape.fanoutBits);
         const place = readFanout(part(fanoutRange(number)), number, shape, where);
         const bucket = part(place);
         if (!checked.has(number)) checkBucket(bucket, place, where);
         checked.add(number);
-        const entry = findInBucket(bucket, digest);
+        const entry = findInBucket(bucket, link);
         if (!entry) continue;
         const frame = frames.get(entry.frame) ?? readFramePlace(part(frameRange(entry.frame, shape, where)));
         frames.set(entry.frame, frame);
-        found.set(digest, { frame, slot: entry.slot });
+        found.set(link, { frame, slot: entry.slot });
       }
     },
   };
@@ -104,17 +106,17 @@ export function largeTable({ size, where, read }: LargeTableOptions): Table {
   }
 
   return {
-    async find(digests, found, signal) {
+    async find(links, found, signal) {
       const { shape, fanout } = await open(signal);
-      let wanted = [...digests];
+      let wanted = [...links];
       if (wanted.length >= MANY) {
         const bits = await filter(shape, signal);
-        wanted = wanted.filter((digest) => mayHave(bits, digest));
+        wanted = wanted.filter((link) => mayHave(bits, linkDigest(link)));
       }
-      const buckets = new Map<number, string[]>();
-      for (const digest of wanted) {
-        const number = bucketOf(digest, shape.fanoutBits);
-        buckets.set(number, [...(buckets.get(number) ?? []), digest]);
+      const buckets = new Map<number, Link[]>();
+      for (const link of wanted) {
+        const number = bucketOf(linkDigest(link), shape.fanoutBits);
+        buckets.set(number, [...(buckets.get(number) ?? []), link]);
       }
       const runs = runsOf(
         [...buckets]
@@ -133,10 +135,9 @@ export function largeTable({ size, where, read }: LargeTableOptions): Table {
         for (const bucket of run) {
           const part = bytes.subarray(bucket.offset - start, bucket.offset - start + bucket.length);
           checkBucket(part, bucket, where);
-          for (const digest of bucket.inside) {
-            const entry = findInBucket(part, digest);
-            if (entry)
-              found.set(digest, { frame: await frame(entry.frame, shape, signal), slot: entry.slot });
+          for (const link of bucket.inside) {
+            const entry = findInBucket(part, link);
+            if (entry) found.set(link, { frame: await frame(entry.frame, shape, signal), slot: entry.slot });
           }
         }
       };

@@ -3,7 +3,6 @@ import {
   DAG_CBOR,
   type Link,
   linkCodec,
-  linkDigest,
   nodeLinks,
   type StoreOptions,
 } from '@lazytree/core';
@@ -18,13 +17,13 @@ export interface MissingBlocks {
   some: boolean;
 }
 
-/** Which of some digests are there. */
-export type FindPresent = (digests: Iterable<string>) => Promise<ReadonlySet<string>>;
+/** Which of some blocks are there. */
+export type FindPresent = (links: Iterable<Link>) => Promise<ReadonlySet<Link>>;
 
 export interface MissingBlocksOptions extends StoreOptions {
   findPresent: FindPresent;
-  /** Nodes, by digest, that say nothing of what is below them, be they there or not. */
-  unsure?: ReadonlySet<string>;
+  /** Nodes that say nothing of what is below them, be they there or not. */
+  unsure?: ReadonlySet<Link>;
 }
 
 /** Nodes that are read or looked for together. */
@@ -41,23 +40,21 @@ export async function missingBlocks(
   root: Link,
   { findPresent, unsure, signal }: MissingBlocksOptions,
 ): Promise<MissingBlocks> {
-  const children = new Map<string, Link[]>();
-  const met = new Set<string>();
-  const absentContent = new Set<string>();
-  const absentNodes = new Set<string>();
+  const children = new Map<Link, Link[]>();
+  const met = new Set<Link>();
+  const absent = new Set<Link>();
   let some = false;
   for (let level = [root]; level.length > 0; ) {
-    const present = await findPresent(level.map(linkDigest));
+    const present = await findPresent(level);
     some ||= present.size > 0;
     const below: Link[] = [];
     for (const node of level) {
-      const digest = linkDigest(node);
-      const isThere = present.has(digest);
-      if (isThere && !unsure?.has(digest)) continue;
-      if (!isThere) absentNodes.add(digest);
+      const isThere = present.has(node);
+      if (isThere && !unsure?.has(node)) continue;
+      if (!isThere) absent.add(node);
       signal?.throwIfAborted();
       const links = nodeLinks(await source.get(node, { signal }));
-      children.set(digest, links);
+      children.set(node, links);
       for (const link of links) {
         if (met.has(link)) continue;
         met.add(link);
@@ -65,48 +62,47 @@ export async function missingBlocks(
       }
     }
     level = below.filter((link) => linkCodec(link) === DAG_CBOR);
-    const content = below.filter((link) => linkCodec(link) !== DAG_CBOR).map(linkDigest);
+    const content = below.filter((link) => linkCodec(link) !== DAG_CBOR);
     for (let at = 0; at < content.length; at += TOGETHER * 64) {
       const part = content.slice(at, at + TOGETHER * 64);
       const there = await findPresent(part);
-      for (const digest of part) if (!there.has(digest)) absentContent.add(digest);
+      for (const link of part) if (!there.has(link)) absent.add(link);
     }
   }
-  return { ...inOrder(root, children, { absentNodes, absentContent }), some };
+  return { ...inOrder(root, children, absent), some };
 }
 
 function inOrder(
   root: Link,
-  children: ReadonlyMap<string, readonly Link[]>,
-  { absentNodes, absentContent }: Record<'absentNodes' | 'absentContent', Set<string>>,
+  children: ReadonlyMap<Link, readonly Link[]>,
+  absent: Set<Link>,
 ): Omit<MissingBlocks, 'some'> {
   const nodes: Link[] = [];
   const content: Link[] = [];
-  const entered = new Set<string>();
+  const entered = new Set<Link>();
   const stack = [root];
   for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
-    const digest = linkDigest(node);
-    const links = children.get(digest);
-    if (!links || entered.has(digest)) continue;
-    entered.add(digest);
-    if (absentNodes.has(digest)) nodes.push(node);
+    const links = children.get(node);
+    if (!links || entered.has(node)) continue;
+    entered.add(node);
+    if (absent.has(node)) nodes.push(node);
     for (const link of links) {
       if (linkCodec(link) === DAG_CBOR) continue;
-      if (absentContent.delete(linkDigest(link))) content.push(link);
+      if (absent.delete(link)) content.push(link);
     }
     for (let i = links.length - 1; i >= 0; i--) if (linkCodec(links[i]) === DAG_CBOR) stack.push(links[i]);
   }
   return { content, nodes };
 }
 
-/** Digests of all nodes of a tree. */
-export async function allNodes(source: BlockSource, root: Link, signal: AbortSignal): Promise<Set<string>> {
-  const met = new Set([linkDigest(root)]);
+/** All nodes of a tree. */
+export async function allNodes(source: BlockSource, root: Link, signal: AbortSignal): Promise<Set<Link>> {
+  const met = new Set([root]);
   const stack = [root];
   for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
     for (const link of nodeLinks(await source.get(node, { signal }), DAG_CBOR)) {
-      if (met.has(linkDigest(link))) continue;
-      met.add(linkDigest(link));
+      if (met.has(link)) continue;
+      met.add(link);
       stack.push(link);
     }
   }

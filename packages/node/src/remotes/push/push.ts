@@ -11,10 +11,12 @@ import {
   LazytreeError,
   type Link,
   type LocalStore,
-  linkDigest,
+  makeLink,
   type WrittenPack,
 } from '@lazytree/core';
 import type { KeepPolicy } from '../../workspaces/thinning.js';
+import { LEAST_GRACE_MS } from '../collect/collect.js';
+import { LIFETIME_MS as LOCK_LIFETIME_MS } from '../collect/lock.js';
 import type { RemoteIndex } from '../index/remote-index.js';
 import { type FrameEntries, tablesOf } from '../index/table-parts.js';
 import { packName, refName, rootName, tableName } from '../object-names.js';
@@ -27,7 +29,7 @@ import {
   withSnapshot,
 } from '../remote-ref.js';
 import { encodeManifest, MAX_NODE_RANGES, type NodeRange, readManifest } from '../root-manifest.js';
-import type { SeenRefs } from '../seen-refs.js';
+import type { SeenRef, SeenRefs } from '../seen-refs.js';
 import type { PutObjectOptions, Storage } from '../storage/storage.js';
 import { whoIsHere } from '../who-is-here.js';
 import { allNodes, missingBlocks } from './missing-blocks.js';
@@ -71,10 +73,10 @@ export interface PushParts {
   seen: SeenRefs;
 }
 
-/** What nothing refers to is there for so long at least, unless a collection is told otherwise. */
-export const GRACE_MS = 24 * 3_600_000;
 /** Packs beyond this are looked for before they are sent: an earlier push may have sent them, and died. */
 const LOOK_BYTES = 1 << 20;
+/** Shorter than the shortest grace period: two collections, of which the second one removes, are further apart. */
+const QUICK_MS = LEAST_GRACE_MS / 2;
 /** Parts of packs that a root's nodes are read from at once; what is elsewhere is looked for. */
 const MOST_RANGES = 16;
 
@@ -89,39 +91,53 @@ export async function push(parts: PushParts, options: PushOptions): Promise<Push
   const { root, name, signal } = options;
   if (name !== undefined) checkRefName(name);
   checkMessage(options.message);
-  const { store, storage, index } = parts;
-  const there = name === undefined ? undefined : await readName(storage, name, options);
+  const { store, storage, index, seen } = parts;
+  const last = name === undefined ? undefined : await seen.read(name);
+  const there = name === undefined ? undefined : await readName(storage, { name, last }, options);
   await refuseForeign(parts, there, options);
   const lease = store.lease([root]);
   try {
     await store.flush();
-    // What was there below nodes that have just been sent may have gone since.
-    const unsure = new Set<string>();
-    let sent: Sent = { blocks: 0, bytes: 0, packs: 0, nodes: [], some: true };
-    let before: readonly string[] | undefined;
+    const under: UnderWay = { unsure: new Set(), packs: new Set(), lost: new Set() };
     // What was listed before will do: whether it holds is looked up in the end.
-    let now = (await index.list({ signal })).map(({ id }) => id);
-    // What was there may have been condemned meanwhile: then it has to be sent.
-    while (before === undefined || !before.every((id) => now.includes(id))) {
+    let before = await lookAt(index, { signal });
+    let sent: Sent = { blocks: 0, bytes: 0, packs: 0, nodes: [], some: true };
+    let named: Named | undefined;
+    for (;;) {
+      sent = add(sent, await sendMissing(parts, options, under));
+      const now = await lookAt(index, { signal, newerThan: performance.now() });
+      const looked = performance.now();
+      // What was there may have been condemned meanwhile: then it has to be sent.
+      const isThere = before.tables.every((id) => now.tables.includes(id));
+      const isUndisturbed = await undisturbed(parts, { before, now, under }, signal);
       before = now;
-      sent = add(sent, await sendMissing(parts, options, unsure));
-      now = await idsOf(index, signal);
+      if (!isThere || !isUndisturbed) continue;
+      named = await giveName(parts, { there, sent, last, before: named }, options);
+      if (performance.now() - looked < QUICK_MS) break;
+      // It took long enough for collections to take the root for one that nobody needs.
+      const later = await lookAt(index, { signal, newerThan: performance.now() });
+      if (later.collection === now.collection) break;
     }
-    const nodes = await nodesOf(parts, sent, options);
-    const isNamed = newest(there)?.root === root;
-    const isNew = await nameRoot(parts, { nodes, isNamed }, options);
-    const changed = await pointTo(parts, there, options);
-    if (name !== undefined) await parts.seen.write(name, { root, nodes });
+    if (named.ref) await seen.write({ ...named.ref, nodes: named.nodes });
     return {
       root,
       blocks: sent.blocks,
       bytes: sent.bytes,
       packs: sent.packs,
-      changed: changed || isNew || sent.blocks > 0,
+      changed: named.changed || sent.blocks > 0,
     };
   } finally {
     lease.release();
   }
+}
+
+/** What a push has done so far that a collection may undo until the root is there. */
+interface UnderWay {
+  /** Nodes that it has sent: what was there below them may have gone since. */
+  unsure: Set<Link>;
+  /** Packs that its tables name, and those of them that are gone. */
+  packs: Set<string>;
+  lost: Set<string>;
 }
 
 interface Sent {
@@ -144,23 +160,88 @@ function add(a: Sent, b: Sent): Sent {
   };
 }
 
-/** Which tables there are now. */
-async function idsOf(index: RemoteIndex, signal: AbortSignal): Promise<string[]> {
-  return (await index.list({ signal, newerThan: performance.now() })).map(({ id }) => id);
+/** What a listing of tables says. */
+interface Look {
+  tables: readonly string[];
+  /** Another one whenever a collection begins, goes on or ends. */
+  collection: string | undefined;
+  /** When the lock was written, and the youngest table, by the storage's clock. */
+  locked: number;
+  youngest: number;
 }
 
-/** @param unsure nodes that this push has sent before, to which those are added that it sends now */
-async function sendMissing(parts: PushParts, options: PushOptions, unsure: Set<string>): Promise<Sent> {
+async function lookAt(
+  index: RemoteIndex,
+  options: { signal: AbortSignal; newerThan?: number },
+): Promise<Look> {
+  const tables = await index.list(options);
+  const lock = await index.collection({ signal: options.signal });
+  return {
+    tables: tables.map(({ id }) => id),
+    collection: lock?.version,
+    locked: lock?.modified ?? Number.NEGATIVE_INFINITY,
+    youngest: tables.reduce((most, { modified }) => Math.max(most, modified), 0),
+  };
+}
+
+/**
+ * A collection that has read the tables before a push has written its own does not know that the packs are needed. When
+ * one may have been at work since the push began, they get other versions: it deletes only what it has seen, and what it
+ * has deleted is not there to be touched.
+ */
+async function undisturbed(
+  { storage }: PushParts,
+  { before, now, under }: { before: Look; now: Look; under: UnderWay },
+  signal: AbortSignal,
+): Promise<boolean> {
+  if (under.packs.size === 0 || now.collection === undefined) return true;
+  // The table that was just written says what time it is.
+  if (now.collection === before.collection && now.locked < now.youngest - LOCK_LIFETIME_MS) return true;
+  for (const pack of under.packs) {
+    if (await storage.touch(packName(pack), { signal })) continue;
+    under.packs.delete(pack);
+    under.lost.add(pack);
+  }
+  return under.lost.size === 0;
+}
+
+interface Named {
+  nodes: NodeRange[];
+  /** What the name is now, if one was to be given. */
+  ref: ReadRef | undefined;
+  changed: boolean;
+}
+
+/** Writes the root, and then the name. */
+async function giveName(
+  parts: PushParts,
+  given: { there: ReadName; sent: Sent; last: SeenRef | undefined; before: Named | undefined },
+  options: PushOptions,
+): Promise<Named> {
+  const { sent, last, before } = given;
+  const there = before ? before.ref : given.there;
+  const nodes = await nodesOf(parts, { sent, last }, options);
+  const isNamed = newest(there)?.root === options.root;
+  const isNew = await nameRoot(parts, { nodes, isNamed }, options);
+  const moved = await pointTo(parts, there, options);
+  return { nodes, ref: moved.ref, changed: moved.changed || isNew || before?.changed === true };
+}
+
+/** @param under to which is added what is sent */
+async function sendMissing(parts: PushParts, options: PushOptions, under: UnderWay): Promise<Sent> {
   const { store, source, storage, index } = parts;
   const { root, signal, compression, onProgress } = options;
   const { content, nodes, some } = await missingBlocks(source, root, {
     signal,
-    unsure,
-    findPresent: async (digests) => new Set((await index.findLasting(digests, { signal })).keys()),
+    unsure: under.unsure,
+    async findPresent(links) {
+      const found = [...(await index.findLasting(links, { signal }))];
+      return new Set(found.filter(([, { frame }]) => !under.lost.has(frame.pack)).map(([link]) => link));
+    },
   });
   const sent: Sent = { blocks: content.length + nodes.length, bytes: 0, packs: 0, nodes: [], some };
   if (sent.blocks === 0) return sent;
-  for (const node of nodes) unsure.add(linkDigest(node));
+  for (const node of nodes) under.unsure.add(node);
   const packs: Omit<WrittenPack, 'parts'>[] = [];
   const writer = createPackWriter(store, {
     signal,
@@ -194,6 +275,8 @@ async function sendMissing(parts: PushParts, options: PushOptions, unsure: Set<s
   }
   sent.packs = packs.length;
   for (const { id, size, frames } of packs) {
+    under.packs.add(id);
+    under.lost.delete(id);
     sent.bytes += size;
     sent.nodes.push(
       ...nodeRanges(
@@ -204,26 +287,22 @@ async function sendMissing(parts: PushParts, options: PushOptions, unsure: Set<s
   return sent;
 }
 
-/** Sends a pack that is not there. One that a push has sent before, and left, is taken over while it is young enough. */
+/** Sends a pack that is not there. One that a push has sent before, and left, is taken over: from now on it is young. */
 async function sendPack(
   storage: Storage,
   { id, parts, size }: WrittenPack,
   signal: AbortSignal,
 ): Promise<void> {
   const name = packName(id);
-  if (size >= LOOK_BYTES) {
-    for await (const { name: found, modified } of storage.list(name, { signal })) {
-      if (found === name && (await storage.now({ signal })) - modified < GRACE_MS / 2) return;
-    }
-  }
+  if (size >= LOOK_BYTES && (await storage.touch(name, { signal }))) return;
   await storage.put(name, parts, { signal });
 }
 
 function entriesOf(packs: readonly Omit<WrittenPack, 'parts'>[]): FrameEntries[] {
   return packs.flatMap(({ id, frames }) =>
-    frames.map(({ offset, length, digests }) => ({
+    frames.map(({ offset, length, codec, digests }) => ({
       frame: { pack: id, offset, length },
-      digests: [...digests],
+      links: digests.map((digest) => makeLink(codec, digest)),
       slots: digests.map((_, slot) => slot),
     })),
   );
@@ -262,12 +341,11 @@ function checkMessage(message = ''): void {
 
 /** Where all nodes of the tree are: those just sent, and those that were there before under the same name. */
 async function nodesOf(
-  { source, index, seen }: PushParts,
-  sent: Sent,
-  { root, name, signal }: PushOptions,
+  { source, index }: PushParts,
+  { sent, last }: { sent: Sent; last: SeenRef | undefined },
+  { root, signal }: PushOptions,
 ): Promise<NodeRange[]> {
   if (!sent.some) return sent.nodes.slice(0, MAX_NODE_RANGES);
-  const last = name === undefined ? undefined : await seen.read(name);
   // What is new comes first: who has the rest reads no further.
   const both = [...sent.nodes, ...(last?.nodes ?? [])];
   if (last && both.length <= MOST_RANGES) return both;
@@ -277,29 +355,39 @@ async function nodesOf(
   return nodeRanges(frames).slice(0, MOST_RANGES);
 }
 
-/** @returns whether the name has been moved */
-async function pointTo(parts: PushParts, before: ReadName, options: PushOptions): Promise<boolean> {
+/** @returns what the name is then, and whether it has been moved */
+async function pointTo(
+  parts: PushParts,
+  before: ReadName,
+  options: PushOptions,
+): Promise<{ ref: ReadRef | undefined; changed: boolean }> {
   const { storage } = parts;
   const { root, name, message = '', keep, signal } = options;
-  if (name === undefined) return false;
+  if (name === undefined) return { ref: undefined, changed: false };
   const snapshot: RemoteSnapshot = { root, time: Date.now(), by: whoIsHere(), message };
-  for (let there = before; ; there = await readName(storage, name, options)) {
+  for (let there = before; ; there = await readName(storage, { name }, options)) {
     if (there !== before) await refuseForeign(parts, there, options);
-    if (newest(there)?.root === root) return false;
+    if (there !== 'damaged' && newest(there)?.root === root) return { ref: there, changed: false };
     const last = there === 'damaged' ? undefined : there?.ref;
     const ref = withSnapshot(last, name, { snapshot, keep });
-    if (await storage.put(refName(name), [encodeRef(ref)], { signal, ...expected(there) })) return true;
+    const written = await storage.put(refName(name), [encodeRef(ref)], { signal, ...expected(there) });
+    if (written) return { ref: { ref, version: written.version }, changed: true };
   }
 }
 
 /** What stands under a name: a damaged one is there, and can only be replaced. */
 type ReadName = ReadRef | 'damaged' | undefined;
 
+/**
+ * @param last what it was when this machine last saw it. When it is to be moved on from there, it need not be read: the
+ * write says whether it is that still
+ */
 async function readName(
   storage: Storage,
-  name: string,
-  { force = false, signal }: Pick<PushOptions, 'force' | 'signal'>,
+  { name, last }: { name: string; last?: SeenRef | undefined },
+  { root, force = false, signal }: Pick<PushOptions, 'root' | 'force' | 'signal'>,
 ): Promise<ReadName> {
+  if (last && newest(last)?.root !== root) return { ref: last.ref, version: last.version };
   const reading = readRef(storage, name, signal);
   return force ? reading.catch(damaged) : reading;
 }
@@ -329,7 +417,8 @@ async function refuseForeign(
   if (!there || there === 'damaged' || force) return;
   const { name, snapshots } = there.ref;
   const [{ root: now, by, time }] = snapshots;
-  if (now === root || (await seen.read(name))?.root === now || (await wasHere(store, name, now))) return;
+  if (now === root || newest(await seen.read(name))?.root === now || (await wasHere(store, name, now)))
+    return;
   const when = new Date(time).toISOString();
   throw new LazytreeError(
     'REFUSED',

@@ -108,6 +108,22 @@ export async function openAzureStorage(options: AzureStorageOptions): Promise<St
       return putBlob(session, blobOf(name), { ...given, bytes, doing: `writing ${name} to ${where}` });
     },
 
+    touch(name, { signal }) {
+      const blob = blobOf(name);
+      return session.attempt(
+        async ({ signal: abortSignal }) => {
+          try {
+            await blob.setMetadata({ [MARK]: randomUUID() }, { abortSignal });
+            return true;
+          } catch (error) {
+            if (isBlobMissing(error)) return false;
+            throw error;
+          }
+        },
+        { signal, doing: `touching ${name} of ${where}` },
+      );
+    },
+
     async *list(wanted, { signal }) {
       let continuationToken: string | undefined;
       do {

@@ -123,7 +123,7 @@ export function openDirectoryStorage(directory: string, options: DirectoryStorag
         await writeAll(handle, parts);
         traffic.sent += totalLength(parts);
       }
-      await stampVersion(handle);
+      stampVersion(handle, (await handle.stat()).mtimeMs);
       await handle.sync();
       return { draft, version: versionOf(await handle.stat({ bigint: true })) };
     } catch (error) {
@@ -198,6 +198,26 @@ export function openDirectoryStorage(directory: string, options: DirectoryStorag
         } finally {
           await rm(draft, { force: true });
         }
+      });
+    },
+
+    touch(name, { signal }) {
+      const file = fileOf(name);
+      return during(signal, `touching ${name} of ${url}`, async () => {
+        await ready();
+        return withLock(name, signal, async (lock) => {
+          const handle = await openObject(file);
+          if (!handle) return false;
+          try {
+            const now = await clock();
+            await lock.check();
+            stampVersion(handle, now);
+            await handle.sync();
+            return true;
+          } finally {
+            await handle.close();
+          }
+        });
       });
     },
 
@@ -307,9 +327,9 @@ function modifiedOf({ mtimeNs }: Version): number {
   return Number(mtimeNs / MILLISECOND);
 }
 
-/** The file system's own time, with a random part below the millisecond. */
-async function stampVersion(handle: FileHandle): Promise<void> {
-  const written = BigInt(Math.floor((await handle.stat()).mtimeMs));
+/** @param now by the file system's own clock, to which a random part below the millisecond is added */
+function stampVersion(handle: FileHandle, now: number): void {
+  const written = BigInt(Math.floor(now));
   const nanoseconds = (written % 1000n) * MILLISECOND + BigInt(randomInt(Number(MILLISECOND)));
   const times = BigInt64Array.of(written / 1000n, nanoseconds, written / 1000n, nanoseconds);
   // node:fs takes times as doubles, which leave a few thousand values of a million.

@@ -70,6 +70,8 @@ export interface Storage {
     bytes: readonly Uint8Array[],
     options: PutObjectOptions,
   ): Promise<{ version: string } | undefined>;
+  /** Gives what is there another version, and the present time. @returns whether something is there */
+  touch(name: string, options: StorageOptions): Promise<boolean>;
   /** Objects whose names begin with `prefix`, in ascending order of their names. */
   list(prefix: string, options: StorageOptions): AsyncIterable<ObjectInfo>;
   /** Resolves to whether it is gone: false when another version is there. To delete what is not there is no error. */

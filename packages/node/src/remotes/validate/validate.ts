@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { decodeTable, formatLink, type LazytreeError } from '@lazytree/core';
+import { decodeTable, formatLink, type LazytreeError, linkDigest } from '@lazytree/core';
 import { readTables } from '../collect/collect.js';
 import type { RemoteIndex } from '../index/remote-index.js';
 import { fromHex, PACKS, packName, ROOTS, rootName } from '../object-names.js';
@@ -124,8 +124,8 @@ async function tablesAndPacks({ storage, index }: ValidateParts, signal: AbortSi
   const ends = new Map<string, number>();
   let count = 0;
   for (const { frames } of await readTables({ index }, tables, signal, true)) {
-    for (const { frame, digests } of frames) {
-      count += digests.length;
+    for (const { frame, links } of frames) {
+      count += links.length;
       ends.set(frame.pack, Math.max(ends.get(frame.pack) ?? 0, frame.offset + frame.length));
     }
   }
@@ -173,11 +173,11 @@ async function blocks(
   let done = 0;
   let total = 0;
   for (const info of tables) {
-    const { frames, digests, frameOf } = decodeTable(await index.read(info, signal), info.name);
-    total += digests.length;
+    const { frames, links, frameOf } = decodeTable(await index.read(info, signal), info.name);
+    total += links.length;
     const wanted = new Map(frames.map((frame) => [frame, [] as string[]]));
-    digests.forEach((digest, i) => {
-      wanted.get(frames[frameOf[i]])?.push(digest);
+    links.forEach((link, i) => {
+      wanted.get(frames[frameOf[i]])?.push(linkDigest(link));
     });
     await packs.read(wanted, {
       signal,

@@ -5,7 +5,6 @@ import {
   LazytreeError,
   type Link,
   linkCodec,
-  linkDigest,
   nodeLinks,
 } from '@lazytree/core';
 import { liveRoots } from '../collect/live-roots.js';
@@ -19,7 +18,7 @@ export async function wholeTrees(
 ): Promise<{ trees: number; blocks: number }> {
   const { live } = await liveRoots(storage, { now: 0, graceMs: Number.POSITIVE_INFINITY, signal });
   const nodes = createNodeSource(storage.describe(), { index, packs });
-  const met = new Set<string>();
+  const met = new Set<Link>();
 
   async function below(node: Link, root: Link): Promise<Link[]> {
     try {
@@ -31,13 +30,13 @@ export async function wholeTrees(
 
   for (const [root, manifest] of live) {
     if (manifest) await nodes.readAhead(manifest.nodes, signal);
-    met.add(linkDigest(root));
+    met.add(root);
     const stack = [root];
     for (let node = stack.pop(); node !== undefined; node = stack.pop()) {
-      const links = (await below(node, root)).filter((link) => !met.has(linkDigest(link)));
-      for (const link of links) met.add(linkDigest(link));
-      const found = await index.find(links.map(linkDigest), { signal });
-      if (links.some((link) => !found.has(linkDigest(link)))) throw incomplete(root);
+      const links = (await below(node, root)).filter((link) => !met.has(link));
+      for (const link of links) met.add(link);
+      const found = await index.find(links, { signal });
+      if (links.some((link) => !found.has(link))) throw incomplete(root);
       stack.push(...links.filter((link) => linkCodec(link) === DAG_CBOR));
     }
   }
