@@ -36,6 +36,7 @@ const BENCHMARKS = {
   'cluster-delay': () => import('./cluster-delay.mjs'),
   'cluster-many': () => import('./cluster-many.mjs'),
   'cluster-black-hole': () => import('./cluster-black-hole.mjs'),
+  azure: () => import('./azure.mjs'),
   // At the end: it removes trees, after which ext4 is slow.
   'workspace-remove': () => import('./workspace-remove.mjs'),
 };

@@ -11,8 +11,15 @@ export interface Mountable {
   image?: string;
 }
 
-export async function openMountable(context: Context, spec: string): Promise<Mountable> {
-  const tree = await openTree(context, spec);
+/** @param kind of what will show it, if something will: that is begun while its directories are fetched */
+export async function openMountable(
+  context: Context,
+  spec: string,
+  kind?: 'trees' | 'lower',
+): Promise<Mountable> {
+  const tree = await openTree(context, spec, () => {
+    if (kind) context.host().mounts.prepare(kind);
+  });
   try {
     const { link } = asDirectory(tree.entry, spec);
     return { root: link, tree: spec, ...(tree.image === undefined ? {} : { image: tree.image }) };

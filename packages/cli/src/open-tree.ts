@@ -17,19 +17,21 @@ export interface OpenTree extends ResolvedTree {
 /**
  * The tree that a command's argument names, here, at a peer or at a remote. An image needs no home. Until the command ends, no gc in
  * this process takes the tree away.
+ *
+ * @param onFetch called when the tree has been found, and its directories have to be fetched
  */
-export async function openTree(context: Context, spec: string): Promise<OpenTree> {
+export async function openTree(context: Context, spec: string, onFetch?: () => void): Promise<OpenTree> {
   const { signal } = context;
   if (isImageSpec(spec)) {
     return { ...(await resolveTree(undefined, imageSpec(spec, context.path), { signal })), release() {} };
   }
   const home = await context.home({ create: false });
-  const tree = await resolveTree(home, spec, { signal, elsewhere: await elsewhereOf(context) });
+  const tree = await resolveTree(home, spec, { signal, elsewhere: await elsewhereOf(context, onFetch) });
   const lease = home.store.lease([tree.root]);
   return { ...tree, release: context.afterwards(() => lease.release()) };
 }
 
-async function elsewhereOf(context: Context): Promise<Elsewhere | undefined> {
+async function elsewhereOf(context: Context, onFetch?: () => void): Promise<Elsewhere | undefined> {
   const network = await context.network();
   if (!network) return undefined;
   const { cluster, remotes, fetch } = network;
@@ -38,6 +40,7 @@ async function elsewhereOf(context: Context): Promise<Elsewhere | undefined> {
     source: fetch,
     findRef: (name, where) => findRefElsewhere(name, where, { cluster, remotes, signal }),
     async bringTree(root) {
+      if (!fetch.isComplete(root)) onFetch?.();
       const unattached = await problemOf(remotes?.attach());
       let problem = await problemOf(fetch.bringTree(root, { signal }));
       // Peers may be on their way when the daemon has just begun.

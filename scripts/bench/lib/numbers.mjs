@@ -5,7 +5,7 @@ export function median(values) {
   return sorted.length % 2 === 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
 }
 
-/** @typedef {'s' | 'ms' | 'bytes' | 'MB/s' | '%' | 'x'} Unit */
+/** @typedef {'s' | 'ms' | 'bytes' | 'MB/s' | '%' | 'x' | 'requests'} Unit */
 /** @typedef {{ value: number, unit: Unit }} Quantity */
 
 /**
@@ -30,6 +30,8 @@ export function formatQuantity({ value, unit }) {
       return `${value.toFixed(0)} MB/s`;
     case '%':
       return `${value.toFixed(value < 10 ? 2 : 1)} %`;
+    case 'requests':
+      return String(value);
     case 'x':
       return value.toFixed(2);
   }

@@ -22,6 +22,7 @@ const VERSION_OF = {
   rsync: ['--version'],
   socat: ['-V'],
   syncthing: ['--version'],
+  rclone: ['version'],
 };
 
 /** @typedef {keyof typeof VERSION_OF} Tool */

@@ -78,10 +78,15 @@ async function become(
     awaited: launched?.left,
     onReady() {
       launched?.tell({ ready: true });
-      loadCommands().catch((err) => log.error({ err }, 'a command cannot be loaded'));
+      // Whoever has started it waits for a command of its own.
+      setTimeout(() => {
+        loadCommands().catch((err) => log.error({ err }, 'a command cannot be loaded'));
+      }, LOAD_AFTER_MS).unref();
     },
   });
 }
+
+const LOAD_AFTER_MS = 500;
 
 function logLevel(): LogLevel {
   const wanted = process.env.LAZYTREE_LOG_LEVEL ?? 'info';

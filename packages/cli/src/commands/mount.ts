@@ -10,7 +10,7 @@ export const command: Action = {
   where: 'daemon',
   collection: 'excludes',
   async run(context, [spec, directory], { prefetch }) {
-    const { root, tree, image } = await openMountable(context, spec);
+    const { root, tree, image } = await openMountable(context, spec, 'trees');
     const { mounts, workspaces } = context.host();
     await workspaces.refuseTarget(context.path(directory));
     const { target } = await mounts.mount({

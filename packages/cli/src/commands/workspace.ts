@@ -38,7 +38,7 @@ const create: Action = {
           };
     const { workspaces, home } = context.host();
     const { root, tree, image } =
-      from === undefined ? await emptyTree(home.store) : await openMountable(context, String(from));
+      from === undefined ? await emptyTree(home.store) : await openMountable(context, String(from), 'lower');
     const target = context.path(directory ?? name);
     return created(
       context,
@@ -142,7 +142,7 @@ const restore: Action = {
   where: 'daemon',
   collection: 'excludes',
   async run(context, [name, spec]) {
-    const { root, tree, image } = await openMountable(context, spec);
+    const { root, tree, image } = await openMountable(context, spec, 'lower');
     const { workspaces } = context.host();
     return described(await workspaces.restore(name, { base: root, tree, image, signal: context.signal }));
   },

@@ -21,18 +21,21 @@ export function nodeLinks(bytes: Uint8Array, only?: Codec): Link[] {
     throw new InvalidNodeError(`${what} at byte ${at}`);
   }
 
+  // Byte by byte: this is called for every field of every node, and Buffer's methods check what is known here.
   function argument(info: number): number {
     if (info < 24) return info;
     const size = info > 27 ? fail('indefinite or reserved length') : 1 << (info - 24);
     if (at + size > buffer.length) fail('truncated');
-    at += size;
-    if (size === 8) return buffer.readUInt32BE(at - 8) * 0x100000000 + buffer.readUInt32BE(at - 4);
-    return buffer.readUIntBE(at - size, size);
+    let value = 0;
+    for (const end = at + size; at < end; at++) value = value * 256 + buffer[at];
+    return value;
   }
 
   function link(): void {
-    if (at + 2 + CID_BYTES > buffer.length || buffer.readUInt32BE(at) !== 0x58250001) fail('expected a link');
-    if (buffer.readUInt16BE(at + 5) !== 0x1220) fail('link that is not sha2-256');
+    const isLink =
+      buffer[at] === 0x58 && buffer[at + 1] === 0x25 && buffer[at + 2] === 0 && buffer[at + 3] === 1;
+    if (at + 2 + CID_BYTES > buffer.length || !isLink) fail('expected a link');
+    if (buffer[at + 5] !== 0x12 || buffer[at + 6] !== 0x20) fail('link that is not sha2-256');
     const codec = buffer[at + 4];
     if (only === undefined || codec === only) {
       links.push(

@@ -15,6 +15,7 @@ import type { Demand } from '../fetch/demand.js';
 import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { FUSE_TYPE } from '../fuse/device/mount-fuse.js';
 import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
+import { mayMount } from '../fuse/device/privilege.js';
 import type { ServerReport } from '../fuse/session/messages.js';
 import type { FetchRequest, ServeFailure } from '../fuse/session/session.js';
 import type { Keeper } from '../keeper/keeper.js';
@@ -76,6 +77,8 @@ export interface MountTable {
   /** What readers wait for. */
   demand: Demand;
   mount(options: MountOptions): Promise<MountRecord>;
+  /** Begins what every mount or overlay needs, whatever it shows, for one that waits for its tree still. */
+  prepare(kind: BaseKind): void;
   /** @throws LazytreeError NOT_FOUND; REFUSED, with who holds it, unless `lazy` */
   unmount(path: string, options: { lazy: boolean }): Promise<MountRecord>;
   list(): Promise<MountStatus[]>;
@@ -299,6 +302,12 @@ export function createMountTable(options: MountTableOptions): MountTable {
 
   const table: MountTable = {
     demand,
+    prepare(kind) {
+      // Who mounts then meets the same error, and tells of it.
+      void mayMount()
+        .then((may) => (may ? bases.open(kind) : undefined))
+        .catch(() => undefined);
+    },
     async mount({ root, target: path, tree, image, prefetch: prefetches }) {
       const target = await canonicalTarget(path);
       if (live.has(target)) {

@@ -2,7 +2,7 @@ import { join } from 'node:path';
 import { LazytreeError } from '@lazytree/core';
 import type { Provider } from '../fetch/provider.js';
 import type { CredentialEnv } from './credential-variables.js';
-import { openStorage } from './open-storage.js';
+import { openStorage, prepareStorage } from './open-storage.js';
 import { openRemote, type Remote } from './remote.js';
 import { REMOTE_BATCH } from './remote-provider.js';
 import type { RemoteParts, Remotes } from './remotes.js';
@@ -87,8 +87,12 @@ export async function openRemotes(parts: RemoteParts): Promise<Remotes> {
       opened.delete(name);
       if (gone) await shut(gone);
     }
-    for (const config of configs)
-      if (!joined.has(config.name)) joined.set(config.name, parts.join(providerOf(config)));
+    for (const config of configs) {
+      if (joined.has(config.name)) continue;
+      joined.set(config.name, parts.join(providerOf(config)));
+      // Who opens it meets the same error, and tells of it.
+      prepareStorage(config).catch(() => undefined);
+    }
   }
 
   return {

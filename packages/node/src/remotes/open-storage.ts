@@ -5,6 +5,13 @@ import { openDirectoryStorage } from './storage/directory.js';
 import type { Storage } from './storage/storage.js';
 import { parseStorageUrl } from './storage/storage-url.js';
 
+const loadAzure = () => import('./storage/azure.js');
+
+/** Loads what opening it takes: before it is asked for, and before other files have taken the place of the code. */
+export async function prepareStorage({ url }: Pick<RemoteConfig, 'url'>): Promise<void> {
+  if (parseStorageUrl(url).kind !== 'directory') await loadAzure();
+}
+
 export interface OpenStorageOptions {
   /** What the caller has; in a daemon from its CredentialMemory. */
   env: CredentialEnv;
@@ -23,6 +30,6 @@ export async function openStorage(
   if (place.kind === 'directory') return openDirectoryStorage(place.path, { url });
   const { account, container, prefix } = place;
   const access = await azureAccess({ account, endpoint, credentialsFile, env });
-  const { openAzureStorage } = await import('./storage/azure.js');
+  const { openAzureStorage } = await loadAzure();
   return openAzureStorage({ access, container, prefix });
 }
