@@ -1,5 +1,5 @@
 // A tree kept in a container of Azurite on this machine: pushed, pushed again after a change, mounted and exported by a
-// machine that has nothing of it. Beside it, the whole tree as one image that is one blob, and restic by way of rclone.
+// machine that has nothing of it, each with its daemon. Beside it, the whole tree as one image that is one blob, and restic by way of rclone.
 import { appendFileSync, cpSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -11,6 +11,7 @@ import {
 import { startAzurite } from '../../packages/node/test/remotes/azurite.ts';
 import { OURS, playRound } from './lib/alternate.mjs';
 import { run, shell, timed, VerificationError } from './lib/command.mjs';
+import { startDaemon } from './lib/file-systems.mjs';
 import { importRoot, lazytree } from './lib/lazytree.mjs';
 import { isMounted } from './lib/mount-points.mjs';
 import { median, quantity } from './lib/numbers.mjs';
@@ -102,6 +103,8 @@ function addRemote({ azurite }, { home, name, container }) {
  */
 async function pushes(scene) {
   const { context, azurite, home, roots } = scene;
+  using stack = new DisposableStack();
+  startDaemon(stack, home);
   /** @type {{ first: Times, change: Times }} */
   const times = { first: new Map(), change: new Map() };
   /** @type {{ first: Traffic[], change: Traffic[] }} */
@@ -204,7 +207,7 @@ async function resticAt({ context, azurite }) {
 }
 
 /**
- * Mounts by name at homes that have nothing, with no daemon yet; and reading all of the last one.
+ * Mounts by name at homes that have nothing; and reading all of the last one.
  * @param {Scene} scene
  * @param {string} container
  */
@@ -223,7 +226,7 @@ function* mounts(scene, container) {
     const home = context.fresh('home');
     const directory = context.fresh('mnt');
     addRemote(scene, { home, name: 'r', container });
-    stack.defer(() => void run(lazytree(home, 'daemon', 'stop')));
+    startDaemon(stack, home);
     stack.defer(() => isMounted(directory) && run(lazytree(home, 'unmount', directory)));
     const mount = withAccess(scene, lazytree(home, 'mount', 'app@r', directory));
     const show = shell('"$1" "$2" mount app@r "$3" && ls "$3"', ...mount.argv.slice(0, 2), directory);
@@ -273,8 +276,10 @@ function materialise(scene, { container, blobContainer }) {
   const times = new Map();
   for (let round = 0; round < context.rounds; round++) {
     context.progress(`azure, export, round ${round + 1} of ${context.rounds}`);
+    using stack = new DisposableStack();
     const home = context.fresh('home');
     addRemote(scene, { home, name: 'r', container });
+    startDaemon(stack, home);
     const ours = join(context.fresh('copy'), 'tree');
     const theirs = join(context.fresh('copy'), 'tree');
     const file = join(context.fresh('image'), 'tree.image');
@@ -304,8 +309,6 @@ function materialise(scene, { container, blobContainer }) {
       ],
       round,
     );
-    // The command may have started one.
-    run({ ...shell('"$1" "$2" daemon stop || :', ...unpack.argv.slice(0, 2)), env: { LAZYTREE_HOME: home } });
   }
   return timesRow('cold export, all of it', times, { peer: ONE_BLOB, max: MAX_MATERIALISE });
 }
