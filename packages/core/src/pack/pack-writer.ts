@@ -40,6 +40,8 @@ export interface PackWriterOptions {
 }
 
 export interface PackWriter {
+  /** Starts the threads that compress many blocks, while it is found out which. */
+  prepare(): void;
   /** Blocks are compressed together in the order in which they are added, content and nodes apart. Returns its bytes. */
   add(link: Link): Promise<number>;
   /** Resolves when every pack has been taken. */
@@ -77,7 +79,8 @@ export function createPackWriter(store: LocalStore, options: PackWriterOptions):
   const underWay: FrameUnderWay[] = [];
   const taken = new Set<Promise<void>>();
   let pool: PackPool | undefined;
-  let started = 0;
+  /** Raw bytes so far. */
+  let here = 0;
   let open: OpenFrame | undefined;
   let parts: Uint8Array[] = [PACK_HEADER];
   let frames: WrittenFrame[] = [];
@@ -85,10 +88,15 @@ export function createPackWriter(store: LocalStore, options: PackWriterOptions):
   let failure: unknown;
 
   function compress(job: PackJob): Promise<PackedFrame> {
-    // Threads take a while to be there: what is one frame is done before.
-    if (started++ === 0) return Promise.resolve().then(() => packHere(job));
+    // Threads take a while to be there: what is little is done before.
+    here += job.raw;
+    if (!pool && here <= FRAME_BYTES) return Promise.resolve().then(() => packHere(job));
+    return threads().run(job);
+  }
+
+  function threads(): PackPool {
     pool ??= createPackPool(segments, { compression: kind });
-    return pool.run(job);
+    return pool;
   }
 
   async function closeFrame(): Promise<void> {
@@ -157,6 +165,7 @@ export function createPackWriter(store: LocalStore, options: PackWriterOptions):
   }
 
   return {
+    prepare: () => void threads(),
     async add(link) {
       raise();
       const codec = linkCodec(link);

@@ -231,17 +231,6 @@ async function giveName(
 async function sendMissing(parts: PushParts, options: PushOptions, under: UnderWay): Promise<Sent> {
   const { store, source, storage, index } = parts;
   const { root, signal, compression, onProgress } = options;
-  const { content, nodes, some } = await missingBlocks(source, root, {
-    signal,
-    unsure: under.unsure,
-    async findPresent(links) {
-      const found = [...(await index.findLasting(links, { signal }))];
-      return new Set(found.filter(([, { frame }]) => !under.lost.has(frame.pack)).map(([link]) => link));
-    },
-  });
-  const sent: Sent = { blocks: content.length + nodes.length, bytes: 0, packs: 0, nodes: [], some };
-  if (sent.blocks === 0) return sent;
-  for (const node of nodes) under.unsure.add(node);
   const packs: Omit<WrittenPack, 'parts'>[] = [];
   const writer = createPackWriter(store, {
     signal,
@@ -252,8 +241,21 @@ async function sendMissing(parts: PushParts, options: PushOptions, under: UnderW
       await sendPack(storage, { ...pack, parts: bytes }, signal);
     },
   });
-  const progress: PushProgress = { blocks: 0, bytes: 0, totalBlocks: sent.blocks };
+  let sent: Sent;
   try {
+    // Where nothing is, all is missing.
+    if ((await index.list({ signal })).length === 0) writer.prepare();
+    const { content, nodes, some } = await missingBlocks(source, root, {
+      signal,
+      unsure: under.unsure,
+      async findPresent(links) {
+        const found = [...(await index.findLasting(links, { signal }))];
+        return new Set(found.filter(([, { frame }]) => !under.lost.has(frame.pack)).map(([link]) => link));
+      },
+    });
+    sent = { blocks: content.length + nodes.length, bytes: 0, packs: 0, nodes: [], some };
+    for (const node of nodes) under.unsure.add(node);
+    const progress: PushProgress = { blocks: 0, bytes: 0, totalBlocks: sent.blocks };
     for (const list of [content, nodes]) {
       for (const link of list) {
         progress.bytes += await writer.add(link);
