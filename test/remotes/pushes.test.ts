@@ -72,6 +72,7 @@ describe.skipIf(unlessMountable('pushes')).each(KINDS)('pushes: %s', (kind) => {
         blocks: 0,
         bytes: 0,
         packs: 0,
+        traffic: { requests: expect.any(Number), sent: 0, received: expect.any(Number) },
       });
       expect(await objectsIn(place)).toEqual(before);
       const bytes = await bytesAt(place);

@@ -45,8 +45,9 @@ export function unpackFrames({ frames, wanted, where }: UnpackFrames): UnpackedF
       const record = { codec, digest, raw: block.length, ...compress(block) };
       ends[side] = writeRecord(isWanted ? asked : others, ends[side], record);
     }
-    records.push(asked.subarray(0, ends[0]));
-    extra.push(others.subarray(0, ends[1]));
+    // Parts of the buffers would keep all of them.
+    records.push(Buffer.from(asked.subarray(0, ends[0])));
+    extra.push(Buffer.from(others.subarray(0, ends[1])));
     at += FRAME_HEADER + stored;
   }
   return { records: Buffer.concat(records), found, extra: Buffer.concat(extra) };

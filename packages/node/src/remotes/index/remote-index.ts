@@ -98,10 +98,20 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
     if (listing && listing.at >= newerThan) return listing.listed;
     const own: Listing = { at: performance.now(), listed: listTables(TABLES, signal) };
     listing = own;
-    own.listed.catch(() => {
+    own.listed.then(forgetOthers, () => {
       if (listing === own) listing = undefined;
     });
     return own.listed;
+  }
+
+  /** Tables that have been replaced are kept neither in memory nor on the disk. */
+  async function forgetOthers({ tables }: Listed): Promise<void> {
+    const there = new Set(tables.map(({ id }) => id));
+    for (const info of (await condemned?.listed.catch(() => undefined))?.tables ?? []) there.add(info.id);
+    for (const id of open.keys()) if (!there.has(id)) open.delete(id);
+    await cache.retain(there).catch((error: unknown) => {
+      log.warn({ error: (error as Error).message }, 'tables that are not needed could not be removed');
+    });
   }
 
   async function list(options: { signal: AbortSignal; newerThan?: number }): Promise<TableInfo[]> {

@@ -39,6 +39,8 @@ const RANGE_BYTES = 4 << 20;
 /** Bytes that nobody wants, between two frames that somebody wants, which are read rather than asked around. */
 const GAP = 128 << 10;
 const AT_ONCE = 6;
+/** Raw bytes of frames that are unpacked together: what compresses to nothing is a lot when it is unpacked. */
+const TOGETHER_RAW = 32 << 20;
 /** Frames that are remembered as they are stored: several may want blocks of one at about the same time. */
 const RECENT_BYTES = 16 << 20;
 
@@ -88,9 +90,12 @@ export function createPackReader(storage: Storage): PackReader {
     if (found.length < end - start) throw cutShort(pack);
     if (ahead === 0) return found;
     let whole = end - start;
+    let room = TOGETHER_RAW;
     while (whole + FRAME_HEADER <= found.length) {
-      const next = whole + FRAME_HEADER + readFrameHeader(found, whole, where(pack)).stored;
-      if (next > found.length) break;
+      const { stored, raw } = readFrameHeader(found, whole, where(pack));
+      const next = whole + FRAME_HEADER + stored;
+      room -= raw;
+      if (next > found.length || room < 0) break;
       whole = next;
     }
     return found.subarray(0, whole);
@@ -174,10 +179,17 @@ export function createPackReader(storage: Storage): PackReader {
             // A part of the buffer would keep all of it.
             reading.then((all) => Buffer.from(frameIn(all, frame, start))),
           );
-        await readFirst(
-          parts,
-          reading.then((read) => unpack(pack, parts, withoutGaps(read, run))),
+        const groups = await reading.then(
+          (read) => groupsOf(read, run),
+          () => [parts],
         );
+        for (const [i, group] of groups.entries()) {
+          const isLast = i === groups.length - 1;
+          await readFirst(
+            group,
+            reading.then((read) => unpack(pack, group, framesOf(read, { run, group, isLast }))),
+          );
+        }
       };
       const oneKnown = async (frame: FramePlace) => {
         const { bytes: coming } = recent.get(keyOf(frame)) ?? { bytes: undefined };
@@ -207,11 +219,39 @@ function frameIn(read: Buffer, { offset, length }: FramePlace, start: number): B
   return read.subarray(offset - start, offset - start + length);
 }
 
-/** What nobody wants between frames is left out; what has been read behind them is not. */
-function withoutGaps(read: Buffer, { frames, start, end }: Run): Buffer {
+/** The frames of a run, in parts of which each is not too much when it is unpacked. */
+function groupsOf(read: Buffer, { frames, start }: Run): FramePlace[][] {
+  const groups: FramePlace[][] = [[]];
+  let raw = 0;
+  for (const frame of frames) {
+    raw += rawOf(read, frame.offset - start);
+    if (raw > TOGETHER_RAW && groups[groups.length - 1].length > 0) {
+      groups.push([]);
+      raw = rawOf(read, frame.offset - start);
+    }
+    groups[groups.length - 1].push(frame);
+  }
+  return groups;
+}
+
+function rawOf(read: Buffer, at: number): number {
+  try {
+    return readFrameHeader(read, at, '').raw;
+  } catch {
+    // Who unpacks it says what is wrong with it.
+    return 0;
+  }
+}
+
+/** What nobody wants between frames is left out; what has been read behind all of them is not. */
+function framesOf(
+  read: Buffer,
+  { run: { frames, start, end }, group, isLast }: { run: Run; group: FramePlace[]; isLast: boolean },
+): Buffer {
   const wanted = frames.reduce((sum, { length }) => sum + length, 0);
-  if (wanted === end - start) return read;
-  return Buffer.concat([...frames.map((frame) => frameIn(read, frame, start)), read.subarray(end - start)]);
+  if (group.length === frames.length && wanted === end - start) return read;
+  const behind = isLast ? [read.subarray(end - start)] : [];
+  return Buffer.concat([...group.map((frame) => frameIn(read, frame, start)), ...behind]);
 }
 
 /** Frames that one request reads, in the order of their packs. */

@@ -1,11 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { decodeTable, formatLink, type LazytreeError, linkDigest } from '@lazytree/core';
 import { readTables } from '../collect/collect.js';
-import type { RemoteIndex } from '../index/remote-index.js';
 import { fromHex, PACKS, packName, ROOTS, rootName } from '../object-names.js';
-import type { PackReader } from '../packs/pack-reader.js';
 import { listRemoteRefs } from '../remote-ref.js';
 import type { Storage } from '../storage/storage.js';
+import type { ValidateParts } from './validate-parts.js';
 import { wholeTrees } from './whole-trees.js';
 
 /** Something that a remote has to do or to be, and whether it does and is. */
@@ -22,12 +21,6 @@ export interface ValidateOptions {
   deep: boolean;
   signal: AbortSignal;
   onProgress?: (progress: { done: number; total: number }) => void;
-}
-
-export interface ValidateParts {
-  storage: Storage;
-  index: RemoteIndex;
-  packs: PackReader;
 }
 
 /** How far the clocks of this machine and of the storage may be apart: signatures are refused beyond a quarter of an hour. */

@@ -9,7 +9,7 @@ import {
 } from '@lazytree/core';
 import { liveRoots } from '../collect/live-roots.js';
 import { createNodeSource } from '../collect/node-source.js';
-import type { ValidateParts } from './validate.js';
+import type { ValidateParts } from './validate-parts.js';
 
 /** Looks for every block of every root in the tables. @returns how many trees and blocks there are */
 export async function wholeTrees(
