@@ -201,7 +201,7 @@ export function createOrigins(options: OriginsOptions): Origins {
 
   async function describe(root: Link, origin: ResolvedOrigin['origin']): Promise<ResolvedOrigin> {
     const entry = (await rootEntry(source, root)) as DirectoryEntry | FileEntry;
-    return { entry, origin, provenance: findProvenance(store, root) };
+    return { entry, origin, provenance: findProvenance(store, root, formatOrigin(origin)) };
   }
 
   /** A peer that has it saves the origin a request; content comes when it is read, like that of any tree. */
@@ -366,7 +366,7 @@ export function createOrigins(options: OriginsOptions): Origins {
       });
       const { reference, laid } = resolutionKeys(entry);
       if (laid === undefined || entry.integrity === undefined) return made;
-      const how = findProvenance(store, below.link);
+      const how = findProvenance(store, below.link, reference);
       const base = how ?? { reference, time: Date.now(), bytes: 0, requests: 0, notes: [] };
       store.keepRoot(made.link);
       await store.flush();
