@@ -15,8 +15,9 @@ import {
 import { parse } from 'yaml';
 import * as z from 'zod/mini';
 import type { OriginProgress } from './driver.js';
+import { formatOrigin, type Origin } from './origin.js';
 import { mayBeOrigin, splitOrigin } from './origin-spec.js';
-import { formatOrigin, type Origin, type OriginCaller, type Origins } from './origins.js';
+import type { OriginCaller, Origins } from './origins.js';
 
 /** One thing in a composed tree. */
 export interface ComposedPart {

@@ -30,6 +30,7 @@ import pLimit from 'p-limit';
 import { isUnavailable } from '../fetch/block-unavailable.js';
 import type { OriginContent, OriginContext, OriginDriver, OriginPin, OriginProgress } from './driver.js';
 import { createDrivers, type Drivers } from './drivers.js';
+import { formatOrigin, type Origin } from './origin.js';
 import { createPromisedBlocks } from './promised-blocks.js';
 import { createSharedTasks, SharedFailure, type TaskContext } from './shared-tasks.js';
 
@@ -44,11 +45,6 @@ export interface OriginOptions {
   /** Default: the last one who named the tree that the entry is in, or else the process itself. */
   caller?: OriginCaller | undefined;
   onProgress?: ((progress: OriginProgress) => void) | undefined;
-}
-
-/** A reference, and who knows it. */
-export interface Origin extends OriginPin {
-  driver: string;
 }
 
 /** What an origin stands for. */
@@ -477,8 +473,3 @@ export function withOrigins<S extends BlockSource>(
 }
 
 const NEVER = new AbortController().signal;
-
-/** `driver:reference`, for people. */
-export function formatOrigin({ driver, reference }: Pick<Origin, 'driver' | 'reference'>): string {
-  return `${driver}:${reference}`;
-}
