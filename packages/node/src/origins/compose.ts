@@ -170,10 +170,8 @@ async function entryOf(
   const isLocal = await origins.isLocal(pinned.driver, caller);
   const atOnce = path === '' || eager || options.eager || isLocal;
   if (!atOnce && pinned.integrity !== undefined) {
-    return {
-      entry: { kind: 'origin', name: '', of: await origins.kindOf(pinned, given), ...pinned },
-      origin: pinned,
-    };
+    const of = await origins.kindOf(pinned, caller);
+    if (of) return { entry: { kind: 'origin', name: '', of, ...pinned }, origin: pinned };
   }
   const { entry, origin, provenance } = await origins.resolve(pinned, given);
   for (const note of provenance?.notes ?? []) options.onNote(`${path || '.'}: ${note}`);

@@ -93,8 +93,8 @@ export interface Origins {
   resolveEntry(entry: OriginEntry, options: OriginOptions): Promise<DirectoryEntry | FileEntry>;
   /** Whether references of a driver mean nothing to other machines. */
   isLocal(driver: string, caller?: OriginCaller): Promise<boolean>;
-  /** Whether an origin is a file or a directory, without fetching it. */
-  kindOf(origin: Origin, options: OriginOptions): Promise<'file' | 'directory'>;
+  /** Whether an origin is a file or a directory; undefined when only fetching it can tell. */
+  kindOf(origin: Origin, caller?: OriginCaller): Promise<'file' | 'directory' | undefined>;
   /**
    * Fetches from its origin what a peer has resolved, and nobody delivers now. Resolves to whether the block is here.
    *
@@ -420,9 +420,11 @@ export function createOrigins(options: OriginsOptions): Origins {
     resolveEntry,
     rescue,
     isLocal: async (name, caller = itself) => (await driverOf(name, caller)).local ?? false,
-    async kindOf({ driver: name, reference }, { caller = itself }) {
+    async kindOf({ driver: name, reference }, caller = itself) {
       const driver = await driverOf(name, caller);
-      return driver.isFile?.(reference) ? 'file' : 'directory';
+      if (!driver.isFile) return 'directory';
+      const isFile = driver.isFile(reference);
+      return isFile === undefined ? undefined : isFile ? 'file' : 'directory';
     },
     known(reference, integrity) {
       const root = findResolution(store, reference, integrity);
