@@ -77,8 +77,6 @@ export interface OriginsOptions {
 
 /** The origins of a home: what they stand for is found once, remembered, and shared. See docs/origins.md. */
 export interface Origins {
-  /** The driver's name if a text begins with that of one who is known, and a colon. */
-  nameIn(text: string, caller?: OriginCaller): Promise<string | undefined>;
   /** `driver:text` in its canonical form. @throws LazytreeError USAGE */
   parse(text: string, caller?: OriginCaller): Promise<Origin>;
   /** What a reference stands for now; offline, what it stood for when it was last asked about. */
@@ -405,7 +403,6 @@ export function createOrigins(options: OriginsOptions): Origins {
   }
 
   return {
-    nameIn: (text, caller = itself) => drivers.nameIn(text, placesOf(caller)),
     async parse(text, caller = itself) {
       const colon = text.indexOf(':');
       const name = text.slice(0, colon);
@@ -431,7 +428,8 @@ export function createOrigins(options: OriginsOptions): Origins {
       return root !== undefined && store.locate(root) ? root : undefined;
     },
     remember(root, caller) {
-      latest = caller;
+      // What one has wanted to be done without the network is not for others to be done so.
+      if (!isOffline(caller)) latest = caller;
       callers.delete(root);
       callers.set(root, caller);
       for (const oldest of callers.keys()) {

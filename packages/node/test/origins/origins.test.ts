@@ -249,10 +249,8 @@ describe('drivers of third parties', () => {
     const drivers = createDrivers();
     for (const name of ['one', 'two', 'three']) {
       expect((await drivers.get(name, ['/', place])).name).toBe(name);
-      expect(await drivers.nameIn(`${name}:x`, [place])).toBe(name);
     }
-    expect(await drivers.nameIn('one:x', ['/'])).toBeUndefined();
-    expect(await drivers.nameIn('tar:x', ['/'])).toBe('tar');
+    expect(await errorOf(drivers.get('one', ['/']))).toMatchObject({ code: 'USAGE' });
   });
 });
 
