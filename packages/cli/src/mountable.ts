@@ -17,11 +17,12 @@ export async function openMountable(
   spec: string,
   kind?: 'trees' | 'lower',
 ): Promise<Mountable> {
-  const tree = await openTree(context, spec, () => {
-    if (kind) context.host().mounts.prepare(kind);
-  });
+  const onFetch = kind === undefined ? undefined : () => context.host().mounts.prepare(kind);
+  const tree = await openTree(context, spec, onFetch && { onFetch });
   try {
     const { link } = asDirectory(tree.entry, spec);
+    // Its origins are resolved when they are looked into, by nobody in particular.
+    (await context.origins()).remember(link, context.originCaller());
     return { root: link, tree: spec, ...(tree.image === undefined ? {} : { image: tree.image }) };
   } finally {
     await tree.close();

@@ -5,6 +5,7 @@ import type { Link } from '../format/link.js';
 import { compareNames } from '../format/name.js';
 import type { BlockSource, StoreOptions } from '../store/block-store.js';
 import { readNode, readShardNode, type ShardPlace, shardBound } from './directory.js';
+import { resolveEntry } from './resolve-entry.js';
 import { walkTree } from './walk.js';
 
 export interface Change {
@@ -58,7 +59,10 @@ async function* diffEntries(
   path: string,
   options: StoreOptions,
 ): AsyncGenerator<Change> {
-  if (a.kind === 'directory' && b.kind === 'directory') {
+  if (isToResolve(store, a, b)) {
+    const [from, to] = await Promise.all([a, b].map((entry) => resolveEntry(store, entry, path, options)));
+    yield* diffEntries(store, from, to, path, options);
+  } else if (a.kind === 'directory' && b.kind === 'directory') {
     if (!sameMetadata(a, b)) yield { path, change: 'modified', from: a, to: b };
     yield* diffDirectories(store, a.link, b.link, `${path}/`, options);
   } else if (!sameEntry(a, b)) {
@@ -68,14 +72,22 @@ async function* diffEntries(
   }
 }
 
+/** Where origins are known, what they stand for is compared; unless they say the same. */
+function isToResolve(store: BlockSource, a: Entry, b: Entry): boolean {
+  if (!store.resolveOrigin || (a.kind !== 'origin' && b.kind !== 'origin') || sameEntry(a, b)) return false;
+  const [one, other] = [a, b].map((entry) => (entry.kind === 'origin' ? entry.of : entry.kind));
+  return (one === 'directory') === (other === 'directory') && one !== 'symlink' && other !== 'symlink';
+}
+
 async function* whole(
   store: BlockSource,
   change: 'added' | 'removed',
   prefix: string,
-  entry: Entry,
+  found: Entry,
   options: StoreOptions,
 ): AsyncGenerator<Change> {
-  const path = prefix + entry.name;
+  const path = prefix + found.name;
+  const entry = store.resolveOrigin ? await resolveEntry(store, found, path, options) : found;
   yield change === 'added' ? { path, change, to: entry } : { path, change, from: entry };
   if (entry.kind === 'directory') yield* below(store, change, path, entry, options);
 }
@@ -87,7 +99,8 @@ async function* below(
   directory: Entry & { link: Link },
   options: StoreOptions,
 ): AsyncGenerator<Change> {
-  for await (const { path: inner, entry } of walkTree(store, directory.link, options)) {
+  const origins = store.resolveOrigin ? 'resolve' : 'list';
+  for await (const { path: inner, entry } of walkTree(store, directory.link, { ...options, origins })) {
     const full = `${path}/${inner}`;
     yield change === 'added' ? { path: full, change, to: entry } : { path: full, change, from: entry };
   }
