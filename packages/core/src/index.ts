@@ -50,6 +50,8 @@ export { serveJobs } from './threads/serve.js';
 export * from './tree/diff.js';
 export * from './tree/directory.js';
 export * from './tree/file.js';
+export { type LayOverOptions, layOver } from './tree/lay-over.js';
 export * from './tree/path.js';
 export * from './tree/tree-records.js';
+export * from './tree/tree-writer.js';
 export * from './tree/walk.js';

@@ -288,6 +288,9 @@ function localStore(
   const known = acknowledged.size > 0 ? undefined : createFingerprintSet();
   let background: Promise<void> | undefined;
   let backgroundError: unknown;
+  let lastFlush = Promise.resolve();
+  /** Waits for the one before. */
+  let nextFlush: Promise<void> | undefined;
   const leases = new Map<Lease, readonly Link[]>();
   let collecting = false;
   let lateRoots: Link[] = [];
@@ -375,6 +378,26 @@ function localStore(
       });
   }
 
+  async function flushNow(): Promise<void> {
+    await background;
+    await commit(true);
+    if (backgroundError) {
+      const error = backgroundError;
+      backgroundError = undefined;
+      throw error;
+    }
+  }
+
+  /** All who come before one begins share it: many small trees at a time are written with few syncs. */
+  function flush(): Promise<void> {
+    nextFlush ??= lastFlush.then(() => {
+      nextFlush = undefined;
+      return flushNow();
+    });
+    lastFlush = nextFlush.catch(() => undefined);
+    return nextFlush;
+  }
+
   async function append(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void> {
     for (const { digest } of records) touch(digest);
     await appendBatch(bytes, records);
@@ -449,15 +472,7 @@ function localStore(
       await appendBuffered();
       await commitWhenDue();
     },
-    async flush() {
-      await background;
-      await commit(true);
-      if (backgroundError) {
-        const error = backgroundError;
-        backgroundError = undefined;
-        throw error;
-      }
-    },
+    flush: () => flush(),
     async *links({ signal } = {}) {
       await commit(false);
       for await (const [digest, location] of index.entries()) {
