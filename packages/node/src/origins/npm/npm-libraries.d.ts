@@ -126,3 +126,9 @@ declare module 'npm-packlist' {
   function packlist(tree: Tree): Promise<string[]>;
   export default packlist;
 }
+
+declare module 'json-stringify-nice' {
+  /** JSON with its keys in npm's order: `first`, then what is no object, then by name; and a line's end after it. */
+  function stringify(value: unknown, first: readonly string[], indent: number | string): string;
+  export default stringify;
+}
