@@ -38,7 +38,10 @@ export function installedPackages(
     for (const other of neededByNothingElse(node)) other.absent = true;
   }
   const omit = new Set(reference.omit);
-  for (const node of nodes.values()) if (isOmitted(flagsOf(node.package, nodes), omit)) node.absent = true;
+  for (const node of nodes.values()) {
+    // What nothing needs any more is removed when something is installed.
+    if (node.package.raw.extraneous === true || isOmitted(flagsOf(node.package, nodes), omit)) node.absent = true;
+  }
   return [...nodes.values()]
     .filter((node) => !isAbsent(node.package.location, nodes))
     .map((node) => node.package);
