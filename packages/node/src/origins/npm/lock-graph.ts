@@ -40,7 +40,8 @@ export function installedPackages(
   const omit = new Set(reference.omit);
   for (const node of nodes.values()) {
     // What nothing needs any more is removed when something is installed.
-    if (node.package.raw.extraneous === true || isOmitted(flagsOf(node.package, nodes), omit)) node.absent = true;
+    if (node.package.raw.extraneous === true || isOmitted(flagsOf(node.package, nodes), omit))
+      node.absent = true;
   }
   return [...nodes.values()]
     .filter((node) => !isAbsent(node.package.location, nodes))

@@ -13,19 +13,24 @@ export interface ConfigPlace {
 const FRESH_MS = 5000;
 const MAX_KEPT = 16;
 
-const kept = new Map<string, { at: number; config: Promise<NpmConfig> }>();
+type Environment = ConfigPlace['environment'];
+
+/** By directory, for each environment that is in use. */
+const kept = new WeakMap<Environment, Map<string, { at: number; config: Promise<NpmConfig> }>>();
 
 /** Reads the settings that npm would have there: of the project, the user, the machine, and the environment. */
 export function readNpmConfig(place: ConfigPlace): Promise<NpmConfig> {
-  const key = JSON.stringify([place.directory, Object.entries(place.environment).sort()]);
+  const { directory, environment } = place;
+  const ofEnvironment = kept.get(environment) ?? new Map();
+  kept.set(environment, ofEnvironment);
   const now = performance.now();
-  const found = kept.get(key);
+  const found = ofEnvironment.get(directory);
   if (found && now - found.at < FRESH_MS) return found.config;
   const config = load(place);
-  kept.delete(key);
-  kept.set(key, { at: now, config });
-  config.catch(() => kept.delete(key));
-  if (kept.size > MAX_KEPT) kept.delete(kept.keys().next().value as string);
+  ofEnvironment.delete(directory);
+  ofEnvironment.set(directory, { at: now, config });
+  config.catch(() => ofEnvironment.delete(directory));
+  if (ofEnvironment.size > MAX_KEPT) ofEnvironment.delete(ofEnvironment.keys().next().value as string);
   return config;
 }
 

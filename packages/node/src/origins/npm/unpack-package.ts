@@ -203,10 +203,11 @@ async function uncompressed(
   if (!Buffer.isBuffer(tarball)) return inflate(tarball);
   if (!isGzip(tarball)) return tarball;
   // What gzip says of the size is true for any that is as it should be.
-  if (tarball.length < 18 || tarball.readUInt32LE(tarball.length - 4) > UNPACKED_AT_ONCE)
-    return inflate([tarball]);
+  const size = tarball.length < 18 ? Number.NaN : tarball.readUInt32LE(tarball.length - 4);
+  if (!(size <= UNPACKED_AT_ONCE)) return inflate([tarball]);
   try {
-    return await gunzipAtOnce(tarball, { maxOutputLength: UNPACKED_AT_ONCE });
+    const chunkSize = Math.max(size + 1, 64);
+    return await gunzipAtOnce(tarball, { chunkSize, maxOutputLength: UNPACKED_AT_ONCE });
   } catch (error) {
     if ((error as { code?: unknown }).code !== 'ERR_BUFFER_TOO_LARGE') throw error;
     return inflate([tarball]);
