@@ -1,10 +1,9 @@
-import { randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { type FileHandle, open, rm } from 'node:fs/promises';
-import { join } from 'node:path';
 import { fromSystemError } from '@lazytree/core/errors';
+import type { OriginContext } from '../driver.js';
 import { createIntegrityCheck } from './integrity.js';
 import { type RegistryAnswer, type RegistryRequest, takeAnswer } from './registry-request.js';
+import { createSpool } from './spool.js';
 
 /** A tarball that is whole, and what it has to be. */
 export interface Tarball {
@@ -14,9 +13,6 @@ export interface Tarball {
   /** Removes what was put aside for it. */
   release(): Promise<void>;
 }
-
-/** A larger one waits in a file while it comes. */
-const IN_MEMORY = 4 << 20;
 
 /**
  * Downloads a tarball, and goes on where it was cut.
@@ -77,56 +73,32 @@ export async function downloadTarball(
   }
 }
 
+/**
+ * Takes a tarball of this machine: a copy, so that what is unpacked is what was checked.
+ *
+ * @throws LazytreeError NOT_FOUND, REFUSED, CORRUPT
+ */
+export async function copyTarball(
+  path: string,
+  { integrity, context }: { integrity: string | undefined; context: OriginContext },
+): Promise<Tarball> {
+  const copy = createSpool(() => context.cacheDirectory());
+  const check = createIntegrityCheck(integrity);
+  try {
+    for await (const piece of createReadStream(path)) {
+      context.signal.throwIfAborted();
+      check.update(piece);
+      await copy.write(piece);
+    }
+    return { integrity: check.finish(path), content: copy.content(), release: copy.remove };
+  } catch (error) {
+    await copy.remove();
+    throw fromSystemError(error, `reading the tarball ${path}`);
+  }
+}
+
 /** Where in the tarball an answer begins. */
 function startOf({ status, header }: RegistryAnswer): number {
   if (status !== 206) return 0;
   return Number(/^bytes (\d+)-/.exec(header('content-range') ?? '')?.[1] ?? Number.NaN);
-}
-
-function createSpool(directory: () => Promise<string>) {
-  let pieces: Uint8Array[] = [];
-  let length = 0;
-  let file: { handle: FileHandle; path: string } | undefined;
-
-  async function toFile(): Promise<void> {
-    const path = join(await directory(), `download-${randomUUID()}`);
-    file = { handle: await open(path, 'wx', 0o600), path };
-    for (const piece of pieces) await file.handle.write(piece);
-    pieces = [];
-  }
-
-  async function close(): Promise<void> {
-    if (!file) return;
-    const { handle, path } = file;
-    file = undefined;
-    await handle.close();
-    await rm(path, { force: true });
-  }
-
-  return {
-    length: () => length,
-    async write(piece: Uint8Array): Promise<void> {
-      length += piece.length;
-      if (!file && length <= IN_MEMORY) {
-        pieces.push(piece);
-        return;
-      }
-      try {
-        if (!file) await toFile();
-        await file?.handle.write(piece);
-      } catch (error) {
-        throw fromSystemError(error, 'a download');
-      }
-    },
-    async empty(): Promise<void> {
-      await close();
-      pieces = [];
-      length = 0;
-    },
-    content(): Buffer | AsyncIterable<Uint8Array> {
-      if (!file) return Buffer.concat(pieces);
-      return createReadStream(file.path, { highWaterMark: 1 << 20 });
-    },
-    remove: close,
-  };
 }

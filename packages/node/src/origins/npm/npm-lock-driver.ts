@@ -15,33 +15,33 @@ const NAMES = ['npm-shrinkwrap.json', 'package-lock.json'];
  * The whole node_modules of a lockfile, as `npm ci --ignore-scripts` makes it, with its packages as origin entries:
  * nothing is downloaded.
  */
-export function createNpmLockDriver(): OriginDriver {
-  return {
-    name: 'npm-lock',
-    summary:
-      'PATH[?omit=dev]: the node_modules of a package-lock.json, as `npm ci --ignore-scripts` makes it',
-    parse: (text, { directory }) => formatNpmLockReference(parseNpmLockReference(text, directory)),
-    async pin(text, { directory }) {
-      const asked = forThisMachine(parseNpmLockReference(text, directory));
-      const { path, content } = await readLock(asked.path);
-      return { reference: formatNpmLockReference({ ...asked, path }), integrity: digestOf(content, path) };
-    },
-    async fetch({ reference, integrity }, context) {
-      const asked = forThisMachine(parseNpmLockReference(reference, context.directory));
-      const { path, content } = await readLock(asked.path);
-      const found = digestOf(content, path, integrity);
-      const tree = context.newTree();
-      try {
-        const lockfile = readLockfile(content.toString('utf8'), path);
-        const notes = await writeLockTree(tree, lockfile, { ...asked, path });
-        return { entry: await tree.finish(), integrity: found, notes };
-      } catch (error) {
-        tree.abort();
-        throw error;
-      }
-    },
-  };
-}
+export const driver: OriginDriver = {
+  name: 'npm-lock',
+  summary:
+    'npm-lock:PATH[?omit=dev], the node_modules of a package-lock.json, as `npm ci --ignore-scripts` makes it',
+  parse: (text, { directory }) => formatNpmLockReference(parseNpmLockReference(text, directory)),
+  async pin(text, { directory, signal }) {
+    signal.throwIfAborted();
+    const asked = forThisMachine(parseNpmLockReference(text, directory));
+    const { path, content } = await readLock(asked.path);
+    return { reference: formatNpmLockReference({ ...asked, path }), integrity: digestOf(content, path) };
+  },
+  async fetch({ reference, integrity }, context) {
+    context.signal.throwIfAborted();
+    const asked = forThisMachine(parseNpmLockReference(reference, context.directory));
+    const { path, content } = await readLock(asked.path);
+    const found = digestOf(content, path, integrity);
+    const tree = context.newTree();
+    try {
+      const lockfile = readLockfile(content.toString('utf8'), path);
+      const notes = await writeLockTree(tree, lockfile, { ...asked, path });
+      return { entry: await tree.finish(), integrity: found, notes };
+    } catch (error) {
+      tree.abort();
+      throw error;
+    }
+  },
+};
 
 async function readLock(path: string): Promise<{ path: string; content: Buffer }> {
   for (const candidate of [path, ...NAMES.map((name) => join(path, name))]) {

@@ -1,9 +1,10 @@
 import { LazytreeError } from '@lazytree/core/errors';
 import pickManifest from 'npm-pick-manifest';
 import registryFetch from 'npm-registry-fetch';
+import defaults from 'npm-registry-fetch/lib/default-opts.js';
 import ssri from 'ssri';
 import type { OriginContext } from '../driver.js';
-import { readNpmConfig } from './npm-config.js';
+import { type NpmConfig, readNpmConfig } from './npm-config.js';
 import { readJson } from './registry-request.js';
 
 export interface PackageVersion {
@@ -39,7 +40,7 @@ export async function findVersion(
 }
 
 /** With a slash at its end. */
-export function registryOf(name: string, config: Readonly<Record<string, unknown>>): string {
+export function registryOf(name: string, config: NpmConfig): string {
   return registryFetch.pickRegistry(name, config).replace(/\/*$/, '/');
 }
 
@@ -48,11 +49,20 @@ export function usualTarball(registry: string, { name, version }: { name: string
   return `${registry}${name}/-/${name.slice(name.indexOf('/') + 1)}-${version}.tgz`;
 }
 
-function pick(
-  packument: unknown,
-  what: string,
-  { wanted, config }: { wanted: string; config: Readonly<Record<string, unknown>> },
-) {
+/** The public registry stands for the one that is configured, as npm has it unless it is told otherwise. */
+export function atConfiguredRegistry(url: string, config: NpmConfig): string {
+  const { replaceRegistryHost: replaced = 'npmjs' } = config;
+  const { host, pathname } = new URL(url);
+  const isMeant =
+    replaced === 'always' ||
+    replaced === host ||
+    (replaced === 'npmjs' && host === new URL(defaults.registry).host);
+  if (replaced === 'never' || !isMeant) return url;
+  const registry = typeof config.registry === 'string' ? config.registry : defaults.registry;
+  return new URL(pathname.slice(1), registry.replace(/\/*$/, '/')).href;
+}
+
+function pick(packument: unknown, what: string, { wanted, config }: { wanted: string; config: NpmConfig }) {
   try {
     return pickManifest(packument, wanted, config);
   } catch (cause) {

@@ -18,6 +18,8 @@ export interface UnpackOptions {
   /** The package, for errors: `react@18.2.0`. */
   what: string;
   signal: AbortSignal;
+  /** Where a file of the package is to be in the tree, or undefined if nowhere. Default: at its own path. */
+  placeOf?: (path: string) => string | undefined;
 }
 
 /** Larger files are streamed. */
@@ -43,9 +45,9 @@ const gunzipAtOnce = promisify(gunzip);
 export async function unpackPackage(
   tree: TreeWriter,
   tarball: Buffer | AsyncIterable<Uint8Array>,
-  { what, signal }: UnpackOptions,
+  { what, signal, placeOf }: UnpackOptions,
 ): Promise<PackageManifest> {
-  const files = createFiles(tree);
+  const files = createFiles(tree, placeOf);
   try {
     await readTar(await uncompressed(tarball), { onFile: files.add, signal });
   } catch (cause) {
@@ -71,7 +73,7 @@ interface SeenFile {
   stored: Promise<unknown>;
 }
 
-function createFiles(tree: TreeWriter) {
+function createFiles(tree: TreeWriter, placeOf: (path: string) => string | undefined = (path) => path) {
   const ignores = new Set<string>();
   const places = new Map<string, SeenFile | 'directory'>();
   /** Of packages, by the directory that they are in, with a slash at its end unless it is empty. */
@@ -97,18 +99,30 @@ function createFiles(tree: TreeWriter) {
     const directory = packageDirectory(path);
     if (directory !== undefined && content.length <= MAX_MANIFEST)
       manifests.set(directory, readManifest(content));
+    const place = placeOf(path);
+    if (place === undefined) return;
     if (hasWindowsLine(content)) {
       const text = content.toString('utf8').replace(/^(#![^\n]+)\r\n/, '$1\n');
-      mended.set(path, await tree.file(path, Buffer.from(text), { executable: true }));
+      mended.set(path, await tree.file(place, Buffer.from(text), { executable: true }));
     } else mended.delete(path);
-    await tree.file(path, content, { executable });
+    await tree.file(place, content, { executable });
+  }
+
+  async function addStream(
+    path: string,
+    content: AsyncIterable<Uint8Array>,
+    executable: boolean,
+  ): Promise<void> {
+    const place = placeOf(path);
+    if (place !== undefined) await tree.file(place, content, { executable });
+    else for await (const _ of content);
   }
 
   return {
     /** Returns what to do with the content, or undefined when there is no place for the file. */
     add(entry: ReadEntry): StoreContent | undefined {
       const packed = ignoreAsNpm(entry.path, ignores);
-      const path = packed === undefined ? undefined : placeOf(packed);
+      const path = packed === undefined ? undefined : pathOf(packed);
       if (path === undefined || !isFree(path)) return undefined;
       const before = places.get(path) as SeenFile | undefined;
       // npm writes over a file that is there, whose mode stays.
@@ -119,7 +133,7 @@ function createFiles(tree: TreeWriter) {
         const store = () =>
           Buffer.isBuffer(content)
             ? addWhole(path, content, executable)
-            : tree.file(path, content, { executable }).then(() => undefined);
+            : addStream(path, content, executable);
         const stored = before ? before.stored.then(store) : store();
         seen.stored = stored;
         return stored;
@@ -128,9 +142,11 @@ function createFiles(tree: TreeWriter) {
     finish(): PackageManifest {
       for (const [directory, manifest] of manifests) {
         for (const path of binPaths(manifest)) {
-          const entry = mended.get(directory + path) ?? tree.get(directory + path);
+          const place = placeOf(directory + path);
+          if (place === undefined) continue;
+          const entry = mended.get(directory + path) ?? tree.get(place);
           if (entry?.kind === 'file' || entry?.kind === 'executable')
-            tree.put(directory + path, { ...entry, kind: 'executable' });
+            tree.put(place, { ...entry, kind: 'executable' });
         }
       }
       return manifests.get('') ?? {};
@@ -146,8 +162,8 @@ function ignoreAsNpm(path: string, seen: Set<string>): string | undefined {
   return seen.has(npmIgnore) ? undefined : npmIgnore;
 }
 
-/** Where npm puts what has this path in a tarball, or undefined when it leaves it out. */
-function placeOf(packed: string): string | undefined {
+/** The path that npm gives to what has this one in a tarball, or undefined when it leaves it out. */
+function pathOf(packed: string): string | undefined {
   const parts = packed.split('/').slice(1);
   if (parts.length > MAX_DEPTH) return undefined;
   const path = relativePath(parts.join('/'));
@@ -175,7 +191,7 @@ function packageDirectory(path: string): string | undefined {
   return /^((?:node_modules\/(?:@[^/]+\/)?[^/@][^/]*\/)*)package\.json$/.exec(path)?.[1];
 }
 
-function readManifest(content: Buffer): PackageManifest {
+export function readManifest(content: Buffer): PackageManifest {
   try {
     const manifest: unknown = JSON.parse(content.toString('utf8').replace(/^\uFEFF/, ''));
     return typeof manifest === 'object' && manifest !== null ? manifest : {};
@@ -185,7 +201,7 @@ function readManifest(content: Buffer): PackageManifest {
   }
 }
 
-function binPaths({ name, bin }: PackageManifest): string[] {
+export function binPaths({ name, bin }: PackageManifest): string[] {
   const { bin: found = {} } = normalizeBin({ name: typeof name === 'string' ? name : undefined, bin });
   return Object.values(found)
     .map((path) => resolve('/', path).slice(1))
