@@ -27,6 +27,7 @@ export async function downloadTarball(
   const received = createSpool(() => context.cacheDirectory());
   const check = createIntegrityCheck(integrity);
   let etag: string | undefined;
+  let furthest = 0;
 
   async function take(answer: RegistryAnswer, progressed: () => void): Promise<void> {
     const from = startOf(answer);
@@ -43,7 +44,8 @@ export async function downloadTarball(
       for await (const piece of answer.body) {
         check.update(piece);
         await received.write(piece);
-        progressed();
+        if (received.length() > furthest) progressed();
+        furthest = Math.max(furthest, received.length());
         context.onProgress({ doing: `downloading ${what}`, bytes: received.length(), totalBytes });
       }
     } finally {

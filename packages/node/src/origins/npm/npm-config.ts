@@ -1,4 +1,5 @@
 import { dirname, join } from 'node:path';
+import { LazytreeError } from '@lazytree/core/errors';
 
 /** npm's settings as its libraries take them: `registry`, `@scope:registry`, `//host/:_authToken`, proxies, timeouts. */
 export type NpmConfig = Readonly<Record<string, unknown>>;
@@ -49,7 +50,16 @@ async function load({ directory, environment }: ConfigPlace): Promise<NpmConfig>
     cwd: directory,
     warn: false,
   });
-  await config.load();
+  try {
+    await config.load();
+  } catch (cause) {
+    // What else it says may have settings in it.
+    const { message } = cause as Error;
+    const why = /^(?:Failed to replace env|double-loading)/.test(message) ? `: ${message}` : '';
+    throw new LazytreeError('USAGE', `the settings of npm cannot be read${why}`, {
+      hint: 'see what `npm config list` says in the same directory',
+    });
+  }
   // npm's cache is npm's; what is fetched here goes into the store.
   const { cache: _, ...flat } = config.flat;
   return flat;

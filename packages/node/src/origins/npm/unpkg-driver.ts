@@ -35,28 +35,39 @@ export const driver: OriginDriver = {
   },
   async fetch(pin, context) {
     const reference = parseUnpkgReference(pin.reference);
-    const packed = await inRegistry(reference, context);
-    const isMeant = packed && (pin.integrity === undefined || pin.integrity === packed.integrity);
-    if (!isMeant) return fetchFiles(reference, pin, context);
-    let tarball: Tarball;
     try {
-      tarball = await download(packed, context);
+      const packed = await findVersion(reference, context);
+      const isMeant = pin.integrity === undefined || pin.integrity === packed.integrity;
+      if (isMeant) return await fromTarball(reference, packed, context);
     } catch (error) {
       context.signal.throwIfAborted();
-      // With an integrity, it is the tarball that is meant, or nothing.
-      if (pin.integrity !== undefined || !isLacking(error)) throw error;
-      return fetchFiles(reference, pin, context);
-    }
-    try {
-      return await inTree(reference, context, async (tree, placeOf) => {
-        await unpackPackage(tree, tarball.content, { what: pin.reference, signal: context.signal, placeOf });
-        return tarball.integrity;
+      if (!isLacking(error)) throw error;
+      return fetchFiles(reference, pin, context).catch((other: unknown) => {
+        context.signal.throwIfAborted();
+        throw isLacking(other) || pin.integrity !== undefined ? error : other;
       });
-    } finally {
-      await tarball.release();
     }
+    return fetchFiles(reference, pin, context);
   },
 };
+
+/** @throws LazytreeError NOT_FOUND also when it is in the registry, and what is meant is not in it */
+async function fromTarball(
+  reference: UnpkgReference,
+  packed: PackageVersion,
+  context: OriginContext,
+): Promise<OriginContent> {
+  const tarball = await download(packed, context);
+  try {
+    return await inTree(reference, context, async (tree, placeOf) => {
+      const what = `${packed.name}@${packed.version}`;
+      await unpackPackage(tree, tarball.content, { what, signal: context.signal, placeOf });
+      return tarball.integrity;
+    });
+  } finally {
+    await tarball.release();
+  }
+}
 
 function baseOf({ environment }: OriginContext): string {
   const base = environment.LAZYTREE_UNPKG_URL || UNPKG;
