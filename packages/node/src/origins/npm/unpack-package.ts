@@ -26,6 +26,9 @@ export interface UnpackOptions {
 const AT_ONCE = 4 << 20;
 /** A tarball that may be larger than this unpacked is unpacked as a stream. */
 const UNPACKED_AT_ONCE = 32 << 20;
+/** npm does not take what unpacks to more than so many times its size; a little of it does not matter. */
+const MAX_RATIO = 1000;
+const NO_MATTER = 64 << 20;
 /** Files on their way into the tree. */
 const MANY = 64;
 const MAX_DEPTH = 1024;
@@ -234,9 +237,12 @@ async function* inflate(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>
   const all = Symbol.asyncIterator in pieces ? pieces[Symbol.asyncIterator]() : pieces[Symbol.iterator]();
   const first = await all.next();
   if (first.done) return;
+  let taken = 0;
   async function* whole(): AsyncIterable<Uint8Array> {
-    yield first.value as Uint8Array;
-    for (let next = await all.next(); !next.done; next = await all.next()) yield next.value;
+    for (let next = first; !next.done; next = await all.next()) {
+      taken += next.value.length;
+      yield next.value;
+    }
   }
   if (!isGzip(first.value)) {
     yield* whole();
@@ -246,7 +252,12 @@ async function* inflate(pieces: AsyncIterable<Uint8Array> | Iterable<Uint8Array>
   const unzip = createGunzip({ chunkSize: 256 << 10 });
   // Its errors are those of the last stream, which is read below.
   pipeline(Readable.from(whole()), unzip, () => undefined);
-  yield* unzip;
+  let given = 0;
+  for await (const piece of unzip) {
+    given += piece.length;
+    if (given > NO_MATTER && given > taken * MAX_RATIO) throw new Error('it unpacks to far more than it is');
+    yield piece;
+  }
 }
 
 function isGzip(bytes: Uint8Array): boolean {
@@ -303,7 +314,7 @@ async function readTar(
   });
   const ended = new Promise<void>((resolve) => parser.on('end', resolve));
   parser.on('error', failed.reject);
-  const until = (done: Promise<unknown>) => Promise.race([done, failed.promise]);
+  const until = (done: Promise<unknown>) => Promise.race([failed.promise, done]);
 
   for await (const piece of Buffer.isBuffer(source) ? [source] : source) {
     signal.throwIfAborted();
