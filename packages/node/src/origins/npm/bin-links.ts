@@ -11,6 +11,12 @@ export interface BinLink {
 
 const collator = new Intl.Collator('en');
 
+export interface BinLinks {
+  links: BinLink[];
+  /** Commands of packages that have lost their name to another package, by location. */
+  unlinked: ReadonlyMap<string, readonly string[]>;
+}
+
 /**
  * The links to commands in the `.bin` of each node_modules. Of several packages with a command of one name, the one that
  * npm takes.
@@ -20,8 +26,9 @@ const collator = new Intl.Collator('en');
 export function binLinks(
   packages: readonly LockedPackage[],
   targetOf: (link: LockedPackage) => LockedPackage | undefined,
-): BinLink[] {
+): BinLinks {
   const found = new Map<string, BinLink>();
+  const unlinked = new Map<string, string[]>();
   const withCommands = packages.filter(({ location }) => ownerOf(location) !== undefined);
   const inTurn = [
     ...withCommands.filter(({ link }) => !link).sort(byPlace),
@@ -36,12 +43,15 @@ export function binLinks(
     const { bin = {} } = normalizeBin({ name: described.name, bin: structuredClone(described.raw.bin) });
     for (const [name, path] of Object.entries(bin)) {
       const at = `${modules}/.bin/${name}`;
-      if (found.has(at)) continue;
+      if (found.has(at)) {
+        unlinked.set(location, [...(unlinked.get(location) ?? []), name]);
+        continue;
+      }
       const target = relative(`/${modules}/.bin`, resolve(`/${location}`, path));
       found.set(at, { location: at, target });
     }
   }
-  return [...found.values()];
+  return { links: [...found.values()], unlinked };
 }
 
 function byPlace(a: LockedPackage, b: LockedPackage): number {

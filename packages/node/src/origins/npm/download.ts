@@ -30,10 +30,12 @@ export async function downloadTarball(
   let furthest = 0;
 
   async function take(answer: RegistryAnswer, progressed: () => void): Promise<void> {
-    const from = startOf(answer);
-    if (from !== received.length()) {
+    const isRest = answer.status === 206;
+    if (!isRest || startOf(answer) !== received.length()) {
+      etag = undefined;
       check.reset();
       await received.empty();
+      if (isRest) throw Object.assign(new Error('another part than was asked for'), { code: 'ECONNRESET' });
     }
     const tag = answer.header('etag');
     etag = tag && !tag.startsWith('W/') ? tag : undefined;
@@ -99,8 +101,7 @@ export async function copyTarball(
   }
 }
 
-/** Where in the tarball an answer begins. */
-function startOf({ status, header }: RegistryAnswer): number {
-  if (status !== 206) return 0;
+/** Where in the tarball a part of it begins. */
+function startOf({ header }: RegistryAnswer): number {
   return Number(/^bytes (\d+)-/.exec(header('content-range') ?? '')?.[1] ?? Number.NaN);
 }

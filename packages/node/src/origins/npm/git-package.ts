@@ -4,6 +4,7 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { LazytreeError } from '@lazytree/core/errors';
+import normalizeBin from 'npm-normalize-package-bin';
 import packlist from 'npm-packlist';
 import semver from 'semver';
 import { create } from 'tar';
@@ -140,7 +141,8 @@ async function pack(
       hint: 'use git: for a repository that is not a package',
     });
   }
-  const names = await packlist({ path: place, package: manifest, isProjectRoot: true, edgesOut: new Map() });
+  const normal = normalizeBin({ ...manifest });
+  const names = await packlist({ path: place, package: normal, isProjectRoot: true, edgesOut: new Map() });
   const tarball = create(
     { cwd: place, prefix: 'package/', portable: true, noMtime: true },
     [...names].sort(),

@@ -7,6 +7,7 @@ import { HIDDEN_LOCKFILE, hiddenLockfile } from './hidden-lockfile.js';
 import { installedPackages, ownerOf } from './lock-graph.js';
 import type { LockedPackage, Lockfile } from './lockfile.js';
 import type { NpmLockReference } from './npm-lock-reference.js';
+import { formatNpmReference, formatUnlinked, parseNpmReference } from './npm-reference.js';
 
 /** Stands in lockfiles for whatever registry is configured. */
 const DEFAULT_HOST = new URL(defaults.registry).host;
@@ -27,6 +28,9 @@ export async function writeLockTree(
   const installed = installedPackages(lockfile, reference);
   const top = reference.workspace === '' ? 'node_modules/' : `${reference.workspace}/node_modules/`;
   const inTree = installed.filter(({ location }) => location.startsWith(top)).sort(byDepth);
+  const { links, unlinked } = binLinks(installed, ({ resolved = '' }) =>
+    lockfile.packages.get(join(resolved)),
+  );
   const notes: string[] = [];
   const rooted = new Set<string>();
   for (const locked of inTree) {
@@ -36,7 +40,7 @@ export async function writeLockTree(
       continue;
     }
     if (!comesByItself(locked, rooted)) continue;
-    const entry = await originOf(locked, project);
+    const entry = originOf(locked, { project, unlinked: unlinked.get(locked.location) ?? [] });
     if (!entry) {
       notes.push(`${locked.location} has no version in the lockfile, and is left out`);
       continue;
@@ -47,7 +51,6 @@ export async function writeLockTree(
         `${locked.name}@${locked.version} has install scripts that were not run (${locked.location})`,
       );
   }
-  const links = binLinks(installed, ({ resolved = '' }) => lockfile.packages.get(join(resolved)));
   for (const { location, target } of links)
     if (location.startsWith(top)) tree.symlink(location.slice(top.length), target);
   if (reference.workspace === '') {
@@ -81,23 +84,27 @@ function linkTarget({ location, resolved }: LockedPackage, project: string): str
   return relative(resolve(project, dirname(location)), resolve(project, resolved)) || '.';
 }
 
-async function originOf(locked: LockedPackage, project: string): Promise<Entry | undefined> {
-  const { installedName: name, integrity } = locked;
-  const reference = await referenceOf(locked, project);
+interface OriginOptions {
+  project: string;
+  unlinked: readonly string[];
+}
+
+function originOf(locked: LockedPackage, options: OriginOptions): Entry | undefined {
+  const reference = referenceOf(locked, options.project);
   if (reference === undefined) return undefined;
   // What npm packs of a repository is not the same every time.
-  const isOfGit = reference.startsWith('git+');
+  const commit = reference.startsWith('git+') ? reference.slice(reference.indexOf('#') + 1) : undefined;
   return {
     kind: 'origin',
     of: 'directory',
-    name,
+    name: locked.installedName,
     driver: 'npm',
-    reference,
-    integrity: isOfGit ? `git:${reference.slice(reference.indexOf('#') + 1)}` : integrity,
+    reference: reference + formatUnlinked(options.unlinked),
+    integrity: commit === undefined ? locked.integrity : `git:${commit}`,
   };
 }
 
-async function referenceOf(locked: LockedPackage, project: string): Promise<string | undefined> {
+function referenceOf(locked: LockedPackage, project: string): string | undefined {
   const { name, version, resolved, location } = locked;
   const byVersion = version === undefined ? undefined : `${name}@${version}`;
   if (resolved === undefined) return byVersion;
@@ -117,7 +124,6 @@ async function referenceOf(locked: LockedPackage, project: string): Promise<stri
       hint: 'run `npm install --install-links=false`, which makes it a link',
     });
   }
-  const { formatNpmReference, parseNpmReference } = await import('./npm-reference.js');
   const reference = parseNpmReference(resolved, project);
   if (reference.kind === 'git' && !/^[0-9a-f]{40,64}$/.test(reference.committish))
     throw new LazytreeError('CORRUPT', `the lockfile has no commit for ${location}`, {

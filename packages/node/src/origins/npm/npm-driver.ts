@@ -14,7 +14,7 @@ type OfRegistry = NpmReference & { kind: 'registry' };
 const packages = createPlaces(32);
 /** Tarballs that are unpacked at a time; others wait, as they came. */
 const unpackers = createPlaces(4);
-/** Where registries have said that tarballs are, by reference; most are in the usual place. */
+/** Where registries have said that tarballs are, by registry and package; most are in the usual place. */
 const tarballs = new Map<string, string>();
 const MAX_KNOWN = 4096;
 
@@ -44,7 +44,7 @@ async function fetchPackage(asked: OriginPin, context: OriginContext): Promise<O
   }
   const tarball = await tarballOf(reference, asked, context);
   try {
-    return await unpackers(() => unpack(tarball, asked.reference, context), context.signal);
+    return await unpackers(() => unpack(tarball, reference, context), context.signal);
   } finally {
     await tarball.release();
   }
@@ -52,9 +52,10 @@ async function fetchPackage(asked: OriginPin, context: OriginContext): Promise<O
 
 async function pinVersion(reference: OfRegistry, context: OriginContext): Promise<OriginPin> {
   const { name, version, integrity, tarball } = await findVersion(reference, context);
-  const pinned = formatNpmReference({ kind: 'registry', name, wanted: version, exact: true });
-  tarballs.set(pinned, tarball);
+  const registry = registryOf(name, await readNpmConfig(context));
+  tarballs.set(`${registry} ${name}@${version}`, tarball);
   if (tarballs.size > MAX_KNOWN) tarballs.delete(tarballs.keys().next().value as string);
+  const pinned = formatNpmReference({ ...reference, name, wanted: version, exact: true });
   return { reference: pinned, ...(integrity && { integrity }) };
 }
 
@@ -69,8 +70,9 @@ async function tarballOf(
   const get = (url: string) => downloadTarball({ url, what: pin.reference, config, context }, integrity);
   if (reference.kind === 'remote') return get(atConfiguredRegistry(reference.url, config));
   const { name, wanted: version } = reference;
-  const usual = usualTarball(registryOf(name, config), { name, version });
-  const known = tarballs.get(pin.reference);
+  const registry = registryOf(name, config);
+  const usual = usualTarball(registry, { name, version });
+  const known = tarballs.get(`${registry} ${name}@${version}`);
   if (known !== undefined) return get(atConfiguredRegistry(known, config));
   try {
     return await get(usual);
@@ -83,10 +85,17 @@ async function tarballOf(
   }
 }
 
-async function unpack(tarball: Tarball, what: string, context: OriginContext): Promise<OriginContent> {
+async function unpack(
+  tarball: Tarball,
+  reference: NpmReference,
+  context: OriginContext,
+): Promise<OriginContent> {
+  const { unlinked } = reference;
+  const what = formatNpmReference({ ...reference, unlinked: [] });
   const tree = context.newTree();
   try {
-    const manifest = await unpackPackage(tree, tarball.content, { what, signal: context.signal });
+    const { signal } = context;
+    const manifest = await unpackPackage(tree, tarball.content, { what, signal, unlinked });
     return { entry: await tree.finish(), integrity: tarball.integrity, notes: notesOf(manifest, what) };
   } catch (error) {
     tree.abort();

@@ -3,20 +3,41 @@ import npa, { type Result } from 'npm-package-arg';
 import semver from 'semver';
 
 /** What a reference of the driver `npm` can be, as npm itself takes it. */
-export type NpmReference =
-  /** `wanted` is a version, a range or a tag; `exact` says that it is a version. */
-  | { kind: 'registry'; name: string; wanted: string; exact: boolean }
+export type NpmReference = (
+  | /** `wanted` is a version, a range or a tag; `exact` says that it is a version. */
+  { kind: 'registry'; name: string; wanted: string; exact: boolean }
   /** A tarball anywhere. */
   | { kind: 'remote'; url: string }
   /** A tarball on this machine, by its absolute path. */
   | { kind: 'file'; path: string }
   /** `url` without what follows a hash, which is `committish`: a branch, a tag, a commit, or nothing for the default. */
-  | { kind: 'git'; url: string; committish: string };
+  | { kind: 'git'; url: string; committish: string }
+) & {
+  /** Commands of the package that npm does not link where it is installed, and whose files so stay as they are. */
+  unlinked?: readonly string[];
+};
+
+const UNLINKED = /#unlinked=([^#]+)$/;
 
 const HINT = 'write it as NAME, NAME@RANGE, @SCOPE/NAME@TAG, or the URL of a tarball';
 
 /** @throws LazytreeError USAGE */
 export function parseNpmReference(text: string, directory: string): NpmReference {
+  const marked = UNLINKED.exec(text);
+  if (!marked) return parsePlain(text, directory);
+  const reference = parsePlain(text.slice(0, marked.index), directory);
+  return { ...reference, unlinked: [...new Set(marked[1].split(',').map(decode))].sort() };
+}
+
+function decode(name: string): string {
+  try {
+    return decodeURIComponent(name);
+  } catch {
+    return name;
+  }
+}
+
+function parsePlain(text: string, directory: string): NpmReference {
   const spec = understand(text, directory);
   switch (spec.type) {
     case 'version':
@@ -39,6 +60,15 @@ export function parseNpmReference(text: string, directory: string): NpmReference
 }
 
 export function formatNpmReference(reference: NpmReference): string {
+  return formatPlain(reference) + formatUnlinked(reference.unlinked ?? []);
+}
+
+/** What follows a reference when npm does not link some of the commands. */
+export function formatUnlinked(names: readonly string[]): string {
+  return names.length === 0 ? '' : `#unlinked=${[...names].sort().map(encodeURIComponent).join(',')}`;
+}
+
+function formatPlain(reference: NpmReference): string {
   switch (reference.kind) {
     case 'registry':
       return `${reference.name}@${reference.wanted}`;

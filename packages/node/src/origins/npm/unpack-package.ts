@@ -20,6 +20,8 @@ export interface UnpackOptions {
   signal: AbortSignal;
   /** Where a file of the package is to be in the tree, or undefined if nowhere. Default: at its own path. */
   placeOf?: (path: string) => string | undefined;
+  /** Commands whose files stay as they are. */
+  unlinked?: readonly string[] | undefined;
 }
 
 /** Larger files are streamed. */
@@ -48,9 +50,9 @@ const gunzipAtOnce = promisify(gunzip);
 export async function unpackPackage(
   tree: TreeWriter,
   tarball: Buffer | AsyncIterable<Uint8Array>,
-  { what, signal, placeOf }: UnpackOptions,
+  { what, signal, ...options }: UnpackOptions,
 ): Promise<PackageManifest> {
-  const files = createFiles(tree, placeOf);
+  const files = createFiles(tree, options);
   try {
     await readTar(await uncompressed(tarball), { onFile: files.add, signal });
   } catch (cause) {
@@ -76,7 +78,10 @@ interface SeenFile {
   stored: Promise<unknown>;
 }
 
-function createFiles(tree: TreeWriter, placeOf: (path: string) => string | undefined = (path) => path) {
+function createFiles(
+  tree: TreeWriter,
+  { placeOf = (path) => path, unlinked = [] }: Omit<UnpackOptions, 'what' | 'signal'>,
+) {
   const ignores = new Set<string>();
   const places = new Map<string, SeenFile | 'directory'>();
   /** Of packages, by the directory that they are in, with a slash at its end unless it is empty. */
@@ -144,7 +149,7 @@ function createFiles(tree: TreeWriter, placeOf: (path: string) => string | undef
     },
     finish(): PackageManifest {
       for (const [directory, manifest] of manifests) {
-        for (const path of binPaths(manifest)) {
+        for (const path of binPaths(manifest, directory === '' ? unlinked : [])) {
           const place = placeOf(directory + path);
           if (place === undefined) continue;
           const entry = mended.get(directory + path) ?? tree.get(place);
@@ -204,10 +209,12 @@ export function readManifest(content: Buffer): PackageManifest {
   }
 }
 
-export function binPaths({ name, bin }: PackageManifest): string[] {
+/** The files of a package's commands, without those of the commands in `except`. */
+export function binPaths({ name, bin }: PackageManifest, except: readonly string[] = []): string[] {
   const { bin: found = {} } = normalizeBin({ name: typeof name === 'string' ? name : undefined, bin });
-  return Object.values(found)
-    .map((path) => resolve('/', path).slice(1))
+  return Object.entries(found)
+    .filter(([command]) => !except.includes(command))
+    .map(([, path]) => resolve('/', path).slice(1))
     .filter((path) => path !== '');
 }
 

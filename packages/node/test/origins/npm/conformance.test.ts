@@ -37,7 +37,7 @@ driverConformance('npm', async () => {
   at.publish({ ...MANIFEST, version: '2.0.0' }, { tags: ['next'] });
   return {
     driver: npm,
-    environment: { ...at.environment, [`npm_config_//127.0.0.1/:_authToken`]: 'hush' },
+    environment: { ...at.environment, 'npm_config_//127.0.0.1/:_authToken': 'hush' },
     directory: at.directory,
     texts: ['@scope/tool@1.2.3', '@scope/tool@v1.2.3', 'alias@npm:@scope/tool@1.2.3', ' @scope/tool@=1.2.3'],
     bad: ['', '@scope', './some/directory', 'https://user:secret@example.org/x.tgz', '../up'],
