@@ -186,9 +186,16 @@ describe('npm-lock makes what npm ci makes', { timeout: 120_000 }, () => {
       await npm('install', '--package-lock-only', '--ignore-scripts', '--lockfile-version=2');
       const lock = JSON.parse(await readFile(file, 'utf8'));
       expect(lock.lockfileVersion).toBe(2);
-      await writeFile(file, `${JSON.stringify(lock, null, '\t')}\n`.replaceAll('\n', '\r\n'));
+      const manifest = JSON.parse(PROJECT['package.json']);
+      // npm looks at package.json for how it is to write, and has written the lockfile in the same way.
+      for (const [path, value] of [
+        [file, lock],
+        [join(project, 'package.json'), manifest],
+      ])
+        await writeFile(path, `${JSON.stringify(value, null, '\t')}\n`.replaceAll('\n', '\r\n'));
       await npm('ci', '--ignore-scripts');
       expect((await lazily('.')).lines).toEqual(describeDirectory(join(project, 'node_modules')));
+      await writeFile(join(project, 'package.json'), PROJECT['package.json']);
       for (const locked of Object.values<{ resolved?: string; link?: boolean }>(lock.packages))
         if (locked.resolved?.startsWith('http')) delete locked.resolved;
       await writeFile(file, JSON.stringify(lock, null, 2));
@@ -196,6 +203,7 @@ describe('npm-lock makes what npm ci makes', { timeout: 120_000 }, () => {
       expect((await lazily('.')).lines).toEqual(describeDirectory(join(project, 'node_modules')));
     } finally {
       await writeFile(file, before);
+      await writeFile(join(project, 'package.json'), PROJECT['package.json']);
     }
   });
 
