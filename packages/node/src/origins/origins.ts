@@ -30,6 +30,7 @@ import pLimit from 'p-limit';
 import { isUnavailable } from '../fetch/block-unavailable.js';
 import type { OriginContent, OriginContext, OriginDriver, OriginPin, OriginProgress } from './driver.js';
 import { createDrivers, type Drivers } from './drivers.js';
+import { createPromisedBlocks } from './promised-blocks.js';
 import { createSharedTasks, SharedFailure, type TaskContext } from './shared-tasks.js';
 
 /** Whoever wants an origin, as far as it matters to a driver. Kept in memory alone. */
@@ -59,7 +60,7 @@ export interface ResolvedOrigin {
   provenance: Provenance | undefined;
 }
 
-/** Asks the peers what an origin stands for. */
+/** Asks the peers what an origin stands for; nothing when nobody knows, or answers in time. */
 export type AskPeers = (
   reference: string,
   integrity: string,
@@ -94,6 +95,16 @@ export interface Origins {
   resolve(origin: Origin, options: OriginOptions): Promise<ResolvedOrigin>;
   /** The same for an entry of a tree, with what is laid over it. */
   resolveEntry(entry: OriginEntry, options: OriginOptions): Promise<DirectoryEntry | FileEntry>;
+  /** Whether references of a driver mean nothing to other machines. */
+  isLocal(driver: string, caller?: OriginCaller): Promise<boolean>;
+  /** Whether an origin is a file or a directory, without fetching it. */
+  kindOf(origin: Origin, options: OriginOptions): Promise<'file' | 'directory'>;
+  /**
+   * Fetches from its origin what a peer has resolved, and nobody delivers now. Resolves to whether the block is here.
+   *
+   * @throws LazytreeError as `resolve`
+   */
+  rescue(link: Link, signal: AbortSignal): Promise<boolean>;
   /** What peers are told. */
   known(reference: string, integrity: string): Link | undefined;
   /** Remembers who named a tree, for those of its origins that nobody resolves until they are read. */
@@ -106,8 +117,6 @@ export interface Origins {
 const FETCHES = 24;
 /** Callers that are remembered. */
 const CALLERS = 256;
-/** For an answer of a peer; it only looks into its index. */
-const PEER_MS = 2000;
 
 export function isOffline({ environment }: OriginCaller): boolean {
   const value = environment.LAZYTREE_OFFLINE;
@@ -121,6 +130,7 @@ export function createOrigins(options: OriginsOptions): Origins {
   const resolving = createSharedTasks<ResolvedOrigin>();
   const pinning = createSharedTasks<OriginPin>();
   const callers = new Map<Link, OriginCaller>();
+  const promised = createPromisedBlocks(store);
   let latest: OriginCaller | undefined;
 
   const placesOf = ({ directory }: OriginCaller) => [directory, home];
@@ -199,7 +209,7 @@ export function createOrigins(options: OriginsOptions): Origins {
 
   async function describe(root: Link, origin: ResolvedOrigin['origin']): Promise<ResolvedOrigin> {
     const entry = (await rootEntry(source, root)) as DirectoryEntry | FileEntry;
-    return { entry, origin, provenance: findProvenance(store, root) };
+    return { entry, origin, provenance: findProvenance(store, root, formatOrigin(origin)) };
   }
 
   /** A peer that has it saves the origin a request; content comes when it is read, like that of any tree. */
@@ -211,13 +221,7 @@ export function createOrigins(options: OriginsOptions): Origins {
     if (!askPeers || integrity === undefined || isOffline(caller) || !('bringTree' in source))
       return undefined;
     const name = `${driver}:${reference}`;
-    const began = AbortSignal.any([signal, AbortSignal.timeout(PEER_MS)]);
-    const said = await askPeers(name, integrity, began).catch((error: unknown) => {
-      signal.throwIfAborted();
-      // Whoever does not answer in time has nothing to say.
-      if (began.aborted || (error as LazytreeError).code === 'NETWORK') return undefined;
-      throw error;
-    });
+    const said = await askPeers(name, integrity, signal);
     if (!said) return undefined;
     const { root, peer } = said;
     const lease = store.lease([root]);
@@ -234,6 +238,7 @@ export function createOrigins(options: OriginsOptions): Origins {
         notes: [],
       };
       await record(root, how);
+      promised.add(root, { driver, reference, integrity });
       return await describe(root, { driver, reference, integrity });
     } catch (error) {
       signal.throwIfAborted();
@@ -324,6 +329,21 @@ export function createOrigins(options: OriginsOptions): Origins {
     }
   }
 
+  async function rescue(link: Link, signal: AbortSignal): Promise<boolean> {
+    const caller = latest ?? itself;
+    if (isOffline(caller)) return false;
+    for (const origin of await promised.originsOf(link, signal)) {
+      const key = `${origin.driver}:${origin.reference} ${origin.integrity}`;
+      await sharing(() =>
+        resolving.join(`${key} from its origin`, { signal }, (task) =>
+          limit(() => fetch(origin, origin, caller, task)),
+        ),
+      );
+      if (await store.has(link, { signal })) return true;
+    }
+    return false;
+  }
+
   async function resolveEntry(entry: OriginEntry, given: OriginOptions): Promise<DirectoryEntry | FileEntry> {
     const { name, metadata, of, plus } = entry;
     const laid = await findLaid(entry, given.signal);
@@ -341,7 +361,7 @@ export function createOrigins(options: OriginsOptions): Origins {
   async function resolveBelow(entry: OriginEntry, given: OriginOptions) {
     const { driver, reference, integrity } = entry;
     const origin = { driver, reference, ...(integrity === undefined ? {} : { integrity }) };
-    return (await resolve(origin, { caller: latest, ...given })).entry;
+    return (await resolve(origin, { ...given, caller: given.caller ?? latest })).entry;
   }
 
   async function findLaid(entry: OriginEntry, signal: AbortSignal): Promise<DirectoryEntry | undefined> {
@@ -370,7 +390,7 @@ export function createOrigins(options: OriginsOptions): Origins {
       });
       const { reference, laid } = resolutionKeys(entry);
       if (laid === undefined || entry.integrity === undefined) return made;
-      const how = findProvenance(store, below.link);
+      const how = findProvenance(store, below.link, reference);
       const base = how ?? { reference, time: Date.now(), bytes: 0, requests: 0, notes: [] };
       store.keepRoot(made.link);
       await store.flush();
@@ -402,6 +422,12 @@ export function createOrigins(options: OriginsOptions): Origins {
     pin,
     resolve,
     resolveEntry,
+    rescue,
+    isLocal: async (name, caller = itself) => (await driverOf(name, caller)).local ?? false,
+    async kindOf({ driver: name, reference }, { caller = itself }) {
+      const driver = await driverOf(name, caller);
+      return driver.isFile?.(reference) ? 'file' : 'directory';
+    },
     known(reference, integrity) {
       const root = findResolution(store, reference, integrity);
       return root !== undefined && store.locate(root) ? root : undefined;
@@ -442,7 +468,7 @@ function offline({ driver, reference, integrity }: Origin, asked: Origin): Lazyt
 export function withOrigins<S extends BlockSource>(
   store: S,
   origins: Origins,
-  given: Omit<OriginOptions, 'signal'>,
+  given: Omit<OriginOptions, 'signal'> = {},
 ): S {
   return {
     ...store,
