@@ -99,7 +99,9 @@ function originOf(locked: LockedPackage, options: OriginOptions): Entry | undefi
     of: 'directory',
     name: locked.installedName,
     driver: 'npm',
-    reference: reference + formatUnlinked(options.unlinked),
+    // Without an address npm asks the registry, which says what is to be executable.
+    reference:
+      reference + formatUnlinked({ commands: options.unlinked, executable: locked.resolved === undefined }),
     integrity: commit === undefined ? locked.integrity : `git:${commit}`,
   };
 }

@@ -91,7 +91,7 @@ async function unpack(
   context: OriginContext,
 ): Promise<OriginContent> {
   const { unlinked } = reference;
-  const what = formatNpmReference({ ...reference, unlinked: [] });
+  const what = formatNpmReference({ ...reference, unlinked: undefined });
   const tree = context.newTree();
   try {
     const { signal } = context;

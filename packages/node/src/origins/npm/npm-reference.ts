@@ -13,11 +13,17 @@ export type NpmReference = (
   /** `url` without what follows a hash, which is `committish`: a branch, a tag, a commit, or nothing for the default. */
   | { kind: 'git'; url: string; committish: string }
 ) & {
-  /** Commands of the package that npm does not link where it is installed, and whose files so stay as they are. */
-  unlinked?: readonly string[];
+  /** Commands of the package that npm does not link where it is installed. */
+  unlinked?: Unlinked;
 };
 
-const UNLINKED = /#unlinked=([^#]+)$/;
+/** Their files keep their first line, and are executable as they were packed, or because a registry said what they are. */
+export interface Unlinked {
+  commands: readonly string[];
+  executable: boolean;
+}
+
+const UNLINKED = /#(unlinked|packed)=([^#]+)$/;
 
 const HINT = 'write it as NAME, NAME@RANGE, @SCOPE/NAME@TAG, or the URL of a tarball';
 
@@ -26,7 +32,8 @@ export function parseNpmReference(text: string, directory: string): NpmReference
   const marked = UNLINKED.exec(text);
   if (!marked) return parsePlain(text, directory);
   const reference = parsePlain(text.slice(0, marked.index), directory);
-  return { ...reference, unlinked: [...new Set(marked[1].split(',').map(decode))].sort() };
+  const commands = [...new Set(marked[2].split(',').map(decode))].sort();
+  return { ...reference, unlinked: { commands, executable: marked[1] === 'unlinked' } };
 }
 
 function decode(name: string): string {
@@ -60,12 +67,14 @@ function parsePlain(text: string, directory: string): NpmReference {
 }
 
 export function formatNpmReference(reference: NpmReference): string {
-  return formatPlain(reference) + formatUnlinked(reference.unlinked ?? []);
+  return formatPlain(reference) + formatUnlinked(reference.unlinked);
 }
 
 /** What follows a reference when npm does not link some of the commands. */
-export function formatUnlinked(names: readonly string[]): string {
-  return names.length === 0 ? '' : `#unlinked=${[...names].sort().map(encodeURIComponent).join(',')}`;
+export function formatUnlinked(unlinked: Unlinked | undefined): string {
+  if (!unlinked || unlinked.commands.length === 0) return '';
+  const names = [...unlinked.commands].sort().map(encodeURIComponent).join(',');
+  return `#${unlinked.executable ? 'unlinked' : 'packed'}=${names}`;
 }
 
 function formatPlain(reference: NpmReference): string {

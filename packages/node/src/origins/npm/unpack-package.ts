@@ -5,6 +5,7 @@ import { createGunzip, gunzip } from 'node:zlib';
 import { type FileEntry, LazytreeError, MAX_NAME_BYTES, nameBytes, type TreeWriter } from '@lazytree/core';
 import normalizeBin from 'npm-normalize-package-bin';
 import { Parser, type ReadEntry } from 'tar';
+import type { Unlinked } from './npm-reference.js';
 
 /** What is read of a package.json, none of which can be trusted to be what it should. */
 export interface PackageManifest {
@@ -20,8 +21,7 @@ export interface UnpackOptions {
   signal: AbortSignal;
   /** Where a file of the package is to be in the tree, or undefined if nowhere. Default: at its own path. */
   placeOf?: (path: string) => string | undefined;
-  /** Commands whose files stay as they are. */
-  unlinked?: readonly string[] | undefined;
+  unlinked?: Unlinked | undefined;
 }
 
 /** Larger files are streamed. */
@@ -80,7 +80,7 @@ interface SeenFile {
 
 function createFiles(
   tree: TreeWriter,
-  { placeOf = (path) => path, unlinked = [] }: Omit<UnpackOptions, 'what' | 'signal'>,
+  { placeOf = (path) => path, unlinked }: Omit<UnpackOptions, 'what' | 'signal'>,
 ) {
   const ignores = new Set<string>();
   const places = new Map<string, SeenFile | 'directory'>();
@@ -149,10 +149,15 @@ function createFiles(
     },
     finish(): PackageManifest {
       for (const [directory, manifest] of manifests) {
-        for (const path of binPaths(manifest, directory === '' ? unlinked : [])) {
+        const lost = directory === '' ? unlinked : undefined;
+        const linked = binPaths(manifest, (command) => !lost?.commands.includes(command));
+        const others = lost?.executable
+          ? binPaths(manifest, (command) => lost.commands.includes(command))
+          : [];
+        for (const path of [...others, ...linked]) {
           const place = placeOf(directory + path);
           if (place === undefined) continue;
-          const entry = mended.get(directory + path) ?? tree.get(place);
+          const entry = (linked.includes(path) ? mended.get(directory + path) : undefined) ?? tree.get(place);
           if (entry?.kind === 'file' || entry?.kind === 'executable')
             tree.put(place, { ...entry, kind: 'executable' });
         }
@@ -209,11 +214,14 @@ export function readManifest(content: Buffer): PackageManifest {
   }
 }
 
-/** The files of a package's commands, without those of the commands in `except`. */
-export function binPaths({ name, bin }: PackageManifest, except: readonly string[] = []): string[] {
+/** The files of a package's commands, of those that count. */
+export function binPaths(
+  { name, bin }: PackageManifest,
+  counts: (command: string) => boolean = () => true,
+): string[] {
   const { bin: found = {} } = normalizeBin({ name: typeof name === 'string' ? name : undefined, bin });
   return Object.entries(found)
-    .filter(([command]) => !except.includes(command))
+    .filter(([command]) => counts(command))
     .map(([, path]) => resolve('/', path).slice(1))
     .filter((path) => path !== '');
 }
