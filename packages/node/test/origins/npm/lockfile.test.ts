@@ -14,7 +14,7 @@ async function entriesOf(lock: unknown) {
   try {
     const pin = await driver.pin(driver.parse('package-lock.json', { directory }), context);
     const { entry, notes } = await driver.fetch(pin, context);
-    return { entries: await listDirectory(context.store, (entry as { link: never }).link), notes, directory };
+    return { entries: await listDirectory(context.store, entry.link), notes, directory };
   } finally {
     expect(context.open()).toBe(0);
   }
