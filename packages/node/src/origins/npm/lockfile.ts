@@ -54,10 +54,11 @@ export function readLockfile(text: string, what: string): Lockfile {
   if (entries.length > MAX_PACKAGES) throw new LazytreeError('UNSUPPORTED', `${what} has too many packages`);
   const packages = new Map<string, LockedPackage>();
   for (const [location, raw] of entries) {
-    if (!isObject(raw)) throw damaged(what, `'${location.slice(0, 200)}' is no object`);
+    if (!isObject(raw)) throw damaged(what, `${shown(location)} is no object`);
     const installedName = nameAt(location);
-    if (installedName === undefined)
-      throw damaged(what, `'${location.slice(0, 200)}' is no place for a package`);
+    if (installedName === undefined) throw damaged(what, `${shown(location)} is no place for a package`);
+    if ([raw.name, raw.version, raw.resolved, raw.integrity].some(hasControls))
+      throw damaged(what, `${shown(location)} has line breaks, or the like, where there can be none`);
     packages.set(location, readPackage(raw, { location, installedName }));
   }
   return { indent: indent === '' ? 2 : indent, newline, data, packages };
@@ -105,7 +106,7 @@ function damaged(what: string, how: string): LazytreeError {
 /** The name of what is installed at a location, or undefined when it cannot be one. */
 function nameAt(location: string): string | undefined {
   if (location === '') return '';
-  if (location.startsWith('/') || location.includes('\0') || location.includes('//')) return undefined;
+  if (location.startsWith('/') || hasControls(location) || location.includes('//')) return undefined;
   const names = location.split('/');
   const at = names.lastIndexOf('node_modules');
   if (at < 0) return names.at(-1);
@@ -138,6 +139,15 @@ function readPackage(
     devOptional: raw.devOptional === true,
     peer: raw.peer === true,
   };
+}
+
+function shown(location: string): string {
+  return JSON.stringify(location.slice(0, 200));
+}
+
+/** What has them would break lines, or do worse, where it is shown. */
+function hasControls(value: unknown): boolean {
+  return typeof value === 'string' && /\p{Cc}/u.test(value);
 }
 
 function text(value: unknown): string | undefined {

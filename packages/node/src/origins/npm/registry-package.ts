@@ -2,6 +2,7 @@ import { LazytreeError } from '@lazytree/core/errors';
 import pickManifest from 'npm-pick-manifest';
 import registryFetch from 'npm-registry-fetch';
 import defaults from 'npm-registry-fetch/lib/default-opts.js';
+import semver from 'semver';
 import ssri from 'ssri';
 import type { OriginContext } from '../driver.js';
 import { type NpmConfig, readNpmConfig } from './npm-config.js';
@@ -36,7 +37,7 @@ export async function findVersion(
   const accept = config.before ? FULL : ABBREVIATED;
   context.onProgress({ doing: `looking up ${what}`, bytes: 0 });
   const packument = await readJson({ url, what: name, config, context }, accept);
-  return versionOf(pick(packument, what, { wanted, config }), registry);
+  return versionOf(pick(packument, what, { wanted, config }), { name, registry });
 }
 
 /** With a slash at its end. */
@@ -89,12 +90,19 @@ function hintOf(packument: unknown, versions: unknown): string {
     : 'it has none: ask for another package';
 }
 
+/** What a registry says is not to be trusted. */
 function versionOf(
-  { name, version, dist = {} }: ReturnType<typeof pickManifest>,
-  registry: string,
+  { version, dist = {} }: ReturnType<typeof pickManifest>,
+  { name, registry }: { name: string; registry: string },
 ): PackageVersion {
-  const integrity =
-    dist.integrity ?? (dist.shasum ? ssri.fromHex(dist.shasum, 'sha1').toString() : undefined);
-  const tarball = dist.tarball ?? usualTarball(registry, { name, version });
-  return { name, version, integrity, tarball };
+  const { tarball = usualTarball(registry, { name, version }), integrity, shasum } = dist;
+  const isSound =
+    semver.valid(version, { loose: true }) !== null && /^https?:/.test(tarball) && URL.canParse(tarball);
+  if (!isSound) {
+    throw new LazytreeError('CORRUPT', `what the registry says of ${name} makes no sense`, {
+      hint: 'look at which registry .npmrc names for it',
+    });
+  }
+  const known = integrity ?? (shasum ? ssri.fromHex(shasum, 'sha1').toString() : undefined);
+  return { name, version, tarball, ...(known && { integrity: known }) };
 }

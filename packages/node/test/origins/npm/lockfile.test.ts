@@ -65,6 +65,11 @@ describe('lockfiles that are not taken say what to do', () => {
     'node_modules/a\0',
     'node_modules/a/node_modules/..',
   ];
+  it('with line breaks in what is shown', async () => {
+    const error = await errorOf(entriesOf(lock({ 'node_modules/a': { version: '1.0.0\n\u001b[2J' } })));
+    expect(error).toMatchObject({ code: 'CORRUPT', message: expect.stringMatching(/^.*$/) });
+  });
+
   for (const place of places) {
     it(`with a package at ${JSON.stringify(place)}`, async () => {
       expect(await errorOf(entriesOf(lock({ [place]: { version: '1.0.0' } })))).toMatchObject({
