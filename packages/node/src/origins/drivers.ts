@@ -8,6 +8,9 @@ type Load = () => Promise<{ driver: OriginDriver }>;
 const OWN: Readonly<Record<string, Load>> = {
   tar: () => import('./tar/tar-driver.js'),
   dir: () => import('./dir/dir-driver.js'),
+  npm: () => import('./npm/npm-driver.js'),
+  'npm-lock': () => import('./npm/npm-lock-driver.js'),
+  unpkg: () => import('./npm/unpkg-driver.js'),
 };
 
 /** What knows origins, by the name that their references begin with. */

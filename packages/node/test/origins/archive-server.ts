@@ -41,7 +41,8 @@ export async function archiveServer(): Promise<ArchiveServer> {
     const from = Number(/^bytes=(\d+)-$/.exec(request.headers.range ?? '')?.[1] ?? 0);
     const ranged = from > 0 && request.headers['if-range'] === etag;
     const body = ranged ? content.subarray(from) : content;
-    const headers = { 'content-length': body.length, etag };
+    const range = `bytes ${from}-${content.length - 1}/${content.length}`;
+    const headers = { 'content-length': body.length, etag, ...(ranged && { 'content-range': range }) };
     response.writeHead(ranged ? 206 : 200, headers);
     if (breaks > 0) {
       breaks -= 1;

@@ -1,0 +1,85 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core/errors';
+import type { OriginDriver } from '../driver.js';
+import { createIntegrityCheck } from './integrity.js';
+import { writeLockTree } from './lock-tree.js';
+import { readLockfile } from './lockfile.js';
+import { formatNpmLockReference, forThisMachine, parseNpmLockReference } from './npm-lock-reference.js';
+
+const MAX_LOCKFILE = 256 << 20;
+/** In a directory, in the order in which npm looks for them. */
+const NAMES = ['npm-shrinkwrap.json', 'package-lock.json'];
+
+/**
+ * The whole node_modules of a lockfile, as `npm ci --ignore-scripts` makes it, with its packages as origin entries:
+ * nothing is downloaded.
+ */
+export const driver: OriginDriver = {
+  name: 'npm-lock',
+  summary:
+    'npm-lock:PATH[?omit=dev], the node_modules of a package-lock.json, as `npm ci --ignore-scripts` makes it',
+  parse: (text, { directory }) => formatNpmLockReference(parseNpmLockReference(text, directory)),
+  async pin(text, { directory, signal }) {
+    signal.throwIfAborted();
+    const asked = forThisMachine(parseNpmLockReference(text, directory));
+    const { path, content } = await readLock(asked.path);
+    return { reference: formatNpmLockReference({ ...asked, path }), integrity: digestOf(content, path) };
+  },
+  async fetch({ reference, integrity }, context) {
+    context.signal.throwIfAborted();
+    const asked = forThisMachine(parseNpmLockReference(reference, context.directory));
+    const { path, content } = await readLock(asked.path);
+    const found = digestOf(content, path, integrity);
+    const tree = context.newTree();
+    try {
+      const lockfile = readLockfile(content.toString('utf8'), path);
+      const notes = await writeLockTree(tree, lockfile, { ...asked, path });
+      return { entry: await tree.finish(), integrity: found, notes };
+    } catch (error) {
+      tree.abort();
+      throw error;
+    }
+  },
+};
+
+async function readLock(path: string): Promise<{ path: string; content: Buffer }> {
+  for (const candidate of [path, ...NAMES.map((name) => join(path, name))]) {
+    try {
+      const content = await readFile(candidate);
+      if (content.length > MAX_LOCKFILE) throw new LazytreeError('UNSUPPORTED', `${candidate} is too large`);
+      return { path: candidate, content };
+    } catch (error) {
+      const isDirectory = candidate === path && errnoOf(error) === 'EISDIR';
+      const isLacking = candidate !== path && errnoOf(error) === 'ENOENT';
+      if (!isDirectory && !isLacking)
+        throw lacking(fromSystemError(error, `reading the lockfile ${candidate}`));
+    }
+  }
+  throw new LazytreeError('NOT_FOUND', `there is no lockfile of npm in ${path}`, {
+    hint: 'name a package-lock.json, or write one with `npm install --package-lock-only`',
+  });
+}
+
+function lacking(error: Error): Error {
+  if (!(error instanceof LazytreeError) || error.code !== 'NOT_FOUND' || error.hint !== undefined)
+    return error;
+  return new LazytreeError('NOT_FOUND', error.message, {
+    cause: error.cause,
+    hint: 'name a package-lock.json, or write one with `npm install --package-lock-only`',
+  });
+}
+
+/** @throws LazytreeError CORRUPT when it has changed since it was looked at */
+function digestOf(content: Buffer, path: string, expected?: string): string {
+  const check = createIntegrityCheck(expected);
+  check.update(content);
+  try {
+    return check.finish(path);
+  } catch (cause) {
+    throw new LazytreeError('CORRUPT', `${path} is no longer the lockfile that was meant`, {
+      cause,
+      hint: 'name it again without its integrity, to take what it is now',
+    });
+  }
+}
