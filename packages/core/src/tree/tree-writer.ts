@@ -143,6 +143,8 @@ export function createTreeWriter(
       // Before its content is read: a name that cannot be costs nothing.
       const name = namesOf(path).pop() as string;
       const { link, size } = await contents.write(content);
+      // It is kept already, and need not be in the store yet.
+      kept.add(link);
       const entry: FileEntry = { kind: executable ? 'executable' : 'file', name, link, size };
       set(path, entry);
       return entry;

@@ -1,0 +1,155 @@
+import { type FileEntry, LazytreeError, nameFromBytes, type TreeWriter } from '@lazytree/core';
+import type { OriginContext } from '../driver.js';
+import { mayChangeFiles } from './attributes.js';
+import type { CacheRepository } from './cache-repository.js';
+import { readingEnvironment } from './git-environment.js';
+import { submoduleUrl } from './git-reference.js';
+import { createPointerCount } from './lfs-pointers.js';
+import { type CommitListing, type ListedFile, listCommit } from './list-commit.js';
+import { readObjects } from './read-objects.js';
+import { readSubmodules } from './submodules.js';
+import { writeArchive } from './write-archive.js';
+import type { WriteCommitOptions, WriteListingOptions } from './write-options.js';
+
+/** Bytes of content between two reports of progress. */
+const REPORT_BYTES = 4 << 20;
+/** Bytes that a symlink's target may take, in a repository. */
+const MAX_TARGET = 4096;
+
+/**
+ * Writes what `git archive` would: the commit's files as its attributes want them. Submodules, of which an archive has
+ * empty directories, become origin entries.
+ *
+ * @returns notes, a line each
+ */
+export async function writeCommit(
+  writer: TreeWriter,
+  repository: CacheRepository,
+  options: WriteCommitOptions,
+): Promise<string[]> {
+  const { commit, context } = options;
+  const { signal, environment } = context;
+  const listing = await listCommit(repository, commit, { signal, environment });
+  const notes: string[] = [];
+  if (await hasAttributes(repository, listing, context)) {
+    const ignored = await writeArchive(writer, repository, { ...options, listing, notes });
+    listing.submodules = listing.submodules.filter(({ path }) => !ignored(path));
+  } else {
+    for (const path of listing.emptyDirectories) writer.directory(path);
+    await writeFiles(writer, repository, { ...options, listing, notes });
+  }
+  await putSubmodules(writer, repository, { ...options, listing, notes });
+  return notes;
+}
+
+async function hasAttributes(
+  repository: CacheRepository,
+  { files }: CommitListing,
+  { signal, environment }: OriginContext,
+): Promise<boolean> {
+  const ids = new Set<string>();
+  for (const { path, kind, id } of files)
+    if (kind !== 'symlink' && (path === '.gitattributes' || path.endsWith('/.gitattributes'))) ids.add(id);
+  if (ids.size === 0) return false;
+  for await (const { content } of readObjects(repository, ids.values() as Iterator<string, undefined>, {
+    signal,
+    environment,
+  })) {
+    // Git does not read those that are this large.
+    if (Buffer.isBuffer(content) ? mayChangeFiles(content) : await discard(content)) return true;
+  }
+  return false;
+}
+
+async function discard(content: AsyncIterable<Buffer>): Promise<false> {
+  for await (const _ of content);
+  return false;
+}
+
+/** Each content once, however many files have it. */
+async function writeFiles(
+  writer: TreeWriter,
+  repository: CacheRepository,
+  { listing, notes, context, url }: WriteListingOptions,
+): Promise<void> {
+  const { signal, environment, onProgress } = context;
+  const places = new Map<string, ListedFile[]>();
+  for (const file of listing.files) {
+    const others = places.get(file.id);
+    if (others) others.push(file);
+    else places.set(file.id, [file]);
+  }
+  const pointers = createPointerCount();
+  let bytes = 0;
+  let reported = 0;
+  const ids = places.keys() as Iterator<string, undefined>;
+  for await (const { id, type, content, size } of readObjects(repository, ids, { signal, environment })) {
+    const files = places.get(id) as ListedFile[];
+    if (type !== 'blob') throw unlike(files[0].path, repository);
+    let first: FileEntry | undefined;
+    for (const { path, kind } of files) {
+      if (kind === 'symlink') {
+        if (!Buffer.isBuffer(content) || size > MAX_TARGET) throw unlike(path, repository);
+        writer.symlink(path, nameFromBytes(content));
+      } else if (first) writer.put(path, { ...first, kind });
+      else first = await writer.file(path, content, { executable: kind === 'executable' });
+      if (Buffer.isBuffer(content)) pointers.look(path, content);
+    }
+    if (!first && !Buffer.isBuffer(content)) throw unlike(files[0].path, repository);
+    bytes += size;
+    if (bytes - reported < REPORT_BYTES) continue;
+    reported = bytes;
+    onProgress({ doing: `storing ${url}`, bytes });
+  }
+  notes.push(...pointers.notes());
+}
+
+function unlike(path: string, { where }: CacheRepository): LazytreeError {
+  return new LazytreeError(
+    'CORRUPT',
+    `${JSON.stringify(path.slice(0, 200))} of ${where} is not what its mode says`,
+    {
+      hint: '`git fsck` in the repository says more',
+    },
+  );
+}
+
+/**
+ * What cannot be found stays an empty directory, as in a clone without submodules.
+ */
+async function putSubmodules(
+  writer: TreeWriter,
+  repository: CacheRepository,
+  { url, listing, notes, context }: WriteListingOptions,
+): Promise<void> {
+  const { submodules, files } = listing;
+  if (submodules.length === 0) return;
+  const modules = files.find(({ path, kind }) => path === '.gitmodules' && kind !== 'symlink');
+  const { signal, environment } = context;
+  const urls = modules
+    ? await readSubmodules(repository, modules.id, {
+        signal,
+        environment: readingEnvironment(environment),
+        where: `.gitmodules of ${repository.where}`,
+      })
+    : new Map<string, string>();
+  for (const { path, id } of submodules) {
+    const found = urls.get(path);
+    try {
+      if (found === undefined) throw new LazytreeError('NOT_FOUND', '.gitmodules has no URL for it');
+      const reference = `${submoduleUrl(url, found)}#${id}`;
+      writer.put(path, {
+        kind: 'origin',
+        name: '',
+        of: 'directory',
+        driver: 'git',
+        reference,
+        integrity: `git:${id}`,
+      });
+    } catch (error) {
+      if (!(error instanceof LazytreeError)) throw error;
+      writer.directory(path);
+      notes.push(`submodule ${JSON.stringify(path)} is left empty: ${error.message}`);
+    }
+  }
+}
