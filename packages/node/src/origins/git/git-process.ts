@@ -52,6 +52,8 @@ export function startGit(args: readonly string[], options: GitOptions): GitProce
     said = (said + text).slice(-MAX_SAID);
     onSaid?.(text);
   });
+  // Node throws away what nobody has begun to read when a process ends.
+  child.stdout.on('readable', () => undefined);
   // That it no longer reads shows in how it ends.
   child.stdin.on('error', () => undefined);
 

@@ -10,11 +10,9 @@ export interface ListedFile {
   id: string;
 }
 
-/** All that is in a commit's tree. */
+/** All that is in a commit's tree. Directories are there because of what they hold: git does not keep empty ones. */
 export interface CommitListing {
   files: ListedFile[];
-  /** Paths of those with nothing in them. Others are there because of what they hold. */
-  emptyDirectories: string[];
   submodules: { path: string; id: string }[];
 }
 
@@ -40,7 +38,7 @@ export async function listCommit(
   commit: string,
   options: Omit<ReadObjectsOptions, 'interactive'>,
 ): Promise<CommitListing> {
-  const listing: CommitListing = { files: [], emptyDirectories: [], submodules: [] };
+  const listing: CommitListing = { files: [], submodules: [] };
   const wanted: Wanted[] = [{ id: commit, path: '', depth: 0 }];
   let asked = 0;
   let answered = 0;
@@ -82,7 +80,6 @@ export async function listCommit(
         'UNSUPPORTED',
         `${repository.where} has more than ${MAX_ENTRIES} files at ${commit}`,
       );
-    if (inside.length === 0 && prefix !== '') listing.emptyDirectories.push(prefix.slice(0, -1));
     for (const { name, kind, id } of inside) {
       const path = prefix + name;
       if (kind === 'directory') wanted.push({ id, path: `${path}/`, depth: depth + 1 });

@@ -8,13 +8,6 @@ export interface GitTreeEntry {
   id: string;
 }
 
-/** By the type in a mode; of files the owner's bit says whether they can be run, as git sees it. */
-const KINDS: Readonly<Record<number, GitEntryKind>> = {
-  4: 'directory',
-  7: 'file',
-  9: 'symlink',
-  13: 'submodule',
-};
 const SPACE = 32;
 
 /**
@@ -30,8 +23,8 @@ export function parseTreeObject(content: Buffer, idBytes: number): GitTreeEntry[
     const end = space < 0 ? -1 : content.indexOf(0, space);
     if (end < 0 || end + 1 + idBytes > content.length) throw corrupt('a tree that is cut short');
     const written = content.toString('latin1', at, space);
-    const mode = /^[0-7]{1,6}$/.test(written) ? Number.parseInt(written, 8) : -1;
-    const kind = KINDS[mode >> 12];
+    const mode = /^[0-7]{1,6}$/.test(written) ? Number.parseInt(written, 8) : 0;
+    const kind = kindOf(mode);
     if (kind === undefined) throw corrupt('an entry of no kind that git knows');
     const name = nameFromBytes(content.subarray(space + 1, end));
     const problem = nameProblem(name) ?? (/^\.git$/i.test(name) ? "the name '.git'" : undefined);
@@ -40,9 +33,25 @@ export function parseTreeObject(content: Buffer, idBytes: number): GitTreeEntry[
     names.add(name);
     at = end + 1 + idBytes;
     const id = content.toString('hex', at - idBytes, at);
-    entries.push({ name, kind: kind === 'file' && (mode & 0o100) !== 0 ? 'executable' : kind, id });
+    entries.push({ name, kind, id });
   }
   return entries;
+}
+
+/** Of a file its owner's bit says whether it can be run, as git sees it. */
+function kindOf(mode: number): GitEntryKind | undefined {
+  switch (mode & 0o770000) {
+    case 0o040000:
+      return 'directory';
+    case 0o100000:
+      return (mode & 0o100) !== 0 ? 'executable' : 'file';
+    case 0o120000:
+      return 'symlink';
+    case 0o160000:
+      return 'submodule';
+    default:
+      return undefined;
+  }
 }
 
 function corrupt(what: string): LazytreeError {

@@ -35,7 +35,6 @@ export async function writeCommit(
     const ignored = await writeArchive(writer, repository, { ...options, listing, notes });
     listing.submodules = listing.submodules.filter(({ path }) => !ignored(path));
   } else {
-    for (const path of listing.emptyDirectories) writer.directory(path);
     await writeFiles(writer, repository, { ...options, listing, notes });
   }
   await putSubmodules(writer, repository, { ...options, listing, notes });
@@ -125,14 +124,7 @@ async function putSubmodules(
   const { submodules, files } = listing;
   if (submodules.length === 0) return;
   const modules = files.find(({ path, kind }) => path === '.gitmodules' && kind !== 'symlink');
-  const { signal, environment } = context;
-  const urls = modules
-    ? await readSubmodules(repository, modules.id, {
-        signal,
-        environment: readingEnvironment(environment),
-        where: `.gitmodules of ${repository.where}`,
-      })
-    : new Map<string, string>();
+  const urls = modules ? await urlsIn(repository, modules.id, { context, notes }) : new Map<string, string>();
   for (const { path, id } of submodules) {
     const found = urls.get(path);
     try {
@@ -151,5 +143,25 @@ async function putSubmodules(
       writer.directory(path);
       notes.push(`submodule ${JSON.stringify(path)} is left empty: ${error.message}`);
     }
+  }
+}
+
+async function urlsIn(
+  repository: CacheRepository,
+  modules: string,
+  { context, notes }: Pick<WriteListingOptions, 'context' | 'notes'>,
+): Promise<Map<string, string>> {
+  const { signal, environment } = context;
+  try {
+    return await readSubmodules(repository, modules, {
+      signal,
+      environment: readingEnvironment(environment),
+      where: `.gitmodules of ${repository.where}`,
+    });
+  } catch (error) {
+    // What is in it is not git's to choose: a file that is no configuration names no submodules.
+    if (!(error instanceof LazytreeError) || error.code !== 'FAILED') throw error;
+    notes.push(error.message);
+    return new Map();
   }
 }
