@@ -52,6 +52,8 @@ export * from './tree/directory.js';
 export * from './tree/file.js';
 export { type LayOverOptions, layOver } from './tree/lay-over.js';
 export * from './tree/path.js';
+export * from './tree/resolve-entry.js';
+export * from './tree/resolve-tree.js';
 export * from './tree/tree-records.js';
 export * from './tree/tree-writer.js';
 export * from './tree/walk.js';

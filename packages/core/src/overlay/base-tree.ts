@@ -8,6 +8,7 @@ import { IGNORE_FILE } from '../import/ignore-file.js';
 import type { BlockSource, StoreOptions } from '../store/block-store.js';
 import { checkDirectory, findEntry, listDirectory, readNode } from '../tree/directory.js';
 import { readFile } from '../tree/file.js';
+import { type PlainEntry, resolveEntry } from '../tree/resolve-entry.js';
 
 /** A directory of the tree that an upper layer lies over. Its nodes are read when they are asked for. */
 export interface BaseDirectory {
@@ -32,10 +33,17 @@ export interface BaseTree {
   /** What the ignore file among a directory's entries says, if there is one. */
   rulesText(entry: Entry | undefined): Promise<string | false>;
   listBelow(entry: DirectoryEntry): Promise<Entry[]>;
+  /** What an entry is, once its origin is resolved. @throws LazytreeError UNSUPPORTED where nobody knows of origins */
+  resolve(entry: Entry, path: string): Promise<PlainEntry>;
 }
 
 export function openBaseTree(store: BlockSource, base: Link, options: BaseTreeOptions): BaseTree {
-  return { root, rulesText, listBelow };
+  return { root, rulesText, listBelow, resolve };
+
+  async function resolve(entry: Entry, path: string): Promise<PlainEntry> {
+    if (entry.kind === 'origin' && !store.resolveOrigin) throw unresolved(path);
+    return resolveEntry(store, entry, path, options);
+  }
 
   async function root(): Promise<BaseDirectory> {
     const { size, files } = await readNode(store, base, options);
@@ -60,8 +68,9 @@ export function openBaseTree(store: BlockSource, base: Link, options: BaseTreeOp
       async enter(name) {
         const inner = await find(name);
         const below = path === '' ? name : `${path}/${name}`;
-        if (inner?.kind === 'origin' && inner.of === 'directory') throw unresolved(below);
-        return inner?.kind === 'directory' ? open(inner, below, rules) : undefined;
+        const found =
+          inner?.kind === 'origin' && inner.of === 'directory' ? await resolve(inner, below) : inner;
+        return found?.kind === 'directory' ? open(found, below, rules) : undefined;
       },
     };
   }
@@ -80,7 +89,7 @@ export function openBaseTree(store: BlockSource, base: Link, options: BaseTreeOp
 }
 
 /** For a change below, or of, something of which nobody knows yet what it is. */
-export function unresolved(path: string): LazytreeError {
+function unresolved(path: string): LazytreeError {
   return new LazytreeError('UNSUPPORTED', `'${path}' is changed, but its origin is not resolved`, {
     hint: 'run `lazytree resolve` on the tree that the workspace was made from',
   });

@@ -18,7 +18,7 @@ import {
   stampOf,
 } from '../import/stat-record.js';
 import type { BlockSource } from '../store/block-store.js';
-import { type BaseDirectory, openBaseTree, unresolved } from './base-tree.js';
+import { type BaseDirectory, openBaseTree } from './base-tree.js';
 import { inBase, metacopyStamp } from './cached-layer.js';
 import { applyRules } from './filter-base.js';
 import { isWhiteoutDevice, type MarkNamespace, type Marks, openMarks } from './marks.js';
@@ -180,8 +180,8 @@ export function createLayer(options: LayerOptions): Layer {
     const last = parts.pop() as string;
     let directory = await (redirect.startsWith('/') ? openBase() : place.findBase());
     for (const part of parts.slice(1)) directory = await directory?.enter(part);
-    const entry = await directory?.find(last);
-    if (entry?.kind === 'origin') throw unresolved(path);
+    const found = await directory?.find(last);
+    const entry = found && (await tree.resolve(found, path));
     if (entry && isFile(entry)) return entry;
     throw new LazytreeError('FAILED', `the content of '${path}' is not at '${redirect}' in the base`, {
       hint: 'save with the tree that the upper layer was mounted over',

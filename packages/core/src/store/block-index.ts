@@ -17,7 +17,7 @@ export interface Location extends Place {
 
 /**
  * The LevelDB index. Keys: `b` + digest → location; `s` + segment number → committed length; `r`, `p` and `i` +
- * name → JSON of refs, pins and imported roots.
+ * name → JSON of refs, pins and imported roots; `o`, `n` and `w`: what origins stood for, and where roots came from.
  */
 export interface BlockIndex {
   find(digest: string): Location | undefined;
@@ -31,7 +31,7 @@ export interface BlockIndex {
   close(): Promise<void>;
 }
 
-export type Table = 'ref' | 'pin' | 'imported' | 'resolved' | 'meta';
+export type Table = 'ref' | 'pin' | 'imported' | 'resolved' | 'reference' | 'provenance' | 'meta';
 
 /**
  * Changes whenever blocks may have gone otherwise than by gc, which cares for the caches that promise them itself.
@@ -57,7 +57,15 @@ export interface IndexChanges {
 
 const BLOCK = 0x62;
 const SEGMENT = 0x73;
-const TABLE_PREFIX = { ref: 'r', pin: 'p', imported: 'i', resolved: 'o', meta: 'm' } as const;
+const TABLE_PREFIX = {
+  ref: 'r',
+  pin: 'p',
+  imported: 'i',
+  resolved: 'o',
+  reference: 'n',
+  provenance: 'w',
+  meta: 'm',
+} as const;
 const LOCATION_BYTES = 17;
 const PAGE = 2000;
 const ENCODINGS = { keyEncoding: 'buffer', valueEncoding: 'buffer', multithreading: true } as const;

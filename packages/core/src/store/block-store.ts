@@ -1,3 +1,4 @@
+import type { DirectoryEntry, FileEntry, OriginEntry } from '../format/entry.js';
 import type { Link } from '../format/link.js';
 
 /**
@@ -22,6 +23,13 @@ export interface BlockSource {
   /** The bytes of a block. The caller must not change them. */
   get(link: Link, options?: StoreOptions): Promise<Uint8Array>;
   has(link: Link, options?: StoreOptions): Promise<boolean>;
+  /**
+   * What an origin entry stands for, with all that is laid over it, under the entry's name. Its nodes are read from here
+   * like others. Absent where nobody knows of origins.
+   *
+   * @throws LazytreeError NOT_FOUND, NETWORK, REFUSED, CORRUPT
+   */
+  resolveOrigin?(entry: OriginEntry, options?: StoreOptions): Promise<DirectoryEntry | FileEntry>;
   close(): Promise<void>;
 }
 
@@ -61,7 +69,17 @@ export async function* getMany(
 
 const READ_AHEAD = 16;
 
-const MEMBERS = ['describe', 'get', 'has', 'close', 'put', 'flush', 'links', 'delete'] as const;
+const MEMBERS = [
+  'describe',
+  'get',
+  'has',
+  'resolveOrigin',
+  'close',
+  'put',
+  'flush',
+  'links',
+  'delete',
+] as const;
 
 /**
  * What a wrapper starts from: the members of these interfaces that `inner` has, and none of its others, by which

@@ -1,8 +1,10 @@
 import { CID } from 'multiformats/cid';
 import { isMissing, LazytreeError } from '../errors.js';
+import type { OriginEntry } from '../format/entry.js';
 import type { EncodedNode } from '../format/file-node.js';
 import { formatLink, type Link, parseLink } from '../format/link.js';
 import { decodeSnapshot, encodeSnapshot, type Snapshot } from '../format/snapshot.js';
+import type { Table } from './block-index.js';
 import type { LocalStore } from './local.js';
 import { createMutex, type Mutex } from './mutex.js';
 
@@ -248,6 +250,101 @@ export function findResolution(store: LocalStore, reference: string, integrity: 
 
 function resolutionName(reference: string, integrity: string): string {
   return JSON.stringify([reference, integrity]);
+}
+
+/** What a reference that can move, such as a range or a branch, stood for when it was last asked about. */
+export interface KnownReference {
+  reference: string;
+  integrity?: string;
+  /** Milliseconds since the epoch. */
+  time: number;
+}
+
+/** Durable with the next flush. */
+export async function recordReference(
+  store: LocalStore,
+  reference: string,
+  known: KnownReference,
+): Promise<void> {
+  await store.index.write({ texts: [['reference', reference, JSON.stringify(known)]] });
+}
+
+export function findReference(store: LocalStore, reference: string): KnownReference | undefined {
+  const text = store.index.getText('reference', reference);
+  return text === undefined ? undefined : JSON.parse(text);
+}
+
+/** How a root that an origin stands for has come here. */
+export interface Provenance {
+  /** With its driver: `npm:react@18.2.0`. */
+  reference: string;
+  integrity: string;
+  /** `laid`: made here of what an origin stands for and what lies over it. */
+  from: 'origin' | 'peer' | 'laid';
+  /** The peer, as people call it. */
+  peer?: string;
+  /** Milliseconds since the epoch. */
+  time: number;
+  /** What was received for it, and in how many requests. */
+  bytes: number;
+  requests: number;
+  notes: string[];
+}
+
+/** Durable with the next flush. */
+export async function recordProvenance(store: LocalStore, root: Link, how: Provenance): Promise<void> {
+  await store.index.write({ texts: [['provenance', formatLink(root), JSON.stringify(how)]] });
+}
+
+export function findProvenance(store: LocalStore, root: Link): Provenance | undefined {
+  const text = store.index.getText('provenance', formatLink(root));
+  return text === undefined ? undefined : JSON.parse(text);
+}
+
+export function findImport(store: LocalStore, root: Link): ImportedRoot | undefined {
+  const text = store.index.getText('imported', formatLink(root));
+  return text === undefined ? undefined : { root, ...JSON.parse(text) };
+}
+
+/** By what an origin entry's resolution is known, and that of what is laid over it, if anything is. */
+export function resolutionKeys({
+  driver,
+  reference,
+  integrity,
+  plus,
+}: Pick<OriginEntry, 'driver' | 'reference' | 'integrity' | 'plus'>): {
+  reference: string;
+  integrity: string | undefined;
+  laid: string | undefined;
+} {
+  const laid = plus && integrity !== undefined ? `${integrity} ${formatLink(plus)}` : undefined;
+  return { reference: `${driver}:${reference}`, integrity, laid };
+}
+
+/** Roots that are here and that an origin entry is known to stand for: whoever keeps the entry keeps them. */
+export function resolutionsOf(store: LocalStore, entry: OriginEntry): Link[] {
+  const { reference, integrity, laid } = resolutionKeys(entry);
+  return [integrity, laid].flatMap((key) => {
+    const root = key === undefined ? undefined : findResolution(store, reference, key);
+    return root === undefined || !store.locate(root) ? [] : [root];
+  });
+}
+
+/** Drops what is said of roots that are not here any more. */
+export async function forgetResolutions(store: LocalStore): Promise<void> {
+  const gone = (text: string) => !store.locate(parseLink(text));
+  const resolved = await store.index.listText('resolved');
+  const known = await store.index.listText('provenance');
+  await store.index.write({
+    texts: [
+      ...resolved.flatMap(([name, root]): [Table, string, undefined][] =>
+        gone(root) ? [['resolved', name, undefined]] : [],
+      ),
+      ...known.flatMap(([root]): [Table, string, undefined][] =>
+        gone(root) ? [['provenance', root, undefined]] : [],
+      ),
+    ],
+  });
 }
 
 export async function listImports(store: LocalStore): Promise<ImportedRoot[]> {

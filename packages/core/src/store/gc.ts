@@ -2,7 +2,7 @@ import { open } from 'node:fs/promises';
 import type { Link } from '../format/link.js';
 import { pruneStatCaches } from '../import/stat-caches.js';
 import { COLLECTION, newEpoch } from './block-index.js';
-import { forgetImports, history, listImports, listPins, listRefs } from './catalog.js';
+import { forgetImports, forgetResolutions, history, listImports, listPins, listRefs } from './catalog.js';
 import type { BatchedRecord, LocalStore } from './local.js';
 import { createMarker, type Marker } from './mark.js';
 import { RECORD_HEADER } from './record.js';
@@ -118,6 +118,7 @@ async function collect(store: LocalStore, options: GcOptions): Promise<GcReport>
       store,
       gone.map(({ root }) => root),
     );
+    await forgetResolutions(store);
   }
   return { ...report, missing: marked.missing };
 }

@@ -1,11 +1,13 @@
 import { isMissing } from '../errors.js';
 import type { DirectoryNode } from '../format/directory-node.js';
-import { isFile } from '../format/entry.js';
+import { isFile, type OriginEntry } from '../format/entry.js';
 import { decodeFileNode } from '../format/file-node.js';
 import { type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
 import { readNode, readShardNode, shardBound } from '../tree/directory.js';
 import type { BlockSource, StoreOptions } from './block-store.js';
+import { resolutionsOf } from './catalog.js';
 import { createFingerprintSet } from './fingerprint-set.js';
+import type { LocalStore } from './local.js';
 
 export interface Marker {
   /**
@@ -63,8 +65,15 @@ export function createMarker(store: BlockSource, options: StoreOptions = {}): Ma
     for (const entry of node.entries) {
       if (isFile(entry)) stack.push({ link: entry.link, visit: file });
       else if (entry.kind === 'directory') stack.push({ link: entry.link, visit: directory });
-      else if (entry.kind === 'origin' && entry.plus) stack.push({ link: entry.plus, visit: directory });
+      else if (entry.kind === 'origin') stack.push(...behind(entry));
     }
+  }
+
+  /** What is laid over it, and what it is known to stand for: that need not be fetched again. */
+  function behind(entry: OriginEntry): typeof stack {
+    const plus = entry.plus ? [{ link: entry.plus, visit: directory }] : [];
+    const known = 'index' in store ? resolutionsOf(store as LocalStore, entry) : [];
+    return [...plus, ...known.map((link) => ({ link, visit: directoryOrFile }))];
   }
 
   async function file(link: Link): Promise<void> {

@@ -5,7 +5,9 @@ import type { BlockSource } from './block-store.js';
 /** Asks `sources` in order and moves on only when one says *missing*; a failure is the answer. */
 export function router(...sources: BlockSource[]): BlockSource {
   const name = `router(${sources.map((source) => source.describe()).join(', ')})`;
+  const { resolveOrigin } = sources.find((source) => source.resolveOrigin) ?? {};
   return {
+    ...(resolveOrigin && { resolveOrigin }),
     describe: () => name,
     async get(link, options) {
       for (const source of sources) {

@@ -5,6 +5,7 @@ import type { Link } from '../format/link.js';
 import { compareNames } from '../format/name.js';
 import type { BlockSource, StoreOptions } from '../store/block-store.js';
 import { readNode, readShardNode, type ShardPlace, shardBound } from './directory.js';
+import { resolveEntry } from './resolve-entry.js';
 import { walkTree } from './walk.js';
 
 export interface Change {
@@ -58,7 +59,10 @@ async function* diffEntries(
   path: string,
   options: StoreOptions,
 ): AsyncGenerator<Change> {
-  if (a.kind === 'directory' && b.kind === 'directory') {
+  if (isToResolve(store, a, b)) {
+    const [from, to] = await Promise.all([a, b].map((entry) => resolveEntry(store, entry, path, options)));
+    yield* diffEntries(store, from, to, path, options);
+  } else if (a.kind === 'directory' && b.kind === 'directory') {
     if (!sameMetadata(a, b)) yield { path, change: 'modified', from: a, to: b };
     yield* diffDirectories(store, a.link, b.link, `${path}/`, options);
   } else if (!sameEntry(a, b)) {
@@ -66,6 +70,13 @@ async function* diffEntries(
     if (a.kind === 'directory') yield* below(store, 'removed', path, a, options);
     if (b.kind === 'directory') yield* below(store, 'added', path, b, options);
   }
+}
+
+/** Where origins are known, what they stand for is compared; unless they say the same. */
+function isToResolve(store: BlockSource, a: Entry, b: Entry): boolean {
+  if (!store.resolveOrigin || (a.kind !== 'origin' && b.kind !== 'origin') || sameEntry(a, b)) return false;
+  const [one, other] = [a, b].map((entry) => (entry.kind === 'origin' ? entry.of : entry.kind));
+  return (one === 'directory') === (other === 'directory') && one !== 'symlink' && other !== 'symlink';
 }
 
 async function* whole(

@@ -4,6 +4,7 @@ import { decodeFileNode } from '../format/file-node.js';
 import { type Link, linkCodec, RAW } from '../format/link.js';
 import type { BlockSource, StoreOptions } from '../store/block-store.js';
 import { findEntry, readNode } from './directory.js';
+import { resolveEntry } from './resolve-entry.js';
 
 /** A root as if it were an entry: a directory, or a file when the CID is one's. Its name is empty. */
 export async function rootEntry(store: BlockSource, root: Link, options?: StoreOptions): Promise<Entry> {
@@ -32,7 +33,8 @@ async function asFile(store: BlockSource, link: Link, options?: StoreOptions): P
 }
 
 /**
- * The entry at `path` below `root`. Symlinks are entries like others and are not followed.
+ * The entry at `path` below `root`. Symlinks are entries like others and are not followed. Origins on the way are
+ * resolved; the entry itself may be one.
  *
  * @throws LazytreeError NOT_FOUND, naming the first part that is not there
  */
@@ -46,6 +48,7 @@ export async function resolvePath(
   let walked = '';
   for (const part of path.split('/')) {
     if (part === '' || part === '.') continue;
+    entry = await resolveEntry(store, entry, walked, options);
     if (entry.kind !== 'directory') {
       throw new LazytreeError('NOT_FOUND', `'${walked}' is not a directory but a ${entry.kind}`);
     }

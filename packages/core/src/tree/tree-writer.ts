@@ -9,6 +9,7 @@ import { createBlockSink } from '../import/block-sink.js';
 import { createContentWriter } from '../import/content-writer.js';
 import type { Lease, LocalStore } from '../store/local.js';
 import { layOver } from './lay-over.js';
+import { isDirectoryLike } from './resolve-entry.js';
 
 /**
  * Makes a tree in a store out of what comes in any order, such as the entries of an archive. Content is streamed; memory
@@ -183,10 +184,6 @@ export function createTreeWriter(
     },
     abort: release,
   };
-}
-
-function isDirectoryLike(entry: Entry): boolean {
-  return entry.kind === 'directory' || (entry.kind === 'origin' && entry.of === 'directory');
 }
 
 /** @throws LazytreeError CORRUPT */

@@ -38,7 +38,7 @@ export interface OriginPin {
 }
 
 export interface OriginContent {
-  /** What the reference stands for; its name does not matter. */
+  /** What the reference stands for; its name does not matter, and a file is taken for one that is not executable. */
   entry: DirectoryEntry | FileEntry;
   /** Of what was fetched, also where the pin had none. */
   integrity: string;
@@ -51,6 +51,8 @@ export interface OriginContext {
   signal: AbortSignal;
   /** Starts a tree in the store. */
   newTree(): TreeWriter;
+  /** Imports a directory of this machine, as `lazytree import` does; what was left out is in the notes. */
+  importDirectory(path: string): Promise<{ entry: DirectoryEntry; notes: string[] }>;
   /** A directory of the driver's own in the home, for what makes the next time cheaper. Whoever removes it loses time alone. */
   cacheDirectory(): Promise<string>;
   /** Of the caller: tokens, proxies. Never written down. */

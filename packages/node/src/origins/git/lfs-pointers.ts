@@ -5,16 +5,37 @@ const BEGINNING = Buffer.from('version https://git-lfs.github.com/spec/v1\n');
 const SHOWN = 3;
 
 /** Finds the files whose content is not here, but a note of Git LFS of what it is. */
-export function createPointerCount() {
+export interface PointerCount {
+  look(path: string, content: Uint8Array): void;
+  /** Looks at content that goes by. */
+  watch(path: string, content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
+  /** What was found, a line. */
+  notes(): string[];
+}
+
+export function createPointerCount(): PointerCount {
   let count = 0;
   const shown: string[] = [];
+
+  function look(path: string, content: Uint8Array): void {
+    if (content.length > MAX_POINTER || !BEGINNING.equals(content.subarray(0, BEGINNING.length))) return;
+    count++;
+    if (shown.length < SHOWN) shown.push(JSON.stringify(path));
+  }
+
   return {
-    look(path: string, content: Buffer): void {
-      if (content.length > MAX_POINTER || !content.subarray(0, BEGINNING.length).equals(BEGINNING)) return;
-      count++;
-      if (shown.length < SHOWN) shown.push(JSON.stringify(path));
+    look,
+    async *watch(path, content) {
+      const held: Uint8Array[] = [];
+      let bytes = 0;
+      for await (const piece of content) {
+        bytes += piece.length;
+        if (bytes <= MAX_POINTER) held.push(piece);
+        yield piece;
+      }
+      if (bytes <= MAX_POINTER) look(path, Buffer.concat(held));
     },
-    notes(): string[] {
+    notes() {
       if (count === 0) return [];
       const names = `${shown.join(', ')}${count > shown.length ? ', …' : ''}`;
       return [

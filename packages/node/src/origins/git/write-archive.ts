@@ -1,11 +1,11 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TreeWriter } from '@lazytree/core';
-import { unpackTar } from '../unpack-tar.js';
+import { unpackTar } from '../tar/unpack-tar.js';
 import type { CacheRepository } from './cache-repository.js';
 import { readingEnvironment } from './git-environment.js';
 import { runGit, startGit } from './git-process.js';
-import { createPointerCount } from './lfs-pointers.js';
+import { createPointerCount, type PointerCount } from './lfs-pointers.js';
 import type { WriteListingOptions } from './write-options.js';
 
 /**
@@ -34,16 +34,20 @@ export async function writeArchive(
     environment: { ...options.environment, GIT_OBJECT_DIRECTORY: join(directory, 'objects') },
   });
   git.stdin.end();
+  onProgress({ doing: `storing ${url}`, bytes: 0 });
   const directories = new Set<string>();
   const pointers = createPointerCount();
   try {
-    const { bytes } = await unpackTar(git.stdout, writer, {
-      signal,
-      where: `what was fetched from ${where}`,
-      onFile: pointers.look,
-      onDirectory: (path) => directories.add(path),
-    });
-    onProgress({ doing: `storing ${url}`, bytes });
+    // It was received before, by git: there is nothing to compare its size with.
+    await unpackTar(
+      git.stdout,
+      { bytes: Number.POSITIVE_INFINITY },
+      watched(writer, { directories, pointers }),
+      {
+        signal,
+        strip: 0,
+      },
+    );
   } catch (error) {
     git.stop();
     await git.ended;
@@ -52,4 +56,22 @@ export async function writeArchive(
   await git.ended;
   notes.push(...pointers.notes());
   return (path) => !directories.has(path);
+}
+
+interface Watching {
+  directories: Set<string>;
+  pointers: PointerCount;
+}
+
+/** Writes as another one, and sees what is written. */
+function watched(writer: TreeWriter, { directories, pointers }: Watching): TreeWriter {
+  return {
+    ...writer,
+    file: (path, content, options) =>
+      writer.file(path, content instanceof Uint8Array ? content : pointers.watch(path, content), options),
+    directory(path) {
+      directories.add(path);
+      writer.directory(path);
+    },
+  };
 }

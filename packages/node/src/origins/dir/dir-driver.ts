@@ -1,0 +1,31 @@
+import { resolve } from 'node:path';
+import { formatLink, LazytreeError } from '@lazytree/core';
+import type { OriginDriver } from '../driver.js';
+
+/** A directory of this machine as it is when it is wanted. */
+export const driver: OriginDriver = {
+  name: 'dir',
+  summary: 'dir:PATH, a directory of this machine, imported when it is wanted',
+  parse(text, { directory }) {
+    if (text === '') throw new LazytreeError('USAGE', "'dir:' without a path", { hint: 'write dir:PATH' });
+    if (text.includes('\0')) throw new LazytreeError('USAGE', 'a path with a NUL byte');
+    return resolve(directory, text);
+  },
+  async pin(reference) {
+    return { reference };
+  },
+  async fetch({ reference, integrity: wanted }, context) {
+    const { entry, notes } = await context.importDirectory(reference);
+    const integrity = `cid:${formatLink(entry.link)}`;
+    if (wanted !== undefined && wanted !== integrity) {
+      throw new LazytreeError(
+        'CORRUPT',
+        `the directory ${reference} has changed: it is ${integrity}, not ${wanted}`,
+        {
+          hint: 'pin it anew, or import it once and use its root',
+        },
+      );
+    }
+    return { entry, integrity, notes };
+  },
+};

@@ -1,0 +1,458 @@
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import {
+  type BlockSource,
+  createTreeWriter,
+  type DirectoryEntry,
+  type FileEntry,
+  findProvenance,
+  findReference,
+  findResolution,
+  fromSystemError,
+  importTree,
+  isFile,
+  LazytreeError,
+  type Lease,
+  type Link,
+  type LocalStore,
+  layOver,
+  type OriginEntry,
+  type Provenance,
+  readNode,
+  recordProvenance,
+  recordReference,
+  recordResolution,
+  resolutionKeys,
+  rootEntry,
+  statCacheFile,
+} from '@lazytree/core';
+import pLimit from 'p-limit';
+import { isUnavailable } from '../fetch/block-unavailable.js';
+import type { OriginContent, OriginContext, OriginDriver, OriginPin, OriginProgress } from './driver.js';
+import { createDrivers, type Drivers } from './drivers.js';
+import { createSharedTasks, SharedFailure, type TaskContext } from './shared-tasks.js';
+
+/** Whoever wants an origin, as far as it matters to a driver. Kept in memory alone. */
+export interface OriginCaller {
+  environment: Readonly<Record<string, string | undefined>>;
+  directory: string;
+}
+
+export interface OriginOptions {
+  signal: AbortSignal;
+  /** Default: the last one who named the tree that the entry is in, or else the process itself. */
+  caller?: OriginCaller | undefined;
+  onProgress?: ((progress: OriginProgress) => void) | undefined;
+}
+
+/** A reference, and who knows it. */
+export interface Origin extends OriginPin {
+  driver: string;
+}
+
+/** What an origin stands for. */
+export interface ResolvedOrigin {
+  entry: DirectoryEntry | FileEntry;
+  /** With the integrity of the content. */
+  origin: Origin & { integrity: string };
+  /** How it has come here; unknown when nobody remembers. */
+  provenance: Provenance | undefined;
+}
+
+/** Asks the peers what an origin stands for. */
+export type AskPeers = (
+  reference: string,
+  integrity: string,
+  signal: AbortSignal,
+) => Promise<{ root: Link; peer: string } | undefined>;
+
+export interface OriginsOptions {
+  /** Of the home: its configuration may name drivers, and drivers keep caches in it. */
+  home: string;
+  store: LocalStore;
+  /** Where nodes and content of what peers have resolved are read from; brings all nodes of a tree. */
+  source?:
+    | (BlockSource & { bringTree(root: Link, options: { signal: AbortSignal }): Promise<void> })
+    | undefined;
+  askPeers?: AskPeers | undefined;
+  drivers?: Drivers;
+}
+
+/** The origins of a home: what they stand for is found once, remembered, and shared. See docs/origins.md. */
+export interface Origins {
+  /** The driver's name if a text begins with that of one who is known, and a colon. */
+  nameIn(text: string, caller?: OriginCaller): Promise<string | undefined>;
+  /** `driver:text` in its canonical form. @throws LazytreeError USAGE */
+  parse(text: string, caller?: OriginCaller): Promise<Origin>;
+  /** What a reference stands for now; offline, what it stood for when it was last asked about. */
+  pin(origin: Origin, options: OriginOptions): Promise<Origin>;
+  /**
+   * What an origin stands for, in the store or on its way there.
+   *
+   * @throws LazytreeError NOT_FOUND, REFUSED, CORRUPT, NETWORK (also for what is needed offline and not here)
+   */
+  resolve(origin: Origin, options: OriginOptions): Promise<ResolvedOrigin>;
+  /** The same for an entry of a tree, with what is laid over it. */
+  resolveEntry(entry: OriginEntry, options: OriginOptions): Promise<DirectoryEntry | FileEntry>;
+  /** What peers are told. */
+  known(reference: string, integrity: string): Link | undefined;
+  /** Remembers who named a tree, for those of its origins that nobody resolves until they are read. */
+  remember(root: Link, caller: OriginCaller): void;
+  /** The caller that was remembered for a tree. */
+  callerOf(root: Link): OriginCaller | undefined;
+}
+
+/** Fetches that are under way at a time; the rest wait for their turn. */
+const FETCHES = 24;
+/** Callers that are remembered. */
+const CALLERS = 256;
+/** For an answer of a peer; it only looks into its index. */
+const PEER_MS = 2000;
+
+export function isOffline({ environment }: OriginCaller): boolean {
+  const value = environment.LAZYTREE_OFFLINE;
+  return value !== undefined && value !== '' && value !== '0';
+}
+
+export function createOrigins(options: OriginsOptions): Origins {
+  const { home, store, source = store, askPeers, drivers = createDrivers() } = options;
+  const itself: OriginCaller = { environment: process.env, directory: home };
+  const limit = pLimit(FETCHES);
+  const resolving = createSharedTasks<ResolvedOrigin>();
+  const pinning = createSharedTasks<OriginPin>();
+  const callers = new Map<Link, OriginCaller>();
+  let latest: OriginCaller | undefined;
+
+  const placesOf = ({ directory }: OriginCaller) => [directory, home];
+
+  function driverOf(name: string, caller: OriginCaller): Promise<OriginDriver> {
+    return drivers.get(name, placesOf(caller));
+  }
+
+  /** What is shared fails for whoever has begun it; whoever joined tries with what they have. */
+  async function sharing<T>(run: () => Promise<{ value: T }>): Promise<T> {
+    for (;;) {
+      try {
+        return (await run()).value;
+      } catch (error) {
+        if (!(error instanceof SharedFailure)) throw error;
+        const { code } = error.cause as LazytreeError;
+        if (code !== 'REFUSED' && code !== 'NOT_FOUND') throw error.cause;
+      }
+    }
+  }
+
+  async function pin(origin: Origin, given: OriginOptions): Promise<Origin> {
+    const caller = given.caller ?? itself;
+    const { driver: name, reference, integrity } = origin;
+    const driver = await driverOf(name, caller);
+    const key = `${name}:${reference}`;
+    if (isOffline(caller)) return pinOffline(origin);
+    const own = integrity === undefined ? { reference } : { reference, integrity };
+    const found = await sharing(() =>
+      pinning.join(`${key} ${integrity ?? ''} ${caller.directory}`, given, (task) =>
+        driver.pin(own.reference, contextOf(name, caller, task, { bytes: 0, requests: 0 }, [])),
+      ),
+    );
+    if (found.integrity !== undefined && found.reference !== reference) {
+      await recordReference(store, key, { ...found, time: Date.now() });
+    }
+    return { driver: name, ...found };
+  }
+
+  function pinOffline(origin: Origin): Origin {
+    if (origin.integrity !== undefined) return origin;
+    const known = findReference(store, `${origin.driver}:${origin.reference}`);
+    if (!known) return origin;
+    const { reference, integrity } = known;
+    return { driver: origin.driver, reference, ...(integrity === undefined ? {} : { integrity }) };
+  }
+
+  async function resolve(origin: Origin, given: OriginOptions): Promise<ResolvedOrigin> {
+    const caller = given.caller ?? itself;
+    const here = await lookUp(origin, given.signal);
+    if (here) return here;
+    const pinned = origin.integrity === undefined ? await pin(origin, given) : origin;
+    const key = `${pinned.driver}:${pinned.reference} ${pinned.integrity ?? ''}`;
+    return sharing(() => resolving.join(key, given, (task) => find(pinned, origin, caller, task)));
+  }
+
+  async function find(
+    pinned: Origin,
+    asked: Origin,
+    caller: OriginCaller,
+    task: TaskContext,
+  ): Promise<ResolvedOrigin> {
+    const known = (await lookUp(pinned, task.signal)) ?? (await askOthers(pinned, caller, task.signal));
+    if (known) return known;
+    if (isOffline(caller)) throw offline(pinned, asked);
+    return limit(() => fetch(pinned, asked, caller, task));
+  }
+
+  /** What was found before, if it is here still. */
+  async function lookUp({ driver, reference, integrity }: Origin, signal: AbortSignal) {
+    if (integrity === undefined) return undefined;
+    const root = findResolution(store, `${driver}:${reference}`, integrity);
+    if (root === undefined || !(await store.has(root, { signal }))) return undefined;
+    return describe(root, { driver, reference, integrity });
+  }
+
+  async function describe(root: Link, origin: ResolvedOrigin['origin']): Promise<ResolvedOrigin> {
+    const entry = (await rootEntry(source, root)) as DirectoryEntry | FileEntry;
+    return { entry, origin, provenance: findProvenance(store, root) };
+  }
+
+  /** A peer that has it saves the origin a request; content comes when it is read, like that of any tree. */
+  async function askOthers(
+    { driver, reference, integrity }: Origin,
+    caller: OriginCaller,
+    signal: AbortSignal,
+  ) {
+    if (!askPeers || integrity === undefined || isOffline(caller) || !('bringTree' in source))
+      return undefined;
+    const name = `${driver}:${reference}`;
+    const began = AbortSignal.any([signal, AbortSignal.timeout(PEER_MS)]);
+    const said = await askPeers(name, integrity, began).catch((error: unknown) => {
+      signal.throwIfAborted();
+      // Whoever does not answer in time has nothing to say.
+      if (began.aborted || (error as LazytreeError).code === 'NETWORK') return undefined;
+      throw error;
+    });
+    if (!said) return undefined;
+    const { root, peer } = said;
+    const lease = store.lease([root]);
+    try {
+      await source.bringTree(root, { signal });
+      const how: Provenance = {
+        reference: name,
+        integrity,
+        from: 'peer',
+        peer,
+        time: Date.now(),
+        bytes: 0,
+        requests: 0,
+        notes: [],
+      };
+      await record(root, how);
+      return await describe(root, { driver, reference, integrity });
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!isUnavailable(error) && (error as LazytreeError).code !== 'CORRUPT') throw error;
+      return undefined;
+    } finally {
+      lease.release();
+    }
+  }
+
+  /** Blocks are durable before what names them is written. */
+  async function record(root: Link, how: Provenance): Promise<void> {
+    store.keepRoot(root);
+    await store.flush();
+    await recordProvenance(store, root, how);
+    await recordResolution(store, { ...how, root });
+  }
+
+  function contextOf(
+    name: string,
+    caller: OriginCaller,
+    { signal, onProgress }: TaskContext,
+    cost: { bytes: number; requests: number },
+    leases: Lease[],
+  ): OriginContext {
+    return {
+      signal,
+      newTree: () => createTreeWriter(store, { signal, leases }),
+      async importDirectory(path) {
+        const { root, size, files, warnings } = await importTree(store, path, {
+          home,
+          signal,
+          // That of `lazytree import` with the same options.
+          statCache: statCacheFile(store.directory, 'import', path),
+          onProgress: ({ bytes }) => onProgress({ doing: `reading ${path}`, bytes }),
+        });
+        const notes = warnings.map(({ path: where, message }) => `${where}: ${message}`);
+        return { entry: { kind: 'directory', name: '', link: root, size, files }, notes };
+      },
+      async cacheDirectory() {
+        const directory = join(home, 'origins', name);
+        try {
+          await mkdir(directory, { recursive: true, mode: 0o700 });
+        } catch (error) {
+          throw fromSystemError(error, `making ${directory}`);
+        }
+        return directory;
+      },
+      environment: caller.environment,
+      directory: caller.directory,
+      onProgress,
+      onReceived(bytes, requests) {
+        cost.bytes += bytes;
+        cost.requests += requests;
+      },
+    };
+  }
+
+  async function fetch(
+    pinned: Origin,
+    asked: Origin,
+    caller: OriginCaller,
+    task: TaskContext,
+  ): Promise<ResolvedOrigin> {
+    task.signal.throwIfAborted();
+    const { driver: name, ...pin } = pinned;
+    const driver = await driverOf(name, caller);
+    const cost = { bytes: 0, requests: 0 };
+    const leases: Lease[] = [store.lease()];
+    try {
+      const content = await driver.fetch(pin, contextOf(name, caller, task, cost, leases));
+      const { integrity, notes } = content;
+      const root = checkedRoot(content, pinned);
+      const reference = `${name}:${pin.reference}`;
+      const how: Provenance = { reference, integrity, from: 'origin', time: Date.now(), ...cost, notes };
+      await record(root, how);
+      if (pin.integrity !== undefined && pin.integrity !== integrity) {
+        await recordResolution(store, { reference, integrity: pin.integrity, root });
+      }
+      if (asked.integrity === undefined) {
+        const known = { reference: pin.reference, integrity, time: how.time };
+        await recordReference(store, `${name}:${asked.reference}`, known);
+      }
+      const origin = { driver: name, reference: pin.reference, integrity };
+      return { ...(await describe(root, origin)), provenance: how };
+    } finally {
+      for (const lease of leases) lease.release();
+    }
+  }
+
+  async function resolveEntry(entry: OriginEntry, given: OriginOptions): Promise<DirectoryEntry | FileEntry> {
+    const { name, metadata, of, plus } = entry;
+    const laid = await findLaid(entry, given.signal);
+    const found = laid ?? (await resolveBelow(entry, given));
+    if ((found.kind === 'directory') !== (of === 'directory')) {
+      throw new LazytreeError(
+        'CORRUPT',
+        `${entry.driver}:${entry.reference} is a ${found.kind}, and the tree says it is a ${of}`,
+      );
+    }
+    const result = plus && !laid ? await layPlus(entry, found as DirectoryEntry, given.signal) : found;
+    return { ...result, name, ...(metadata && { metadata }) };
+  }
+
+  async function resolveBelow(entry: OriginEntry, given: OriginOptions) {
+    const { driver, reference, integrity } = entry;
+    const origin = { driver, reference, ...(integrity === undefined ? {} : { integrity }) };
+    return (await resolve(origin, { caller: latest, ...given })).entry;
+  }
+
+  async function findLaid(entry: OriginEntry, signal: AbortSignal): Promise<DirectoryEntry | undefined> {
+    const { reference, laid } = resolutionKeys(entry);
+    const root = laid === undefined ? undefined : findResolution(store, reference, laid);
+    if (root === undefined || !(await store.has(root, { signal }))) return undefined;
+    const { size, files } = await readNode(source, root, { signal });
+    return { kind: 'directory', name: '', link: root, size, files };
+  }
+
+  async function layPlus(
+    entry: OriginEntry,
+    below: DirectoryEntry,
+    signal: AbortSignal,
+  ): Promise<DirectoryEntry> {
+    const plus = entry.plus as Link;
+    const lease = store.lease([below.link, plus]);
+    try {
+      const { size, files } = await readNode(source, plus, { signal });
+      const over: DirectoryEntry = { kind: 'directory', name: '', link: plus, size, files };
+      const made = await layOver(source, below, over, {
+        signal,
+        async putNodes(nodes) {
+          for (const node of nodes) await store.put(node, { signal });
+        },
+      });
+      const { reference, laid } = resolutionKeys(entry);
+      if (laid === undefined || entry.integrity === undefined) return made;
+      const how = findProvenance(store, below.link);
+      const base = how ?? { reference, time: Date.now(), bytes: 0, requests: 0, notes: [] };
+      store.keepRoot(made.link);
+      await store.flush();
+      if (made.link !== below.link) {
+        await recordProvenance(store, made.link, {
+          ...base,
+          integrity: entry.integrity,
+          from: how?.from ?? 'laid',
+        });
+      }
+      await recordResolution(store, { reference, integrity: laid, root: made.link });
+      return made;
+    } finally {
+      lease.release();
+    }
+  }
+
+  return {
+    nameIn: (text, caller = itself) => drivers.nameIn(text, placesOf(caller)),
+    async parse(text, caller = itself) {
+      const colon = text.indexOf(':');
+      const name = text.slice(0, colon);
+      const driver = await driverOf(name, caller);
+      return {
+        driver: name,
+        reference: driver.parse(text.slice(colon + 1), { directory: caller.directory }),
+      };
+    },
+    pin,
+    resolve,
+    resolveEntry,
+    known(reference, integrity) {
+      const root = findResolution(store, reference, integrity);
+      return root !== undefined && store.locate(root) ? root : undefined;
+    },
+    remember(root, caller) {
+      latest = caller;
+      callers.delete(root);
+      callers.set(root, caller);
+      for (const oldest of callers.keys()) {
+        if (callers.size <= CALLERS) break;
+        callers.delete(oldest);
+      }
+    },
+    callerOf: (root) => callers.get(root),
+  };
+}
+
+function checkedRoot({ entry, integrity }: OriginContent, pinned: Origin): Link {
+  if (entry.kind !== 'directory' && !isFile(entry)) {
+    throw new LazytreeError('FAILED', `the driver of '${pinned.driver}:' made what is no file or directory`);
+  }
+  if (integrity === '') {
+    throw new LazytreeError('FAILED', `the driver of '${pinned.driver}:' does not say what it fetched`);
+  }
+  return entry.link;
+}
+
+function offline({ driver, reference, integrity }: Origin, asked: Origin): LazytreeError {
+  const name = `${driver}:${reference}`;
+  const what = reference === asked.reference ? name : `${name} (for ${asked.reference})`;
+  const which = integrity === undefined ? '' : `, ${integrity}`;
+  return new LazytreeError('NETWORK', `offline, and ${what} is not here${which}`, {
+    hint: 'use it once with the network, or pull a tree that has it; then it stays',
+  });
+}
+
+/** A source of blocks that knows the origins of a home. */
+export function withOrigins<S extends BlockSource>(
+  store: S,
+  origins: Origins,
+  given: Omit<OriginOptions, 'signal'>,
+): S {
+  return {
+    ...store,
+    resolveOrigin: (entry, { signal = NEVER } = {}) => origins.resolveEntry(entry, { ...given, signal }),
+  };
+}
+
+const NEVER = new AbortController().signal;
+
+/** `driver:reference`, for people. */
+export function formatOrigin({ driver, reference }: Pick<Origin, 'driver' | 'reference'>): string {
+  return `${driver}:${reference}`;
+}
