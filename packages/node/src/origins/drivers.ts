@@ -9,6 +9,7 @@ const OWN: Readonly<Record<string, Load>> = {
   tar: () => import('./tar/tar-driver.js'),
   dir: () => import('./dir/dir-driver.js'),
   git: () => import('./git/git-driver.js'),
+  github: () => import('./github/github-driver.js'),
 };
 
 const NAME = /^([a-z][a-z0-9+.-]{0,63}):/;

@@ -16,9 +16,9 @@ import {
   treeArbitrary,
 } from '../../../core/test/helpers.ts';
 import { driver } from '../../dist/origins/git/git-driver.js';
+import { described, fetchGit, listed, newContext } from './git-context.ts';
 import { git, gitBytes, makeRepository } from './git-repositories.ts';
 import { startGitServer } from './git-server.ts';
-import { described, fetchOrigin, listed, newContext } from './origin-context.ts';
 
 const SMALL = directory({
   'README.md': file('# read me\n'),
@@ -53,7 +53,7 @@ describe('the git driver', () => {
     const expected = await archived(path, commit);
     for (const source of [`${url}/r.git`, `file://${path}`, path, 'r.git']) {
       const context = await newContext({ directory: root });
-      const content = await fetchOrigin(driver, source, context);
+      const content = await fetchGit(source, context);
       expect(content.integrity).toBe(`git:${commit}`);
       expect(await described(content, context)).toEqual(expected);
       expect(context.received.bytes).toBeGreaterThan(3_000_000);
@@ -66,7 +66,7 @@ describe('the git driver', () => {
     await fc.assert(
       fc.asyncProperty(treeArbitrary(), async (spec) => {
         const commit = repository.commit(repository.treeOf(spec));
-        const content = await fetchOrigin(driver, `${repository.path}#${commit}`, context);
+        const content = await fetchGit(`${repository.path}#${commit}`, context);
         expect(await described(content, context)).toEqual(await archived(repository.path, commit));
       }),
       { numRuns: 15 },
@@ -110,7 +110,7 @@ describe('the git driver', () => {
     for (const ref of ['#nothing', '#refs/heads/v1', '#abcdef12', '#HEAD2'])
       expect(await errorOf(pinned(ref))).toMatchObject({ code: 'NOT_FOUND', hint: expect.any(String) });
     const tag = git(path, 'rev-parse', 'v1-again');
-    const content = await fetchOrigin(driver, `${url}/r.git#${tag}`, context);
+    const content = await fetchGit(`${url}/r.git#${tag}`, context);
     expect(await described(content, context)).toEqual(await archived(path, commit));
   });
 
@@ -119,17 +119,17 @@ describe('the git driver', () => {
     const { repository, commit, server } = await newRepository(spec);
     const served = await server();
     const context = await newContext();
-    await fetchOrigin(driver, `${served.url}/r.git`, context);
+    await fetchGit(`${served.url}/r.git`, context);
     const whole = served.sent;
     expect(whole).toBeGreaterThan(4_000_000);
     spec.entries.set('new', file('a new one'));
     const next = repository.commit(repository.treeOf(spec), { parents: [commit] });
-    const content = await fetchOrigin(driver, `${served.url}/r.git`, context);
+    const content = await fetchGit(`${served.url}/r.git`, context);
     expect(content.integrity).toBe(`git:${next}`);
     expect(served.sent - whole).toBeLessThan(40_000);
     expect(await described(content, context)).toEqual(await archived(repository.path, next));
     const requests = served.requests.length;
-    await fetchOrigin(driver, `${served.url}/r.git#${commit}`, context);
+    await fetchGit(`${served.url}/r.git#${commit}`, context);
     expect(served.requests.length).toBe(requests);
   });
 
@@ -137,7 +137,7 @@ describe('the git driver', () => {
     const { repository, commit, server } = await newRepository(SMALL, 'sha256');
     const { url } = await server();
     const context = await newContext();
-    const content = await fetchOrigin(driver, `${url}/r.git`, context);
+    const content = await fetchGit(`${url}/r.git`, context);
     expect(content.integrity).toBe(`git:${commit}`);
     expect(commit).toHaveLength(64);
     expect(await described(content, context)).toEqual(await archived(repository.path, commit));
@@ -174,7 +174,7 @@ describe('the git driver', () => {
     const first = repository.commit(repository.treeOf(directory()));
     const commit = repository.commit(repository.treeOf(spec), { parents: [first] });
     const context = await newContext();
-    const content = await fetchOrigin(driver, repository.path, context);
+    const content = await fetchGit(repository.path, context);
     const all = await described(content, context);
     // Which names a commit has in the repository at hand is no part of it: of those nothing is written.
     expect(all.filter((line) => !line.startsWith('v.txt'))).toEqual(
@@ -183,11 +183,9 @@ describe('the git driver', () => {
     expect(all.map((line) => line.split(' ')[0])).not.toContain('src/secret');
     expect(content.notes).toEqual([expect.stringContaining('"b.bin"')]);
     const again = await newContext({
-      environment: { PATH: process.env.PATH, HOME: '/nonexistent', GIT_DIR: '/tmp' },
+      environment: { GIT_DIR: '/tmp' },
     });
-    expect((await fetchOrigin(driver, `file://${repository.path}#${commit}`, again)).entry).toEqual(
-      content.entry,
-    );
+    expect((await fetchGit(`file://${repository.path}#${commit}`, again)).entry).toEqual(content.entry);
   });
 
   it('makes submodules origin entries, and leaves empty those that lead nowhere', async () => {
@@ -225,7 +223,7 @@ describe('the git driver', () => {
     repository.commit(tree);
     const { url } = await server();
     const context = await newContext();
-    const content = await fetchOrigin(driver, `${url}/r.git`, context);
+    const content = await fetchGit(`${url}/r.git`, context);
     expect(await listed(content, context)).toEqual([
       '.gitmodules file',
       'dash directory',
@@ -238,7 +236,7 @@ describe('the git driver', () => {
       'unnamed directory',
     ]);
     expect(content.notes).toHaveLength(5);
-    const nested = await fetchOrigin(driver, `${url}/inner.git#${innerCommit}`, context);
+    const nested = await fetchGit(`${url}/inner.git#${innerCommit}`, context);
     expect(await described(nested, context)).toEqual(await archived(inner.path, innerCommit));
     repository.commit(
       repository.tree([
@@ -247,12 +245,12 @@ describe('the git driver', () => {
       ]),
       { branch: 'broken' },
     );
-    const broken = await fetchOrigin(driver, `${url}/r.git#broken`, context);
+    const broken = await fetchGit(`${url}/r.git#broken`, context);
     expect(await listed(broken, context)).toEqual(['.gitmodules file', 'sub directory']);
     expect(broken.notes).toHaveLength(2);
     // A repository of this machine may name others of it.
     const here = await newContext();
-    expect(await listed(await fetchOrigin(driver, repository.path, here), here)).toContain(
+    expect(await listed(await fetchGit(repository.path, here), here)).toContain(
       `sub git:${inner.path}#${innerCommit} git:${innerCommit}`,
     );
   });
@@ -260,16 +258,16 @@ describe('the git driver', () => {
   it('takes an empty tree, and says of an empty repository that it is', async () => {
     const { repository } = await newRepository();
     const context = await newContext();
-    expect(await errorOf(fetchOrigin(driver, repository.path, context))).toMatchObject({
+    expect(await errorOf(fetchGit(repository.path, context))).toMatchObject({
       code: 'NOT_FOUND',
       message: expect.stringContaining('no commit'),
     });
     repository.commit(repository.treeOf(directory()));
-    const content = await fetchOrigin(driver, repository.path, context);
+    const content = await fetchGit(repository.path, context);
     expect(content.entry).toMatchObject({ size: 0, files: 0 });
     // As git keeps none, and an archive has none.
     repository.commit(repository.treeOf(directory({ a: directory({ b: directory() }) })));
-    expect(await described(await fetchOrigin(driver, repository.path, context), context)).toEqual([]);
+    expect(await described(await fetchGit(repository.path, context), context)).toEqual([]);
   });
 
   it.each([
@@ -286,7 +284,7 @@ describe('the git driver', () => {
     const id = mode === '40000' ? repository.tree([]) : repository.blob(mode === '120000' ? '' : 'x');
     const commit = repository.commit(repository.tree([{ mode, name, id }]));
     const context = await newContext();
-    const error = await errorOf(fetchOrigin(driver, `${repository.path}#${commit}`, context));
+    const error = await errorOf(fetchGit(`${repository.path}#${commit}`, context));
     expect(error).toMatchObject({ code: expect.stringMatching(/^(CORRUPT|FAILED|UNSUPPORTED)$/) });
   });
 
@@ -300,7 +298,7 @@ describe('the git driver', () => {
       repository.tree([{ ...entry, id: repository.tree([entry]) }]),
     ]) {
       repository.commit(tree);
-      expect(await errorOf(fetchOrigin(driver, repository.path, context))).toMatchObject({
+      expect(await errorOf(fetchGit(repository.path, context))).toMatchObject({
         code: expect.stringMatching(/^(CORRUPT|FAILED)$/),
       });
     }
@@ -317,7 +315,7 @@ describe('the git driver', () => {
       }),
     );
     const context = await newContext();
-    const { notes } = await fetchOrigin(driver, repository.path, context);
+    const { notes } = await fetchGit(repository.path, context);
     expect(notes).toEqual([expect.stringMatching(/^4 files are pointers of Git LFS/)]);
   });
 
@@ -328,7 +326,7 @@ describe('the git driver', () => {
       repository.tree([{ mode: '100644', name: 'large', id: repository.blob(content) }]),
     );
     const context = await newContext();
-    expect(await described(await fetchOrigin(driver, repository.path, context), context)).toEqual(
+    expect(await described(await fetchGit(repository.path, context), context)).toEqual(
       await archived(repository.path, commit),
     );
   });

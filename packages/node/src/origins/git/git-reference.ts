@@ -48,8 +48,8 @@ function checkedRef(text: string): string {
   return ref;
 }
 
-/** As `git check-ref-format`, for what may stand for a part of a ref's name. */
-function refProblem(ref: string): string | undefined {
+/** Why no branch, tag or commit is called so, as `git check-ref-format` sees it, or undefined. */
+export function refProblem(ref: string): string | undefined {
   if (ref.length > MAX_REF) return 'it is too long';
   if (ref.startsWith('-')) return 'it begins with a dash';
   // biome-ignore lint/suspicious/noControlCharactersInRegex: no ref has them

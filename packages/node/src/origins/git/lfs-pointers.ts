@@ -1,3 +1,5 @@
+import type { TreeWriter } from '@lazytree/core';
+
 /** A pointer is at most this long (git-lfs, docs/spec.md). */
 const MAX_POINTER = 1024;
 const BEGINNING = Buffer.from('version https://git-lfs.github.com/spec/v1\n');
@@ -5,11 +7,11 @@ const BEGINNING = Buffer.from('version https://git-lfs.github.com/spec/v1\n');
 const SHOWN = 3;
 
 /** Finds the files whose content is not here, but a note of Git LFS of what it is. */
-export interface PointerCount {
+interface PointerCount {
   look(path: string, content: Uint8Array): void;
   /** Looks at content that goes by. */
   watch(path: string, content: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array>;
-  /** What was found, a line. */
+  /** What was found, in a line. */
   notes(): string[];
 }
 
@@ -45,4 +47,18 @@ export function createPointerCount(): PointerCount {
       ];
     },
   };
+}
+
+/** A writer that writes as another one, and looks at what is written. */
+export function notingPointers(tree: TreeWriter): { writer: TreeWriter; notes(): string[] } {
+  const pointers = createPointerCount();
+  const writer: TreeWriter = {
+    ...tree,
+    file(path, content, options) {
+      if (!(content instanceof Uint8Array)) return tree.file(path, pointers.watch(path, content), options);
+      pointers.look(path, content);
+      return tree.file(path, content, options);
+    },
+  };
+  return { writer, notes: pointers.notes };
 }

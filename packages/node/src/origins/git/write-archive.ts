@@ -5,7 +5,7 @@ import { unpackTar } from '../tar/unpack-tar.js';
 import type { CacheRepository } from './cache-repository.js';
 import { readingEnvironment } from './git-environment.js';
 import { runGit, startGit } from './git-process.js';
-import { createPointerCount, type PointerCount } from './lfs-pointers.js';
+import { notingPointers } from './lfs-pointers.js';
 import type { WriteListingOptions } from './write-options.js';
 
 /**
@@ -36,39 +36,27 @@ export async function writeArchive(
   git.stdin.end();
   onProgress({ doing: `storing ${url}`, bytes: 0 });
   const directories = new Set<string>();
-  const pointers = createPointerCount();
+  const { writer: noting, notes: pointers } = notingPointers(writer);
   try {
     // It was received before, by git: there is nothing to compare its size with.
-    await unpackTar(
-      git.stdout,
-      { bytes: Number.POSITIVE_INFINITY },
-      watched(writer, { directories, pointers }),
-      {
-        signal,
-        strip: 0,
-      },
-    );
+    await unpackTar(git.stdout, { bytes: Number.POSITIVE_INFINITY }, noticing(noting, directories), {
+      signal,
+      strip: 0,
+    });
   } catch (error) {
     git.stop();
     await git.ended;
     throw error;
   }
   await git.ended;
-  notes.push(...pointers.notes());
+  notes.push(...pointers());
   return (path) => !directories.has(path);
 }
 
-interface Watching {
-  directories: Set<string>;
-  pointers: PointerCount;
-}
-
-/** Writes as another one, and sees what is written. */
-function watched(writer: TreeWriter, { directories, pointers }: Watching): TreeWriter {
+/** A writer that writes as another one, and remembers the directories. */
+function noticing(writer: TreeWriter, directories: Set<string>): TreeWriter {
   return {
     ...writer,
-    file: (path, content, options) =>
-      writer.file(path, content instanceof Uint8Array ? content : pointers.watch(path, content), options),
     directory(path) {
       directories.add(path);
       writer.directory(path);

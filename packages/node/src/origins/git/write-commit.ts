@@ -4,7 +4,7 @@ import { mayChangeFiles } from './attributes.js';
 import type { CacheRepository } from './cache-repository.js';
 import { readingEnvironment } from './git-environment.js';
 import { submoduleUrl } from './git-reference.js';
-import { createPointerCount } from './lfs-pointers.js';
+import { notingPointers } from './lfs-pointers.js';
 import { type CommitListing, type ListedFile, listCommit } from './list-commit.js';
 import { readObjects } from './read-objects.js';
 import { readSubmodules } from './submodules.js';
@@ -67,18 +67,18 @@ async function discard(content: AsyncIterable<Buffer>): Promise<false> {
 
 /** Each content once, however many files have it. */
 async function writeFiles(
-  writer: TreeWriter,
+  tree: TreeWriter,
   repository: CacheRepository,
   { listing, notes, context, url }: WriteListingOptions,
 ): Promise<void> {
   const { signal, environment, onProgress } = context;
+  const { writer, notes: pointers } = notingPointers(tree);
   const places = new Map<string, ListedFile[]>();
   for (const file of listing.files) {
     const others = places.get(file.id);
     if (others) others.push(file);
     else places.set(file.id, [file]);
   }
-  const pointers = createPointerCount();
   let bytes = 0;
   let reported = 0;
   const ids = places.keys() as Iterator<string, undefined>;
@@ -90,9 +90,8 @@ async function writeFiles(
       if (kind === 'symlink') {
         if (!Buffer.isBuffer(content) || size > MAX_TARGET) throw unlike(path, repository);
         writer.symlink(path, nameFromBytes(content));
-      } else if (first) writer.put(path, { ...first, kind });
+      } else if (first && !Buffer.isBuffer(content)) writer.put(path, { ...first, kind });
       else first = await writer.file(path, content, { executable: kind === 'executable' });
-      if (Buffer.isBuffer(content)) pointers.look(path, content);
     }
     if (!first && !Buffer.isBuffer(content)) throw unlike(files[0].path, repository);
     bytes += size;
@@ -100,7 +99,7 @@ async function writeFiles(
     reported = bytes;
     onProgress({ doing: `storing ${url}`, bytes });
   }
-  notes.push(...pointers.notes());
+  notes.push(...pointers());
 }
 
 function unlike(path: string, { where }: CacheRepository): LazytreeError {

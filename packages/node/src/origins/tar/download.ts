@@ -92,7 +92,7 @@ async function ask(
 }
 
 /** Proxies are the caller's, who need not be this process. */
-async function dispatcherFor({ environment }: DownloadContext): Promise<Dispatcher> {
+export async function dispatcherFor({ environment }: DownloadContext): Promise<Dispatcher> {
   const { EnvHttpProxyAgent } = await import('undici');
   const of = (name: string) => environment[name] ?? environment[name.toUpperCase()] ?? '';
   return new EnvHttpProxyAgent({
