@@ -1,6 +1,7 @@
 import type { LazytreeError, Survey } from '@lazytree/core';
 import type { Home, RemoteNames } from '@lazytree/node';
 import type { Cluster, FetchChain, Host } from '@lazytree/node/daemon';
+import type { OriginCaller, Origins } from '@lazytree/node/origins';
 import type { Remote, StorageTraffic } from '@lazytree/node/remotes';
 import type { DaemonCommands } from './homes.js';
 import type { Progress } from './progress.js';
@@ -25,6 +26,12 @@ export interface Context {
   host(): Host;
   /** Undefined outside of a daemon, and in one whose home is in no cluster and has no remotes. */
   network(): Promise<Network | undefined>;
+  /** What outside of the cluster trees come from. Makes the home if need be. */
+  origins(): Promise<Origins>;
+  /** Whether it runs in a daemon, which knows peers. */
+  hasHost: boolean;
+  /** With whose tokens, and from where, origins are asked. */
+  originCaller(): OriginCaller;
   /** A remote, opened with what the caller has. @throws LazytreeError NOT_FOUND, REFUSED */
   remote(name: string): Promise<Remote>;
   /** What has crossed between the daemon and a remote; undefined when it has not used it, and without a daemon. */

@@ -1,6 +1,7 @@
 import { LazytreeError } from '@lazytree/core/errors';
 import type { Home } from '@lazytree/node';
 import { credentialEnv } from '@lazytree/node/daemon-client';
+import type { Origins } from '@lazytree/node/origins';
 import type { Remotes } from '@lazytree/node/remotes';
 import type { Caller } from './caller.js';
 import type { Context } from './command.js';
@@ -9,15 +10,22 @@ import { oneLine } from './one-line.js';
 
 export interface ContextOptions {
   json: boolean;
+  offline: boolean;
   caller: Caller;
   homes: Homes;
 }
 
-export function createContext({ json, caller, homes }: ContextOptions): Context & { close(): Promise<void> } {
+export function createContext({
+  json,
+  offline,
+  caller,
+  homes,
+}: ContextOptions): Context & { close(): Promise<void> } {
   const { terminal, signal } = caller;
   const releases = new Set<() => void>();
   let home: Promise<Home> | undefined;
   let remotes: Promise<Remotes | undefined> | undefined;
+  let origins: Promise<Origins> | undefined;
 
   function openHome({ create }: { create: boolean }): Promise<Home> {
     home ??= homes.open({ create }).catch((error) => {
@@ -26,6 +34,12 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
       throw error;
     });
     return home;
+  }
+
+  async function openOwnOrigins(): Promise<Origins> {
+    const { directory, store } = await openHome({ create: true });
+    const { createOrigins } = await import('@lazytree/node/origins');
+    return createOrigins({ home: directory, store });
   }
 
   async function openOwnRemotes(): Promise<Remotes> {
@@ -72,6 +86,16 @@ export function createContext({ json, caller, homes }: ContextOptions): Context 
       for (const name of known?.list() ?? []) host.credentials.envFor(name, caller.env);
       return cluster || known ? { fetch: host.fetch, cluster, remotes: known } : undefined;
     },
+    async origins() {
+      if (homes.host) return homes.host.origins;
+      origins ??= openOwnOrigins();
+      return origins;
+    },
+    hasHost: homes.host !== undefined,
+    originCaller: () => ({
+      environment: offline ? { ...caller.env, LAZYTREE_OFFLINE: '1' } : caller.env,
+      directory: caller.directory ?? '/',
+    }),
     async remote(name) {
       remotes ??= homes.host ? homes.host.remotes() : openOwnRemotes();
       const opened = await remotes;

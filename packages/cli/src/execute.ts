@@ -19,10 +19,11 @@ export async function execute(args: readonly string[], options: ExecuteOptions):
   const { caller, homes, perform } = options;
   const { terminal } = caller;
   const json = args.includes('--json');
+  const offline = args.includes('--offline');
   let exitCode: number = ExitCode.done;
 
   async function run(action: Action, values: string[], given: Options): Promise<number> {
-    const context = createContext({ json, caller, homes });
+    const context = createContext({ json, offline, caller, homes });
     let output: Output;
     try {
       output = await action.run(context, values, given);

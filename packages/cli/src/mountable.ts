@@ -15,6 +15,8 @@ export async function openMountable(context: Context, spec: string): Promise<Mou
   const tree = await openTree(context, spec);
   try {
     const { link } = asDirectory(tree.entry, spec);
+    // Its origins are resolved when they are looked into, by nobody in particular.
+    (await context.origins()).remember(link, context.originCaller());
     return { root: link, tree: spec, ...(tree.image === undefined ? {} : { image: tree.image }) };
   } finally {
     await tree.close();

@@ -1,13 +1,40 @@
-import { type BlockSource, type FileEntry, isMissing, LazytreeError } from '@lazytree/core';
+import {
+  type BlockSource,
+  type Entry,
+  type FileEntry,
+  findImport,
+  findProvenance,
+  findReference,
+  isMissing,
+  LazytreeError,
+  type Link,
+  type LocalStore,
+  recordImport,
+  recordProvenance,
+  resolveEntry,
+  resolvePath,
+} from '@lazytree/core';
 import {
   type Elsewhere,
   findRefElsewhere,
   imageSpec,
+  isClusterHome,
   isImageSpec,
+  mayBeOrigin,
+  NotHereError,
   type ResolvedTree,
   resolveTree,
+  splitOrigin,
 } from '@lazytree/node';
+import { formatOrigin, isOffline, type Origin, type Origins, withOrigins } from '@lazytree/node/origins';
 import type { Context } from './command.js';
+
+export interface OpenTreeOptions {
+  /** Show an entry that is an origin as that. Default: what it stands for. */
+  keepOrigin?: boolean;
+  /** Do not walk the path: the entry is that of the root. */
+  rootOnly?: boolean;
+}
 
 export interface OpenTree extends ResolvedTree {
   /** Lets gc have the tree before the command ends: for one that opens many. */
@@ -18,15 +45,93 @@ export interface OpenTree extends ResolvedTree {
  * The tree that a command's argument names, here, at a peer or at a remote. An image needs no home. Until the command ends, no gc in
  * this process takes the tree away.
  */
-export async function openTree(context: Context, spec: string): Promise<OpenTree> {
+export async function openTree(
+  context: Context,
+  spec: string,
+  { keepOrigin = false, rootOnly = false }: OpenTreeOptions = {},
+): Promise<OpenTree> {
   const { signal } = context;
+  if (mayBeOrigin(spec)) return openOrigin(context, spec, { keepOrigin, rootOnly });
   if (isImageSpec(spec)) {
     return { ...(await resolveTree(undefined, imageSpec(spec, context.path), { signal })), release() {} };
   }
   const home = await context.home({ create: false });
-  const tree = await resolveTree(home, spec, { signal, elsewhere: await elsewhereOf(context) });
+  const origins = await context.origins();
+  const caller = context.originCaller();
+  const tree = await resolveTree(home, spec, {
+    signal,
+    elsewhere: await elsewhereOf(context),
+    withOrigins: (source) => withOrigins(source, origins, { caller }),
+    rootOnly,
+  });
   const lease = home.store.lease([tree.root]);
-  return { ...tree, release: context.afterwards(() => lease.release()) };
+  const release = context.afterwards(() => lease.release());
+  return { ...tree, entry: await reached(tree.store, tree.entry, { keepOrigin, signal }), release };
+}
+
+/** Where an entry is an origin, what it stands for. */
+async function reached(
+  store: BlockSource,
+  entry: Entry,
+  { keepOrigin, signal }: OpenTreeOptions & { signal: AbortSignal },
+): Promise<Entry> {
+  return keepOrigin ? entry : resolveEntry(store, entry, entry.name, { signal });
+}
+
+/** What an origin stands for now: known from before, or from a peer, or fetched. */
+async function openOrigin(
+  context: Context,
+  spec: string,
+  { keepOrigin = false, rootOnly = false }: OpenTreeOptions,
+): Promise<OpenTree> {
+  const { signal } = context;
+  const { origin: text, path } = splitOrigin(spec);
+  const caller = context.originCaller();
+  const origins = await context.origins();
+  const progress = await context.progress('fetch');
+  const { store: own, directory } = await context.home({ create: true });
+  const lease = own.lease();
+  const release = context.afterwards(() => lease.release());
+  try {
+    const wanted = await origins.parse(text, caller);
+    if (!context.hasHost && isClusterHome(directory) && !isOffline(caller))
+      await wantPeers(origins, wanted, own);
+    const {
+      entry: found,
+      origin,
+      provenance,
+    } = await origins.resolve(wanted, {
+      signal,
+      caller,
+      onProgress: ({ bytes, totalBytes }) =>
+        progress.update({ files: 0, bytes, ...(totalBytes && { totalBytes }) }),
+    });
+    for (const note of provenance?.notes ?? []) context.warn(note);
+    const { link: root } = found;
+    await recordImport(own, root, formatOrigin(origin));
+    const held = own.lease([root]);
+    context.afterwards(() => held.release());
+    const network = await context.network();
+    const store = withOrigins(network?.fetch ?? own, origins, { caller });
+    const entry = path === '' || rootOnly ? found : await resolvePath(store, root, path, { signal });
+    const at = await reached(store, entry, { keepOrigin, signal });
+    return { store, root, path, entry: at, release, async close() {} };
+  } finally {
+    progress.stop();
+  }
+}
+
+/** A member of a cluster asks its peers first, which its daemon does. @throws NotHereError for what is not here */
+async function wantPeers(
+  origins: Origins,
+  { driver, reference, integrity }: Origin,
+  store: LocalStore,
+): Promise<void> {
+  const name = formatOrigin({ driver, reference });
+  const known = integrity === undefined ? findReference(store, name) : { reference, integrity };
+  const isHere =
+    known?.integrity !== undefined && origins.known(formatOrigin({ driver, ...known }), known.integrity);
+  if (!isHere) throw new NotHereError(`${name} is not here, and the peers are asked by a daemon`);
 }
 
 async function elsewhereOf(context: Context): Promise<Elsewhere | undefined> {
@@ -36,7 +141,11 @@ async function elsewhereOf(context: Context): Promise<Elsewhere | undefined> {
   const { signal } = context;
   return {
     source: fetch,
-    findRef: (name, where) => findRefElsewhere(name, where, { cluster, remotes, signal }),
+    async findRef(name, where) {
+      const root = await findRefElsewhere(name, where, { cluster, remotes, signal });
+      await noteSource(context, root, { name, where });
+      return root;
+    },
     async bringTree(root) {
       const unattached = await problemOf(remotes?.attach());
       let problem = await problemOf(fetch.bringTree(root, { signal }));
@@ -49,6 +158,26 @@ async function elsewhereOf(context: Context): Promise<Elsewhere | undefined> {
       if (unattached) context.warn(unattached.message);
     },
   };
+}
+
+/** For `why`: it was not made here. What is known already says more. */
+async function noteSource(
+  context: Context,
+  root: Link,
+  { name, where }: { name: string; where: string | undefined },
+): Promise<void> {
+  const { store } = await context.home({ create: false });
+  if (findImport(store, root) || findProvenance(store, root)) return;
+  await recordProvenance(store, root, {
+    reference: where === undefined ? name : `${name}@${where}`,
+    integrity: '',
+    from: 'peer',
+    peer: where ?? 'whoever publishes it',
+    time: Date.now(),
+    bytes: 0,
+    requests: 0,
+    notes: [],
+  });
 }
 
 function problemOf(task: Promise<void> | undefined): Promise<LazytreeError | undefined> {
@@ -82,7 +211,8 @@ export async function whileArriving<T>(
   const signal = AbortSignal.any([context.signal, stop.signal]);
   const { store, ended } = context.host().arriving(tree.entry, { signal });
   try {
-    const result = await read(store);
+    const { resolveOrigin } = tree.store;
+    const result = await read({ ...store, ...(resolveOrigin && { resolveOrigin }) });
     if (all) await ended;
     return result;
   } catch (error) {

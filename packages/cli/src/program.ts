@@ -13,7 +13,8 @@ interface ProgramOptions {
 }
 
 const TREES = `
-TREE is a root CID, the name of a ref, NAME@PEER, NAME@REMOTE, or image:FILE, each with an optional /path below it.
+TREE is a root CID, the name of a ref, NAME@PEER, NAME@REMOTE, or image:FILE, each with an optional /path below it; or
+an origin, such as npm:react@18, git:URL#main, tar:URL or dir:PATH, with an optional //path below it.
 State is kept in $LAZYTREE_HOME (default: lazytree in the XDG data directory).
 
 Exit codes: 0 done, 1 failed, 2 usage, 3 partly done, 4 not found, 5 corrupt, 6 store locked,
@@ -65,6 +66,7 @@ function addAction(parent: Program, name: string, action: Action, execute: Execu
     .command(`${name} ${action.arguments}`.trim())
     .description(action.summary)
     .option('--json', 'print one JSON document')
+    .option('--offline', 'ask no origin; what was resolved before is used')
     .exitOverride();
   for (const [flags, description, value] of action.options ?? []) command.option(flags, description, value);
   if (action.passesThrough) command.passThroughOptions();

@@ -1,4 +1,4 @@
-import { credentialEnv, type ProgressEvent, runThroughDaemon } from '@lazytree/node/daemon-client';
+import { credentialEnv, originEnv, type ProgressEvent, runThroughDaemon } from '@lazytree/node/daemon-client';
 import { homeDirectory } from '@lazytree/node/home-directory';
 import type { Caller } from './caller.js';
 import type { Progress } from './progress.js';
@@ -16,7 +16,7 @@ export function throughDaemon(args: readonly string[], caller: Caller): Promise<
       ...(cwd === undefined ? {} : { cwd }),
       umask: process.umask(),
       terminal: { stdout: terminal.isRead, progress: process.stderr.isTTY === true },
-      env: { ...lazytreeVariables(), ...credentialEnv(process.env) },
+      env: { ...originEnv(process.env), ...lazytreeVariables(), ...credentialEnv(process.env) },
     },
     {
       version: VERSION,

@@ -4,6 +4,7 @@ export * from './home.js';
 export * from './home-directory.js';
 export type { MountRecord, MountStatus, MountUse } from './mounts/mount-table.js';
 export * from './not-here-error.js';
+export { mayBeOrigin, splitOrigin } from './origins/origin-spec.js';
 export type { OpenRemotes, RemoteNames, RemoteParts, Remotes } from './remotes/remotes.js';
 export * from './replace-process.js';
 export * from './tree-spec.js';

@@ -59,6 +59,10 @@ export interface Elsewhere {
 
 export interface ResolveOptions extends StoreOptions {
   elsewhere?: Elsewhere | undefined;
+  /** Makes a source one that knows origins: for those on the way of a path. */
+  withOrigins?: (source: BlockSource) => BlockSource;
+  /** Do not walk the path: the entry is that of the root. */
+  rootOnly?: boolean;
 }
 
 /**
@@ -83,8 +87,9 @@ export async function resolveTree(
   else if (!(await store.has(root, { signal }))) {
     throw new NotHereError(`the root ${head} is not in the store ${store.directory}`, { hint: NOT_HERE });
   }
-  const source = elsewhere?.source ?? store;
-  const entry = await resolvePath(source, root, path, { signal });
+  const { withOrigins = (source) => source, rootOnly = false } = options;
+  const source = withOrigins(elsewhere?.source ?? store);
+  const entry = await resolvePath(source, root, rootOnly ? '' : path, { signal });
   return { store: source, root, path, entry, ...(ref ? { ref } : {}), async close() {} };
 }
 

@@ -1,6 +1,7 @@
-import { type Stats, statSync } from 'node:fs';
+import { existsSync, type Stats, statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import {
+  asDirectory,
   checkRefName,
   formatLink,
   fromSystemError,
@@ -11,12 +12,14 @@ import {
   statCacheFile,
   toFsPath,
 } from '@lazytree/core';
-import { type Action, ExitCode } from '../command.js';
+import { mayBeOrigin } from '@lazytree/node';
+import { type Action, type Context, ExitCode, type Options, type Output } from '../command.js';
+import { openTree } from '../open-tree.js';
 import { importUse } from '../stat-cache-use.js';
 
 export const command: Action = {
-  arguments: '<path>',
-  summary: 'store a directory and print its root',
+  arguments: '<path|origin>',
+  summary: 'store a directory, or what an origin stands for, and print its root',
   options: [
     ['--name <ref>', 'point a ref to the root, and record a snapshot'],
     ['-m, --message <text>', 'message of the snapshot'],
@@ -27,6 +30,9 @@ export const command: Action = {
   details: 'Symlinks are stored, never followed. Sockets, pipes and devices are left out, with exit code 3.',
   async run(context, [path], { name, message, preserve, ignore, cache }) {
     if (typeof name === 'string') checkRefName(name);
+    if (mayBeOrigin(path) && !existsSync(toFsPath(context.path(path)))) {
+      return importOrigin(context, path, { name, message });
+    }
     const given = await context.file(path);
     const source = resolve(given);
     assertDirectory(source);
@@ -69,6 +75,24 @@ export const command: Action = {
     }
   },
 };
+
+/** The tree of an origin; what is lazy in it stays that. */
+async function importOrigin(context: Context, spec: string, { name, message }: Options): Promise<Output> {
+  const { entry, release } = await openTree(context, spec);
+  const { link: root, size, files } = asDirectory(entry, spec);
+  const { store } = await context.home({ create: true });
+  await store.flush();
+  const ref =
+    typeof name === 'string'
+      ? await setRef(store, { name, root, source: spec, message: String(message ?? '') })
+      : undefined;
+  release();
+  const cid = formatLink(root);
+  return {
+    data: { root: cid, size, files, ...(ref ? { ref: ref.name, sequence: ref.sequence } : {}) },
+    text: `${cid}\n`,
+  };
+}
 
 /** A wrong path must not leave a new home behind. */
 function assertDirectory(path: string): void {

@@ -1,7 +1,15 @@
-import { type Entry, formatLink, listDirectory, type WalkedEntry, walkTree } from '@lazytree/core';
+import {
+  type Entry,
+  formatLink,
+  isDirectoryLike,
+  listDirectory,
+  type WalkedEntry,
+  walkTree,
+} from '@lazytree/core';
 import type { ResolvedTree } from '@lazytree/node';
 import type { Action, Context } from '../command.js';
 import { pathJson } from '../entry-json.js';
+import { oneLine } from '../one-line.js';
 import { openTree } from '../open-tree.js';
 import { batched, pathBytes } from '../output.js';
 
@@ -50,11 +58,12 @@ async function* lines(
     for await (const { path, entry } of entriesOf(context, tree, recursive)) {
       if (long) yield longColumns(entry);
       yield await pathBytes(context, path);
-      if (entry.kind === 'directory') yield '/';
+      if (isDirectoryLike(entry)) yield '/';
       if (long && entry.kind === 'symlink') {
         yield ' -> ';
         yield await pathBytes(context, entry.target);
       }
+      if (long && entry.kind === 'origin') yield ` <- ${oneLine(`${entry.driver}:${entry.reference}`)}`;
       yield '\n';
     }
   } finally {

@@ -8,7 +8,7 @@ export const command: Action = {
   arguments: '<tree>',
   summary: 'show what an entry is: kind, CID, size, files, chunks',
   async run(context, [spec]) {
-    const tree = await openTree(context, spec);
+    const tree = await openTree(context, spec, { keepOrigin: true });
     try {
       const { entry, root, path, store, ref } = tree;
       const data: Record<string, unknown> = { root: formatLink(root), ...pathJson(path, entry) };

@@ -22,6 +22,7 @@ import { listDirectory } from '../tree/directory.js';
 import { fileChunks, readFile } from '../tree/file.js';
 import { hasMetadata } from '../tree/has-metadata.js';
 import { rootEntry } from '../tree/path.js';
+import { resolveEntry } from '../tree/resolve-entry.js';
 import { setDirectoryMetadata, setMetadata } from './metadata.js';
 import type { ExportOptions, ExportResult } from './options.js';
 import { attempt, blockError, reading } from './write-error.js';
@@ -44,6 +45,9 @@ interface Pending {
   /** The listing itself, file lists under way, and directories below. */
   waiting: number;
 }
+
+/** What an origin is, once it is resolved: a directory that is to be written, or nothing more to do. */
+type Later = () => Promise<Pending | undefined>;
 
 interface PendingFile {
   directory: Pending;
@@ -131,9 +135,14 @@ function createPopulator(
   }
 
   async function writeAll(top: Pending): Promise<void> {
-    const stack = [top];
+    const stack: (Pending | Later)[] = [top];
     for (let next = stack.pop(); next; next = stack.pop()) {
       work.check();
+      if (typeof next === 'function') {
+        const resolved = await next();
+        if (resolved) stack.push(resolved);
+        continue;
+      }
       const below = await writeDirectory(next);
       for (let i = below.length - 1; i >= 0; i--) stack.push(below[i]);
       settle(next);
@@ -141,10 +150,10 @@ function createPopulator(
     await sendList(pool === undefined && list.length < FEW_FILES);
   }
 
-  async function writeDirectory(directory: Pending): Promise<Pending[]> {
+  async function writeDirectory(directory: Pending): Promise<(Pending | Later)[]> {
     const { path, parent, entry } = directory;
     if (parent) makeDirectory(path, entry.metadata !== undefined);
-    const below: Pending[] = [];
+    const below: (Pending | Later)[] = [];
     const entries = await reading(inTree(path), () => listDirectory(store, entry.link, { signal }));
     directory.entries = new Array(entries.length);
     for (let slot = 0; slot < entries.length; slot++) {
@@ -152,9 +161,33 @@ function createPopulator(
       if (item.kind === 'directory') below.push(pending(directory, item, slot));
       else if (isFile(item)) await addFile({ directory, slot, entry: item });
       else if (item.kind === 'symlink') directory.entries[slot] = makeSymlink(path, item);
+      else if (store.resolveOrigin) below.push(originIn(directory, slot, item));
       else origins.push(inTree(`${path}/${item.name}`));
     }
     return below;
+  }
+
+  /** All origins of a directory are resolved side by side, while what comes before them is written. */
+  function originIn(directory: Pending, slot: number, entry: OriginEntry): Later {
+    directory.waiting += 1;
+    const resolving = resolveEntry(store, entry, inTree(`${directory.path}/${entry.name}`), { signal });
+    // Its failure is told when its turn comes, unless something else fails before.
+    resolving.catch(() => undefined);
+    return async () => {
+      const found = await resolving;
+      let below: Pending | undefined;
+      if (found.kind === 'directory') {
+        below = pending(directory, found, slot);
+        progress.totalFiles += found.files;
+        progress.totalBytes += found.size;
+      } else if (isFile(found)) {
+        await addFile({ directory, slot, entry: found });
+        progress.totalFiles += 1;
+        progress.totalBytes += found.size;
+      }
+      settle(directory);
+      return below;
+    };
   }
 
   function makeDirectory(path: string, restricted: boolean): void {

@@ -83,10 +83,11 @@ async function* whole(
   store: BlockSource,
   change: 'added' | 'removed',
   prefix: string,
-  entry: Entry,
+  found: Entry,
   options: StoreOptions,
 ): AsyncGenerator<Change> {
-  const path = prefix + entry.name;
+  const path = prefix + found.name;
+  const entry = store.resolveOrigin ? await resolveEntry(store, found, path, options) : found;
   yield change === 'added' ? { path, change, to: entry } : { path, change, from: entry };
   if (entry.kind === 'directory') yield* below(store, change, path, entry, options);
 }
@@ -98,7 +99,8 @@ async function* below(
   directory: Entry & { link: Link },
   options: StoreOptions,
 ): AsyncGenerator<Change> {
-  for await (const { path: inner, entry } of walkTree(store, directory.link, options)) {
+  const origins = store.resolveOrigin ? 'resolve' : 'list';
+  for await (const { path: inner, entry } of walkTree(store, directory.link, { ...options, origins })) {
     const full = `${path}/${inner}`;
     yield change === 'added' ? { path: full, change, to: entry } : { path: full, change, from: entry };
   }

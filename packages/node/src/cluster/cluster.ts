@@ -71,6 +71,8 @@ export interface Cluster {
   findRef(name: string, peer: string | undefined, signal: AbortSignal): Promise<PublishedRef>;
   /** A ref as it is, and again whenever it changes. */
   follow(ref: PublishedRef, signal: AbortSignal): AsyncGenerator<PublishedRef>;
+  /** What a peer says that an origin stands for; undefined when nobody knows, and in no cluster. */
+  resolve: Session['resolve'];
   close(): Promise<void>;
 }
 
@@ -188,6 +190,9 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
     findRef: async (name, peer, signal) => (await session()).findRef(name, peer, signal),
     async *follow(ref, signal) {
       yield* (await session()).follow(ref, signal);
+    },
+    async resolve(reference, integrity, signal) {
+      return current && (await current).resolve(reference, integrity, signal);
     },
     async close() {
       const open = await current?.catch(() => undefined);

@@ -7,7 +7,7 @@ import type { MountLog } from '../mounts/mount-log.js';
 import { readState, writeState } from '../state-file.js';
 import { type AnswerSources, createAnswering, inMessages } from './exchange/answers.js';
 import { EXCHANGE, STREAMS } from './exchange/limits.js';
-import { encodeLinks } from './exchange/link-list.js';
+import { decodeLinks, encodeLinks } from './exchange/link-list.js';
 import { createExchangeServer } from './exchange/server.js';
 import { type ClusterKey, clusterId, discoveryTag } from './membership/cluster-key.js';
 import { admit, JOIN } from './membership/join.js';
@@ -60,6 +60,12 @@ export interface Session {
   ready(signal: AbortSignal): Promise<void>;
   findRef(name: string, peer: string | undefined, signal: AbortSignal): Promise<PublishedRef>;
   follow(ref: PublishedRef, signal: AbortSignal): AsyncGenerator<PublishedRef>;
+  /** What a connected peer says that an origin stands for, with its name; the first who knows. */
+  resolve(
+    reference: string,
+    integrity: string,
+    signal: AbortSignal,
+  ): Promise<{ root: Link; peer: string } | undefined>;
   /** Tells the others that this machine is none of them any more. */
   leave(): Promise<void>;
   close(): Promise<void>;
@@ -371,6 +377,30 @@ export async function openSession(options: SessionOptions): Promise<Session> {
           continue;
         }
         await woken(AbortSignal.any([signal, ended.signal]));
+      }
+    },
+    async resolve(reference, integrity, signal) {
+      await ready(signal);
+      const done = new AbortController();
+      const within = AbortSignal.any([signal, ended.signal, done.signal, AbortSignal.timeout(NEWS_MS)]);
+      const asked = peers.connected().map(async (peer) => {
+        const client = peer.client();
+        if (!client) throw new LazytreeError('NETWORK', 'the peer has gone');
+        const request = { resolve: { reference, integrity } };
+        for await (const { resolved } of client.ask(request, { signal: within, urgent: true })) {
+          const [root] = decodeLinks(resolved, 1);
+          if (root) return { root, peer: peer.describe() };
+        }
+        throw new LazytreeError('NOT_FOUND', 'it does not know');
+      });
+      try {
+        return await Promise.any(asked);
+      } catch {
+        // Nobody knows, or nobody has answered in time: then there is the origin.
+        signal.throwIfAborted();
+        return undefined;
+      } finally {
+        done.abort();
       }
     },
     async leave() {

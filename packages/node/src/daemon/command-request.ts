@@ -1,8 +1,11 @@
 import * as z from 'zod/mini';
+import { ORIGIN_VARIABLE } from '../origins/origin-variables.js';
 import { CREDENTIAL_VARIABLES } from '../remotes/credential-variables.js';
 import type { CommandRequest } from './protocol.js';
 
-const VARIABLE = new RegExp(`^(?:LAZYTREE_[A-Z0-9_]+|${CREDENTIAL_VARIABLES.join('|')})$`);
+const VARIABLE = new RegExp(
+  `^(?:LAZYTREE_[A-Z0-9_]+|${CREDENTIAL_VARIABLES.join('|')})$|${ORIGIN_VARIABLE.source}`,
+);
 
 const schema = z.object({
   argv: z.array(z.string()),

@@ -1,13 +1,13 @@
 import {
   type DirectoryEntry,
   type FileEntry,
-  findResolution,
   LazytreeError,
   type Link,
   type LocalStore,
   listImports,
   listPins,
   listRefs,
+  resolveTreeOrigins,
 } from '@lazytree/core';
 import type { Cluster } from '../cluster/cluster.js';
 import { createDemand } from '../fetch/demand.js';
@@ -18,6 +18,7 @@ import { type Home, openHome } from '../home.js';
 import { hasRemotes, isClusterHome } from '../home-directory.js';
 import { type Keeper, openKeeper } from '../keeper/keeper.js';
 import { createMountTable, type MountTable } from '../mounts/mount-table.js';
+import { type AskPeers, createOrigins, type Origins, withOrigins } from '../origins/origins.js';
 import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
 import {
   type PrefetchOptions,
@@ -37,6 +38,8 @@ export interface Host {
   readonly fetch: FetchChain;
   readonly mounts: MountTable;
   readonly workspaces: Workspaces;
+  /** What outside of the cluster trees come from. */
+  readonly origins: Origins;
   /** What remotes were last opened with. */
   readonly credentials: CredentialMemory;
   /** This machine's part in a cluster. It is loaded when it is first asked for, or at once in a home that has one. */
@@ -108,7 +111,9 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
     if (!remote) throw new LazytreeError('NOT_FOUND', `there is no remote '${name}'`);
     return remote.push(given);
   };
-  let parts = partsOf(opened, { keeper, log, expectsAnyone, push: pushTo });
+  const askPeers: AskPeers = async (reference, integrity, signal) =>
+    isClusterHome(directory) ? (await openPart()).resolve(reference, integrity, signal) : undefined;
+  let parts = partsOf(opened, { keeper, log, expectsAnyone, push: pushTo, askPeers });
   let distrusted = false;
   let cluster: Promise<Cluster> | undefined;
   let remotes: Promise<Remotes> | undefined;
@@ -171,6 +176,9 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
     get fetch() {
       return parts.fetch;
     },
+    get origins() {
+      return parts.origins;
+    },
     get mounts() {
       return parts.mounts;
     },
@@ -181,7 +189,9 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       const { fetch, mounts, home } = parts;
       const withdraw = await provideImage(fetch, image);
       try {
-        const fetched = await prefetchTree(fetch, root, { ...options, idle: mounts.demand.standBack });
+        // Where origins stand for something, that is to be here as well.
+        const { link } = await resolveTreeOrigins(fetch, home.store, root, { signal: options.signal });
+        const fetched = await prefetchTree(fetch, link, { ...options, idle: mounts.demand.standBack });
         await home.store.flush();
         return fetched;
       } finally {
@@ -198,6 +208,7 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
           : prefetchFile(fetch, entry, given);
       const store: LocalStore = {
         ...home.store,
+        resolveOrigin: fetch.resolveOrigin,
         async get(link, { signal = options.signal } = {}) {
           if ((await fetch.awaited(link, signal)) === true) return home.store.get(link, { signal });
           return fetch.get(link, { signal });
@@ -227,6 +238,7 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
         log,
         expectsAnyone,
         push: pushTo,
+        askPeers,
       });
       distrusted = false;
       if (isClusterHome(directory)) await openPart();
@@ -251,7 +263,7 @@ const ROOTS = 1000;
 const LIKELY = 8;
 
 async function openClusterPart(
-  { home: { directory, store }, fetch }: Parts,
+  { home: { directory, store }, fetch, origins }: Parts,
   { version, log, listen, peers }: OpenHostOptions,
 ): Promise<Cluster> {
   const { openCluster } = await import('../cluster/cluster.js');
@@ -277,7 +289,7 @@ async function openClusterPart(
     },
     urgently: served.during,
     quiet: served.idle,
-    resolved: (reference, integrity) => findResolution(store, reference, integrity),
+    resolved: origins.known,
     async roots() {
       const refs = (await listRefs(store)).map(({ root }) => root);
       const pins = (await listPins(store)).map(({ root }) => root);
@@ -291,7 +303,7 @@ async function openClusterPart(
   });
 }
 
-type Parts = Pick<Host, 'home' | 'fetch' | 'mounts' | 'workspaces'>;
+type Parts = Pick<Host, 'home' | 'fetch' | 'origins' | 'mounts' | 'workspaces'>;
 
 interface PartsOptions {
   keeper: Keeper;
@@ -299,19 +311,32 @@ interface PartsOptions {
   /** Whether somebody may have what is not here. */
   expectsAnyone(): boolean;
   push: WorkspacesOptions['push'];
+  askPeers: AskPeers;
 }
 
-function partsOf(home: Home, { keeper, log, expectsAnyone, push }: PartsOptions): Parts {
+function partsOf(home: Home, { keeper, log, expectsAnyone, push, askPeers }: PartsOptions): Parts {
   const { directory, store } = home;
-  const fetch = createFetchChain(store, {
+  const chain = createFetchChain(store, {
     completeRoots: () => likelyRoots(directory, store),
     onRepaired: (cid, provider) => log.warn({ cid, provider }, 'a damaged block was replaced'),
     onNotKept: (error, blocks) => log.error({ error: String(error), blocks }, 'blocks could not be kept'),
   });
+  const origins = createOrigins({ home: directory, store, source: chain, askPeers });
+  const fetch = withOrigins(chain, origins);
   const onLowerLost = () => workspaces.recover();
   const peersBy = performance.now() + ARRIVAL_MS;
   const expectsPeers = () => performance.now() < peersBy && expectsAnyone();
-  const mounts = createMountTable({ home: directory, store, fetch, keeper, log, expectsPeers, onLowerLost });
+  const mounts = createMountTable({
+    home: directory,
+    store,
+    fetch,
+    keeper,
+    log,
+    resolveOrigin: (root, entry, signal) =>
+      origins.resolveEntry(entry, { signal, caller: root && origins.callerOf(root) }),
+    expectsPeers,
+    onLowerLost,
+  });
   const workspaces: Workspaces = createWorkspaces({
     home: directory,
     store,
@@ -321,7 +346,7 @@ function partsOf(home: Home, { keeper, log, expectsAnyone, push }: PartsOptions)
     log,
     push,
   });
-  return { home, fetch, mounts, workspaces };
+  return { home, fetch, origins, mounts, workspaces };
 }
 
 /** Of those whose nodes are all here, what another tree is likely to be a change of. */

@@ -2,11 +2,14 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type BlockSource,
+  type DirectoryEntry,
+  type FileEntry,
   formatLink,
   fromSystemError,
   LazytreeError,
   type Link,
   type LocalStore,
+  type OriginEntry,
   parseLink,
   readNode,
   type Totals,
@@ -16,7 +19,7 @@ import { type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { FUSE_TYPE } from '../fuse/device/mount-fuse.js';
 import { mountAt, readMountInfo } from '../fuse/device/mount-info.js';
 import type { ServerReport } from '../fuse/session/messages.js';
-import type { FetchRequest, ServeFailure } from '../fuse/session/session.js';
+import type { FetchRequest, OriginRequest, ServeFailure } from '../fuse/session/session.js';
 import type { Keeper } from '../keeper/keeper.js';
 import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
 import { prefetchOrder } from '../prefetch/prefetch.js';
@@ -103,6 +106,12 @@ export interface MountTableOptions {
   fetch: FetchChain;
   log: MountLog;
   keeper: Keeper;
+  /** Finds out what an origin in a tree stands for. */
+  resolveOrigin(
+    root: Link | undefined,
+    entry: OriginEntry,
+    signal: AbortSignal,
+  ): Promise<DirectoryEntry | FileEntry>;
   /** Whether providers of the network are likely to come, and none has been here yet. */
   expectsPeers(): boolean;
   /** Told when what overlays lie over has died. */
@@ -131,7 +140,7 @@ export async function readMounts(home: string): Promise<MountRecord[]> {
 type StoredMount = Omit<MountRecord, 'root'> & { root: string };
 
 export function createMountTable(options: MountTableOptions): MountTable {
-  const { home, store, fetch, log, keeper, expectsPeers, onLowerLost } = options;
+  const { home, store, fetch, log, keeper, resolveOrigin, expectsPeers, onLowerLost } = options;
   const live = new Map<string, LiveMount>();
   const { demand } = fetch;
   const readAhead = createReadAhead({
@@ -151,9 +160,13 @@ export function createMountTable(options: MountTableOptions): MountTable {
         Promise.all(links.map(async (link) => ({ link, bytes: await get(link, signal) }))),
       );
     },
-    onFailure({ root, path, error }: ServeFailure) {
+    resolveOrigin({ root, entry, signal }: OriginRequest) {
+      return demand.during(() => resolveOrigin(root === '' ? undefined : parseLink(root), entry, signal));
+    },
+    onFailure({ root, path, origin, error }: ServeFailure) {
       const cid = (error as { cid?: string }).cid;
-      log.error({ root, path, cid, error: (error as Error).message, providers: fetch.providers() }, 'EIO');
+      const about = { root, path, cid, origin, error: (error as Error).message };
+      log.error({ ...about, providers: fetch.providers() }, 'EIO');
     },
   };
   const bases = createBaseMounts({

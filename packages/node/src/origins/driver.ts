@@ -10,6 +10,13 @@ export interface OriginDriver {
   /** One line for people: the form of a reference, and what it stands for. */
   readonly summary: string;
   /**
+   * Whether references stand for something on this machine, such as a file: they mean nothing to another one, and are
+   * resolved at once when a tree is composed of them.
+   */
+  readonly local?: boolean;
+  /** Whether a reference stands for a file, where not all of them stand for directories. */
+  isFile?(reference: string): boolean;
+  /**
    * The canonical form of what follows the colon: the same for texts that mean the same. Relative paths become absolute.
    *
    * @throws LazytreeError USAGE, which says what is wrong with it

@@ -59,7 +59,7 @@ export interface ResolvedOrigin {
   provenance: Provenance | undefined;
 }
 
-/** Asks the peers what an origin stands for. */
+/** Asks the peers what an origin stands for; nothing when nobody knows, or answers in time. */
 export type AskPeers = (
   reference: string,
   integrity: string,
@@ -94,6 +94,10 @@ export interface Origins {
   resolve(origin: Origin, options: OriginOptions): Promise<ResolvedOrigin>;
   /** The same for an entry of a tree, with what is laid over it. */
   resolveEntry(entry: OriginEntry, options: OriginOptions): Promise<DirectoryEntry | FileEntry>;
+  /** Whether references of a driver mean nothing to other machines. */
+  isLocal(driver: string, caller?: OriginCaller): Promise<boolean>;
+  /** Whether an origin is a file or a directory, without fetching it. */
+  kindOf(origin: Origin, options: OriginOptions): Promise<'file' | 'directory'>;
   /** What peers are told. */
   known(reference: string, integrity: string): Link | undefined;
   /** Remembers who named a tree, for those of its origins that nobody resolves until they are read. */
@@ -106,8 +110,6 @@ export interface Origins {
 const FETCHES = 24;
 /** Callers that are remembered. */
 const CALLERS = 256;
-/** For an answer of a peer; it only looks into its index. */
-const PEER_MS = 2000;
 
 export function isOffline({ environment }: OriginCaller): boolean {
   const value = environment.LAZYTREE_OFFLINE;
@@ -211,13 +213,7 @@ export function createOrigins(options: OriginsOptions): Origins {
     if (!askPeers || integrity === undefined || isOffline(caller) || !('bringTree' in source))
       return undefined;
     const name = `${driver}:${reference}`;
-    const began = AbortSignal.any([signal, AbortSignal.timeout(PEER_MS)]);
-    const said = await askPeers(name, integrity, began).catch((error: unknown) => {
-      signal.throwIfAborted();
-      // Whoever does not answer in time has nothing to say.
-      if (began.aborted || (error as LazytreeError).code === 'NETWORK') return undefined;
-      throw error;
-    });
+    const said = await askPeers(name, integrity, signal);
     if (!said) return undefined;
     const { root, peer } = said;
     const lease = store.lease([root]);
@@ -341,7 +337,7 @@ export function createOrigins(options: OriginsOptions): Origins {
   async function resolveBelow(entry: OriginEntry, given: OriginOptions) {
     const { driver, reference, integrity } = entry;
     const origin = { driver, reference, ...(integrity === undefined ? {} : { integrity }) };
-    return (await resolve(origin, { caller: latest, ...given })).entry;
+    return (await resolve(origin, { ...given, caller: given.caller ?? latest })).entry;
   }
 
   async function findLaid(entry: OriginEntry, signal: AbortSignal): Promise<DirectoryEntry | undefined> {
@@ -402,6 +398,11 @@ export function createOrigins(options: OriginsOptions): Origins {
     pin,
     resolve,
     resolveEntry,
+    isLocal: async (name, caller = itself) => (await driverOf(name, caller)).local ?? false,
+    async kindOf({ driver: name, reference }, { caller = itself }) {
+      const driver = await driverOf(name, caller);
+      return driver.isFile?.(reference) ? 'file' : 'directory';
+    },
     known(reference, integrity) {
       const root = findResolution(store, reference, integrity);
       return root !== undefined && store.locate(root) ? root : undefined;
@@ -442,7 +443,7 @@ function offline({ driver, reference, integrity }: Origin, asked: Origin): Lazyt
 export function withOrigins<S extends BlockSource>(
   store: S,
   origins: Origins,
-  given: Omit<OriginOptions, 'signal'>,
+  given: Omit<OriginOptions, 'signal'> = {},
 ): S {
   return {
     ...store,

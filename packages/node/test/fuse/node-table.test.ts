@@ -19,6 +19,7 @@ const placeArbitrary: fc.Arbitrary<Omit<Place, 'serial'>> = fc.record({
   position: fc.nat(1e9),
   name: fc.oneof(nameArbitrary, fc.constant('')),
   link: fc.option(fc.constant(LINK as Link), { nil: undefined }),
+  origin: fc.boolean(),
   metadata: fc.option(
     fc.record({
       mode: fc.nat(0o7777),
@@ -90,7 +91,7 @@ describe('a table of nodes', () => {
     const torn = tableMemory();
     const table = openNodeTable(torn);
     const serial = table.newSerial();
-    table.note({ serial, parent: 0, position: 0, name: 'x', link: LINK, metadata: undefined });
+    table.note({ serial, parent: 0, position: 0, name: 'x', link: LINK, metadata: undefined, origin: false });
     const journal = torn.area(Area.journals[0], 1 << 16);
     journal[12] = 200;
     expect(() => openNodeTable(torn).read()).toThrow(NodeTableError);

@@ -1,5 +1,5 @@
 import type { MessagePort } from 'node:worker_threads';
-import type { Link } from '@lazytree/core';
+import type { DirectoryEntry, FileEntry, Link, OriginEntry } from '@lazytree/core';
 import type { RootUse } from '../tree/nodes.js';
 import type { View } from '../tree/tree-file-system.js';
 
@@ -27,10 +27,21 @@ export interface ServeData {
   table?: { descriptor: number; goOn: boolean } | undefined;
 }
 
+/** What a request needs before it can be answered. */
+export interface Missing {
+  root: string;
+  path: string;
+  links: readonly Link[];
+  /** Whether the blocks are here, and damaged. */
+  corrupt: boolean;
+  /** Instead of blocks: what this stands for is to be known. */
+  origin?: OriginEntry;
+}
+
 /** From a serving thread. */
 export type FromServer =
   | { type: 'serving'; thread: number; resends: boolean }
-  | { type: 'missing'; request: number; root: string; path: string; links: readonly Link[]; corrupt: boolean }
+  | ({ type: 'missing'; request: number } & Missing)
   | { type: 'interrupted'; request: number }
   | { type: 'failure'; root: string; path: string; error: unknown }
   | { type: 'report'; id: number; report: ServerReport }
@@ -47,7 +58,12 @@ export interface ServerReport {
 
 /** To a serving thread, which sees it with the next request: see session.ts. */
 export type ToServer =
-  | { type: 'fetched'; request: number; blocks: { link: Link; bytes: Uint8Array }[] }
+  | {
+      type: 'fetched';
+      request: number;
+      blocks: { link: Link; bytes: Uint8Array }[];
+      found?: DirectoryEntry | FileEntry;
+    }
   | { type: 'failed'; request: number }
   | { type: 'report'; id: number }
   /** To stop serving, whoever uses it still. */

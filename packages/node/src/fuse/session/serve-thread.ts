@@ -27,7 +27,7 @@ import {
   ProtocolError,
   type RequestHeader,
 } from '../protocol/request.js';
-import { createBlocks, MissingBlocks } from '../tree/blocks.js';
+import { createBlocks, MissingBlocks, MissingOrigin } from '../tree/blocks.js';
 import { openNodeTable } from '../tree/node-table.js';
 import { createTreeFileSystem } from '../tree/tree-file-system.js';
 import { givenIn } from './given.js';
@@ -77,7 +77,7 @@ const files = createTreeFileSystem(blocks, {
 const reply = createReplyWriter(MAX_PAGES * PAGE, owner);
 const allRoots = 'allRoots' in view;
 /** Requests whose content is being fetched, as they came. */
-const waiting = new Map<number, Buffer>();
+const waiting = new Map<number, { bytes: Buffer; origin?: MissingOrigin }>();
 const counts: Record<number, number> = {};
 
 let stopped = false;
@@ -111,7 +111,7 @@ function handle(bytes: Buffer, again = false): void {
     answer(header, bytes);
   } catch (error) {
     if (error instanceof ProtocolError || isGone(error)) throw error;
-    if (!(error instanceof MissingBlocks)) {
+    if (!(error instanceof MissingBlocks || error instanceof MissingOrigin)) {
       fail(header, error);
       return;
     }
@@ -124,9 +124,19 @@ function handle(bytes: Buffer, again = false): void {
   }
 }
 
-function fetchFirst({ unique, node }: RequestHeader, bytes: Buffer, { links, corrupt }: MissingBlocks): void {
-  waiting.set(unique, Buffer.from(bytes));
-  send({ type: 'missing', request: unique, ...whereabouts(node), links, corrupt });
+function fetchFirst(
+  { unique, node }: RequestHeader,
+  bytes: Buffer,
+  what: MissingBlocks | MissingOrigin,
+): void {
+  const about = { type: 'missing', request: unique, ...whereabouts(node) } as const;
+  if (what instanceof MissingOrigin) {
+    waiting.set(unique, { bytes: Buffer.from(bytes), origin: what });
+    send({ ...about, links: [], corrupt: false, origin: what.entry });
+    return;
+  }
+  waiting.set(unique, { bytes: Buffer.from(bytes) });
+  send({ ...about, links: what.links, corrupt: what.corrupt });
 }
 
 function fail({ unique, node }: RequestHeader, error: unknown): void {
@@ -322,11 +332,11 @@ function writeXattr(unique: number, value: Buffer, size: number): void {
 }
 
 function interrupt(unique: number): void {
-  const bytes = waiting.get(unique);
-  if (!bytes) return;
+  const interrupted = waiting.get(unique);
+  if (!interrupted) return;
   waiting.delete(unique);
   send({ type: 'interrupted', request: unique });
-  end(unique, decodeHeader(bytes).node, EINTR);
+  end(unique, decodeHeader(interrupted.bytes).node, EINTR);
 }
 
 function takeMessages(): void {
@@ -340,12 +350,14 @@ function takeMessages(): void {
       send({ type: 'report', id: message.id, report: report() });
       continue;
     }
-    const bytes = waiting.get(message.request);
-    if (!bytes) continue;
+    const request = waiting.get(message.request);
+    if (!request) continue;
+    const { bytes, origin } = request;
     waiting.delete(message.request);
     if (message.type === 'failed') end(message.request, decodeHeader(bytes).node, EIO);
     else {
       for (const { link, bytes: block } of message.blocks) blocks.keep(link, block);
+      if (message.found) origin?.take(message.found);
       handle(bytes, true);
     }
   }

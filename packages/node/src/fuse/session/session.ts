@@ -1,7 +1,14 @@
 import fs from 'node:fs';
 import { constants } from 'node:os';
 import { MessageChannel, type Transferable, Worker } from 'node:worker_threads';
-import { errnoOf, LazytreeError, type Link } from '@lazytree/core';
+import {
+  type DirectoryEntry,
+  errnoOf,
+  type FileEntry,
+  LazytreeError,
+  type Link,
+  type OriginEntry,
+} from '@lazytree/core';
 import { interruptThread } from '../device/interrupt-thread.js';
 import { createReplyWriter } from '../protocol/reply.js';
 import { AREA_BYTES, AREA_COUNT } from '../tree/node-table.js';
@@ -21,10 +28,17 @@ export interface FetchRequest {
   signal: AbortSignal;
 }
 
+/** An origin that somebody looks into. Root and path as in a {@link FetchRequest}. */
+export interface OriginRequest extends Pick<FetchRequest, 'root' | 'path' | 'signal'> {
+  entry: OriginEntry;
+}
+
 /** Why a request got no better answer than EIO; root and path as in a {@link FetchRequest}. */
 export interface ServeFailure {
   root: string;
   path: string;
+  /** What should have been resolved, if it was that. */
+  origin?: string;
   error: unknown;
 }
 
@@ -51,6 +65,8 @@ export interface SessionOptions {
   push: boolean;
   /** Brings blocks, verified. */
   fetch(request: FetchRequest): Promise<{ link: Link; bytes: Uint8Array }[]>;
+  /** Finds out what an origin stands for. */
+  resolveOrigin(request: OriginRequest): Promise<DirectoryEntry | FileEntry>;
   /** Told why a request was answered with EIO. */
   onFailure(failure: ServeFailure): void;
 }
@@ -74,7 +90,7 @@ export interface Session {
 }
 
 export function startSession(options: SessionOptions): Session {
-  const { device, table, target, storeDirectory, view, xattrs, push, fetch, onFailure } = options;
+  const { device, table, target, storeDirectory, view, xattrs, push, onFailure } = options;
   const owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
   const channel = push ? new MessageChannel() : undefined;
   const given = allocateGiven();
@@ -150,21 +166,22 @@ export function startSession(options: SessionOptions): Session {
     });
   }
 
-  async function bring({
-    request,
-    root,
-    path,
-    links,
-    corrupt,
-  }: FromServer & { type: 'missing' }): Promise<void> {
+  async function bring({ request, ...missing }: FromServer & { type: 'missing' }): Promise<void> {
     const controller = new AbortController();
     fetching.set(request, controller);
+    const { root, path, links, corrupt, origin: entry } = missing;
+    const { signal } = controller;
     try {
-      const blocks = await fetch({ root, path, links, corrupt, signal: controller.signal });
-      tell({ type: 'fetched', request, blocks });
+      if (entry) {
+        const found = await options.resolveOrigin({ root, path, entry, signal });
+        tell({ type: 'fetched', request, blocks: [], found });
+      } else {
+        const blocks = await options.fetch({ root, path, links, corrupt, signal });
+        tell({ type: 'fetched', request, blocks });
+      }
     } catch (error) {
-      if (controller.signal.aborted) return;
-      onFailure({ root, path, error });
+      if (signal.aborted) return;
+      onFailure({ root, path, error, ...(entry && { origin: `${entry.driver}:${entry.reference}` }) });
       tell({ type: 'failed', request });
     } finally {
       fetching.delete(request);

@@ -1,4 +1,4 @@
-import type { Link, SharedReader } from '@lazytree/core';
+import type { DirectoryEntry, FileEntry, Link, OriginEntry, SharedReader } from '@lazytree/core';
 import { CorruptBlockError } from '@lazytree/core';
 
 /** The bytes of a block, valid until `recycle`. @throws MissingBlocks when it has to be fetched first */
@@ -14,6 +14,19 @@ export class MissingBlocks extends Error {
     super('blocks that are not here');
     this.links = links;
     this.corrupt = corrupt;
+  }
+}
+
+/** Thrown by what needs to know what an origin stands for. It is tried again once that is said. */
+export class MissingOrigin extends Error {
+  readonly entry: OriginEntry;
+  /** Takes what the entry stands for. */
+  readonly take: (found: DirectoryEntry | FileEntry) => void;
+
+  constructor(entry: OriginEntry, take: (found: DirectoryEntry | FileEntry) => void) {
+    super('an origin that is not resolved');
+    this.entry = entry;
+    this.take = take;
   }
 }
 

@@ -41,6 +41,8 @@ export interface Place {
   name: string;
   link: Link | undefined;
   metadata: Metadata | undefined;
+  /** Whether an origin is, or was, there. One that is resolved is noted again, with its link. */
+  origin: boolean;
 }
 
 /** Of a file: the place that it is in, by its serial, and where in it. Of a directory: its own, and {@link DIRECTORY}. */
@@ -78,7 +80,7 @@ export interface TableMemory {
 export const DIRECTORY = 0xffff_ffff;
 
 /** Says what the words mean, and what the kernel has been told: to be changed with either. */
-const FORMAT = 0x4c5a_0001;
+const FORMAT = 0x4c5a_0002;
 /** Words of a slot. */
 const [PLACE, POSITION, GENERATION, LOOKUPS, SLOT] = [0, 1, 2, 3, 4];
 /** Words of slot 0, which is no id's. */
@@ -94,7 +96,7 @@ const PLACE_BYTES = 80;
 const LINK_AT = 20;
 const LINK_BYTES = 33;
 const METADATA_AT = 56;
-const Has = { link: 1, metadata: 2 } as const;
+const Has = { link: 1, metadata: 2, origin: 4 } as const;
 
 /**
  * @param memory zeros, or what another process has left; without it, the table lives as long as this object, and keeps
@@ -149,7 +151,7 @@ export function openNodeTable(memory?: TableMemory): NodeTable {
     view.setUint32(0, at, true);
   }
 
-  function note({ serial, parent, position, name, link, metadata }: Place): void {
+  function note({ serial, parent, position, name, link, metadata, origin }: Place): void {
     if (!memory) return;
     const bytes = nameToBytes(name);
     const length = (PLACE_BYTES + bytes.length + 7) & ~7;
@@ -158,7 +160,8 @@ export function openNodeTable(memory?: TableMemory): NodeTable {
     view.setUint32(at + 12, parent, true);
     view.setUint32(at + 16, position, true);
     for (let i = 0; link && i < LINK_BYTES; i++) journal[at + LINK_AT + i] = link.charCodeAt(i);
-    journal[at + LINK_AT + LINK_BYTES] = (link ? Has.link : 0) | (metadata ? Has.metadata : 0);
+    journal[at + LINK_AT + LINK_BYTES] =
+      (link ? Has.link : 0) | (metadata ? Has.metadata : 0) | (origin ? Has.origin : 0);
     view.setFloat64(at + METADATA_AT, metadata?.seconds ?? 0, true);
     view.setUint32(at + METADATA_AT + 8, metadata?.nanoseconds ?? 0, true);
     view.setUint32(at + METADATA_AT + 12, metadata?.mode ?? 0, true);
@@ -195,6 +198,7 @@ export function openNodeTable(memory?: TableMemory): NodeTable {
               mode: view.getUint32(from + METADATA_AT + 12, true),
             }
           : undefined,
+      origin: (has & Has.origin) !== 0,
     };
   }
 

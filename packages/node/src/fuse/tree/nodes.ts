@@ -35,6 +35,8 @@ export interface Directory {
   /** Undefined for the directory of all roots, and for an origin that is not resolved. */
   link: Link | undefined;
   metadata: Metadata | undefined;
+  /** Whether the tree has an origin here. Its inode number is the same before it is resolved and after. */
+  origin: boolean;
   content: Content | undefined;
   /** Ids of the directories in it, by position; absent while there are none, as in most. */
   children: Map<number, number> | undefined;
@@ -98,6 +100,8 @@ export interface Nodes {
   elsewhere(id: number): readonly FileAt[];
   generation(id: number): number;
   addDirectory(of: Omit<Directory, 'id' | 'serial' | 'content' | 'children'>): Directory;
+  /** Says what an origin stands for. */
+  resolve(directory: Directory, link: Link): void;
   /** Directories that are in no other. */
   tops(): Directory[];
   /** The content of a directory, opened if it is not yet. @throws MissingBlocks, InvalidNodeError */
@@ -281,6 +285,10 @@ export function createNodes(options: NodesOptions): Nodes {
       }
       return directory;
     },
+    resolve(directory, link) {
+      directory.link = link;
+      table.note(placeOf(directory));
+    },
     open(directory) {
       if (directory.content) return listingOf(directory.content);
       const link = directory.link as Link;
@@ -361,9 +369,9 @@ export function createNodes(options: NodesOptions): Nodes {
   };
 }
 
-function placeOf({ serial, parent, position, path, link, metadata }: Directory): Place {
+function placeOf({ serial, parent, position, path, link, metadata, origin }: Directory): Place {
   const name = parent && parent.path !== '' ? path.slice(parent.path.length + 1) : path;
-  return { serial, parent: parent?.serial ?? 0, position, name, link, metadata };
+  return { serial, parent: parent?.serial ?? 0, position, name, link, metadata, origin };
 }
 
 interface Compared {

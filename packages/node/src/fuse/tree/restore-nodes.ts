@@ -19,7 +19,7 @@ export function restoreNodes(table: NodeTable, useOf: (root: Link | undefined) =
   const { owners, free, contents, sharers } = newNodes();
   const { places, shares } = table.read();
   const directories = new Map<number, Directory>();
-  for (const { serial, parent, position, name, link, metadata } of places) {
+  for (const { serial, parent, position, name, link, metadata, origin } of places) {
     const above = parent === 0 ? undefined : found(directories, parent);
     directories.set(serial, {
       id: 0,
@@ -30,6 +30,7 @@ export function restoreNodes(table: NodeTable, useOf: (root: Link | undefined) =
       path: above && above.path !== '' ? `${above.path}/${name}` : name,
       link,
       metadata,
+      origin,
       content: undefined,
       children: undefined,
     });

@@ -12,13 +12,20 @@ import {
 } from '@lazytree/core';
 import { ROOT_NODE } from '../protocol/kernel.js';
 import type { Attributes } from '../protocol/reply.js';
-import { type Blocks, MissingBlocks } from './blocks.js';
+import { type Blocks, MissingBlocks, MissingOrigin } from './blocks.js';
 import { createContent } from './content.js';
 import { createDecodedParts } from './decoded-parts.js';
 import { inodeOf, pathHash } from './inode.js';
 import { openListing, type Part, partAt, positionOf } from './listing.js';
 import { type NodeTable, NodeTableError, openNodeTable } from './node-table.js';
-import { createNodes, type Directory, type FileAt, type OpenContent, type RootUse } from './nodes.js';
+import {
+  type Content,
+  createNodes,
+  type Directory,
+  type FileAt,
+  type OpenContent,
+  type RootUse,
+} from './nodes.js';
 import { createPushPlanner, type Given, type PushList } from './push-planner.js';
 import { newNodes, restoreNodes } from './restore-nodes.js';
 
@@ -35,12 +42,12 @@ export interface TreeFileSystem {
   use(node: number): RootUse;
   /** Path and root of a node, for people. */
   describe(node: number): { root: string; path: string };
-  /** The node of a name, or 0. Its attributes are those of {@link attributes}. */
+  /** The node of a name, or 0. Its attributes are those of {@link attributes}. @throws MissingBlocks, MissingOrigin */
   lookup(parent: number, name: Uint8Array): number;
   attributes(node: number): Attributes;
   /** @throws LazytreeError when it is no symlink */
   target(node: number): Uint8Array;
-  /** @throws MissingBlocks, InvalidNodeError */
+  /** @throws MissingBlocks, MissingOrigin, InvalidNodeError */
   read(node: number, offset: number, size: number): Uint8Array[];
   /**
    * Goes through a directory from `offset` on, until `add` says false. Offsets are positions; 0 and 1 are the dots.
@@ -95,6 +102,8 @@ export function createTreeFileSystem(
   if (top?.id !== ROOT_NODE || top.link !== (allRoots ? undefined : view.root)) {
     throw new NodeTableError('it is of another tree');
   }
+  /** Files that origins stand for, by position. Directories remember it themselves. */
+  const originFiles = new WeakMap<Content, Map<number, Entry>>();
   const roots = new Map<Link, Directory>();
   for (const root of nodes.tops()) if (root.link && root !== top) roots.set(root.link, root);
   const scratch: Attributes = {
@@ -116,6 +125,7 @@ export function createTreeFileSystem(
       path: '',
       link: allRoots ? undefined : view.root,
       metadata: undefined,
+      origin: false,
     });
   }
 
@@ -135,8 +145,36 @@ export function createTreeFileSystem(
   }
 
   function contentOf(of: Directory): OpenContent {
-    if (of.link === undefined) throw unresolved(of.path);
+    if (of.link === undefined) throw missingOrigin(of);
     return nodes.open(of);
+  }
+
+  /** What the parent's listing has is what is to be resolved. */
+  function missingOrigin(of: Directory): MissingOrigin {
+    const { parent, position } = of;
+    if (!parent) throw new LazytreeError('FAILED', 'the directory of all roots is not listed');
+    const entry = listed(contentOf(parent), position);
+    if (entry.kind !== 'origin') throw new LazytreeError('FAILED', `'${of.path}' is no origin`);
+    return new MissingOrigin(entry, (found) => {
+      if (found.kind === 'directory') nodes.resolve(of, found.link);
+    });
+  }
+
+  function listed(of: OpenContent, position: number): Entry {
+    const part = partAt(of.listing, position);
+    return load(of, part)[position - part.start];
+  }
+
+  /** An entry as it is, or the file that its origin stands for. @throws MissingOrigin */
+  function plainFile(entry: Entry, of: Content, position: number): Entry {
+    if (entry.kind !== 'origin') return entry;
+    const known = originFiles.get(of)?.get(position);
+    if (known) return known;
+    throw new MissingOrigin(entry, (found) => {
+      const files = originFiles.get(of) ?? new Map<number, Entry>();
+      originFiles.set(of, files);
+      files.set(position, found);
+    });
   }
 
   function load(of: OpenContent, part: Part): readonly Entry[] {
@@ -169,8 +207,7 @@ export function createTreeFileSystem(
 
   function entryAt({ content, position }: FileAt): { entry: Entry; of: OpenContent; position: number } {
     const of = nodes.list(content);
-    const part = partAt(of.listing, position);
-    return { entry: load(of, part)[position - part.start], of, position };
+    return { entry: plainFile(listed(of, position), content, position), of, position };
   }
 
   /** The node of an entry, which becomes one if it is none yet. */
@@ -183,7 +220,9 @@ export function createTreeFileSystem(
     if (known !== undefined) return known;
     const path = parent.path === '' ? entry.name : `${parent.path}/${entry.name}`;
     const link = entry.kind === 'directory' ? entry.link : undefined;
-    return nodes.addDirectory({ parent, position, use: parent.use, path, link, metadata: entry.metadata }).id;
+    const origin = entry.kind === 'origin';
+    const { metadata } = entry;
+    return nodes.addDirectory({ parent, position, use: parent.use, path, link, metadata, origin }).id;
   }
 
   function fill(
@@ -206,7 +245,8 @@ export function createTreeFileSystem(
   }
 
   function directoryAttributes(of: Directory): Attributes {
-    const inode = of === top && allRoots ? ROOT_NODE : inodeOf(pathHash(of.path), of.link ?? '');
+    const inode =
+      of === top && allRoots ? ROOT_NODE : inodeOf(pathHash(of.path), of.origin ? '' : (of.link ?? ''));
     return fill(of.id, { kind: 'directory', metadata: of.metadata }, inode, 0);
   }
 
@@ -216,7 +256,7 @@ export function createTreeFileSystem(
       case 'symlink':
         return fill(id, entry, inodeOf(hash, entry.target), nameToBytes(entry.target).length);
       case 'origin':
-        return fill(id, entry, inodeOf(hash, entry.reference), 0);
+        return fill(id, entry, inodeOf(hash, entry.of === 'directory' ? '' : entry.reference), 0);
       case 'directory':
         return fill(id, entry, inodeOf(hash, entry.link), 0);
       default:
@@ -246,6 +286,7 @@ export function createTreeFileSystem(
       path: '',
       link: root,
       metadata: undefined,
+      origin: false,
     });
     // Opened at once: a root that cannot be is an error of whoever mounts it, not of its first reader.
     try {
@@ -297,7 +338,6 @@ export function createTreeFileSystem(
     },
     read(node, offset, size) {
       const { entry, of, position } = entryOf(node);
-      if (entry.kind === 'origin') throw unresolved(`${of.path}/${entry.name}`);
       if (!isFile(entry)) throw new LazytreeError('FAILED', `node ${node} is no file`);
       const pieces = content.read(entry, offset, size);
       noteRead(of, position, entry.link);
@@ -323,9 +363,13 @@ export function createTreeFileSystem(
         for (let index = position - part.start; index < entries.length; index++, position++) {
           const entry = entries[index];
           const id = nodeOf(from, of, part, index);
-          const told = add(nameToBytes(entry.name), entryAttributes(id, entry, hash), position + 3);
+          const attributes = entryAttributes(id, entry, hash);
+          // Nobody knows yet how large it is: whoever wants to know looks it up.
+          const isUnknown = entry.kind === 'origin' && entry.of === 'file';
+          if (isUnknown) attributes.node = 0;
+          const told = add(nameToBytes(entry.name), attributes, position + 3);
           if (!told) return added;
-          added.push(id);
+          if (!isUnknown) added.push(id);
         }
       }
       return added;
@@ -361,8 +405,4 @@ function newUse(root: Link): RootUse {
 
 function nameOfRoot({ root }: RootUse): string {
   return root === '' ? '' : formatLink(root);
-}
-
-function unresolved(path: string): LazytreeError {
-  return new LazytreeError('UNSUPPORTED', `'${path}' is an origin that has not been resolved`);
 }

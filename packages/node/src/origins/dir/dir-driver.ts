@@ -6,6 +6,7 @@ import type { OriginDriver } from '../driver.js';
 export const driver: OriginDriver = {
   name: 'dir',
   summary: 'dir:PATH, a directory of this machine, imported when it is wanted',
+  local: true,
   parse(text, { directory }) {
     if (text === '') throw new LazytreeError('USAGE', "'dir:' without a path", { hint: 'write dir:PATH' });
     if (text.includes('\0')) throw new LazytreeError('USAGE', 'a path with a NUL byte');

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LazytreeError } from '@lazytree/core';
-import type { Dispatcher, Response } from 'undici';
+import { type Dispatcher, fetch, type Response } from 'undici';
 import type { OriginContext } from '../driver.js';
 import { dispatcherFor } from '../tar/download.js';
 import { githubFailure, networkFailure, type RateLimit, rateLimitOf } from './github-failure.js';
@@ -29,11 +29,11 @@ export interface GithubApi {
 type ApiContext = Pick<OriginContext, 'signal' | 'environment' | 'onReceived' | 'onProgress'>;
 
 /** @throws LazytreeError USAGE for a GITHUB_API_URL that cannot be */
-export async function openGithubApi(context: ApiContext): Promise<GithubApi> {
+export function openGithubApi(context: ApiContext): GithubApi {
   const { signal, environment, onReceived, onProgress } = context;
   const token = (environment.GH_TOKEN || environment.GITHUB_TOKEN || undefined)?.trim();
   const base = baseUrl(environment.GITHUB_API_URL, token !== undefined);
-  const dispatcher = await dispatcherFor(context);
+  const dispatcher = dispatcherFor(context);
 
   /** One request, and those that it leads to. The token is for the base's host alone. */
   async function ask(start: URL, accept: string): Promise<Response> {
@@ -101,7 +101,6 @@ async function request(
   headers: Record<string, string>,
   { signal, dispatcher }: RequestOptions,
 ): Promise<Response> {
-  const { fetch } = await import('undici');
   return fetch(url, {
     headers: { 'user-agent': 'lazytree', 'x-github-api-version': '2022-11-28', ...headers },
     redirect: 'manual',

@@ -59,7 +59,7 @@ async function askForCommit(
   { owner, repository, ref }: GithubReference,
   context: OriginContext,
 ): Promise<string> {
-  const api = await openGithubApi(context);
+  const api = openGithubApi(context);
   const what = `commit '${ref}' of ${owner}/${repository}`;
   context.onProgress({ doing: `asking GitHub for ${what}`, bytes: 0 });
   const name = ref.split('/').map(encodeURIComponent).join('/');
@@ -84,7 +84,7 @@ async function fetchOnce(
   const { owner, repository, ref: commit } = parseGithubReference(reference);
   if (!isCommit(commit) || (integrity !== undefined && integrity !== `git:${commit}`))
     throw new LazytreeError('CORRUPT', `github:${reference} is not what its integrity, ${integrity}, says`);
-  const api = await openGithubApi(context);
+  const api = openGithubApi(context);
   const where = `github:${owner}/${repository}`;
   const response = await api.get(`/repos/${owner}/${repository}/tarball/${commit}`, {
     accept: 'application/vnd.github+json',

@@ -2,6 +2,7 @@ import { Readable } from 'node:stream';
 import { ReadableStream } from 'node:stream/web';
 import { createGunzip, createZstdDecompress } from 'node:zlib';
 import { LazytreeError } from '@lazytree/core';
+import { XzReadableStream } from 'xz-decompress';
 
 /** By the first bytes: names of archives lie. */
 const MAGIC = {
@@ -79,7 +80,6 @@ async function* checked(
 }
 
 async function* unxz(packed: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
-  const { XzReadableStream } = await import('xz-decompress');
   let broken: unknown;
   async function* watched(): AsyncGenerator<Uint8Array> {
     try {

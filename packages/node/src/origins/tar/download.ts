@@ -1,11 +1,13 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { LazytreeError } from '@lazytree/core';
-import type { Dispatcher } from 'undici';
+import { type Dispatcher, EnvHttpProxyAgent, fetch } from 'undici';
 import type { OriginContext } from '../driver.js';
 
 /** How often a server is asked before it is given up. */
 const ATTEMPTS = 4;
 const PAUSE_MS = 250;
+/** With so much received, an attempt was worth it: a long download may break off more often than a short one. */
+const PROGRESS_BYTES = 1 << 20;
 const SILENT_MS = 30_000;
 
 export type DownloadContext = Pick<OriginContext, 'signal' | 'environment' | 'onReceived'>;
@@ -22,7 +24,7 @@ export interface Download {
  * @throws LazytreeError NOT_FOUND, REFUSED, NETWORK; also from the body
  */
 export async function download(url: string, context: DownloadContext): Promise<Download> {
-  const dispatcher = await dispatcherFor(context);
+  const dispatcher = dispatcherFor(context);
   const first = await ask(url, context, dispatcher);
   const length = Number(first.headers.get('content-length') ?? Number.NaN);
   const encoded = first.headers.has('content-encoding');
@@ -42,17 +44,19 @@ async function* bodyOf(
   const resumable = etag !== null && !etag.startsWith('W/') && !first.headers.has('content-encoding');
   let response = first;
   let received = 0;
+  let counted = 0;
   for (let attempt = 1; ; attempt++) {
     try {
       for await (const piece of response.body ?? []) {
         context.onReceived(piece.length, 0);
         received += piece.length;
-        attempt = 1;
         yield piece;
       }
       return;
     } catch (cause) {
       context.signal.throwIfAborted();
+      if (received - counted >= PROGRESS_BYTES) attempt = 1;
+      counted = received;
       if (!resumable || attempt >= ATTEMPTS) throw broken(url, cause);
       await sleep(PAUSE_MS * 2 ** (attempt - 1), undefined, { signal: context.signal });
       const headers = { range: `bytes=${received}-`, 'if-range': etag };
@@ -73,7 +77,6 @@ async function ask(
     let failure: LazytreeError;
     try {
       context.onReceived(0, 1);
-      const { fetch } = await import('undici');
       const response = (await fetch(url, {
         headers: { accept: '*/*', ...headers },
         signal: context.signal,
@@ -92,8 +95,7 @@ async function ask(
 }
 
 /** Proxies are the caller's, who need not be this process. */
-export async function dispatcherFor({ environment }: DownloadContext): Promise<Dispatcher> {
-  const { EnvHttpProxyAgent } = await import('undici');
+export function dispatcherFor({ environment }: DownloadContext): Dispatcher {
   const of = (name: string) => environment[name] ?? environment[name.toUpperCase()] ?? '';
   return new EnvHttpProxyAgent({
     httpProxy: of('http_proxy'),

@@ -89,6 +89,7 @@ export async function unpackTar(
   async function take(header: Header, content: AsyncIterable<Uint8Array>): Promise<void> {
     const path = placeOf(nameOf(header, 'path', header.name), strip);
     if (path === undefined) return;
+    if (path.includes('\ufffd')) left.add('has a name that was not UTF-8, and is not what it was', path);
     const { type, mode = 0o644 } = header;
     switch (type) {
       case 'file':
