@@ -45,6 +45,7 @@ export function startGit(args: readonly string[], options: GitOptions): GitProce
   });
   let said = '';
   let stopped = false;
+  let closed = false;
   let killer: NodeJS.Timeout | undefined;
 
   child.stderr.setEncoding('utf8');
@@ -66,7 +67,7 @@ export function startGit(args: readonly string[], options: GitOptions): GitProce
   }
 
   function stop(): void {
-    if (stopped) return;
+    if (stopped || closed) return;
     stopped = true;
     child.stdout.destroy();
     end('SIGTERM');
@@ -85,6 +86,7 @@ export function startGit(args: readonly string[], options: GitOptions): GitProce
       else reject(gitFailure({ what: args, code: code ?? how, said, where }));
     });
   }).finally(() => {
+    closed = true;
     clearTimeout(killer);
     signal.removeEventListener('abort', stop);
   });
