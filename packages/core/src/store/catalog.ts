@@ -291,14 +291,26 @@ export interface Provenance {
   notes: string[];
 }
 
-/** Durable with the next flush. */
+/** Ways in which one content has come that are remembered. */
+const MOST_PROVENANCES = 8;
+
+/** One content may come in several ways. Durable with the next flush. */
 export async function recordProvenance(store: LocalStore, root: Link, how: Provenance): Promise<void> {
-  await store.index.write({ texts: [['provenance', formatLink(root), JSON.stringify(how)]] });
+  const others = listProvenances(store, root).filter(({ reference }) => reference !== how.reference);
+  const text = JSON.stringify([how, ...others].slice(0, MOST_PROVENANCES));
+  await store.index.write({ texts: [['provenance', formatLink(root), text]] });
 }
 
-export function findProvenance(store: LocalStore, root: Link): Provenance | undefined {
+/** The newest first. */
+export function listProvenances(store: LocalStore, root: Link): Provenance[] {
   const text = store.index.getText('provenance', formatLink(root));
-  return text === undefined ? undefined : JSON.parse(text);
+  return text === undefined ? [] : JSON.parse(text);
+}
+
+/** How a root has come; with a reference, as what that stands for, if it has. */
+export function findProvenance(store: LocalStore, root: Link, reference?: string): Provenance | undefined {
+  const known = listProvenances(store, root);
+  return known.find((how) => how.reference === reference) ?? known[0];
 }
 
 export function findImport(store: LocalStore, root: Link): ImportedRoot | undefined {

@@ -10,6 +10,7 @@ import {
   resolveTreeOrigins,
 } from '@lazytree/core';
 import type { Cluster } from '../cluster/cluster.js';
+import { isUnavailable } from '../fetch/block-unavailable.js';
 import { createDemand } from '../fetch/demand.js';
 import { createFetchChain, type FetchChain, provideImage } from '../fetch/fetch-chain.js';
 import { warmUp } from '../fuse/session/session.js';
@@ -255,6 +256,8 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
   };
 }
 
+const NEVER = new AbortController().signal;
+
 /** In which peers are found again, and remotes opened: whoever reads meanwhile, perhaps since before a daemon was killed, waits for them. */
 const ARRIVAL_MS = 5000;
 /** Roots that peers are told of. */
@@ -322,7 +325,19 @@ function partsOf(home: Home, { keeper, log, expectsAnyone, push, askPeers }: Par
     onNotKept: (error, blocks) => log.error({ error: String(error), blocks }, 'blocks could not be kept'),
   });
   const origins = createOrigins({ home: directory, store, source: chain, askPeers });
-  const fetch = withOrigins(chain, origins);
+  const fetch: FetchChain = {
+    ...withOrigins(chain, origins),
+    async get(link, given) {
+      try {
+        return await chain.get(link, given);
+      } catch (error) {
+        if (!isUnavailable(error)) throw error;
+        // What a peer has promised may be had from where the peer has it from.
+        if (!(await origins.rescue(link, given?.signal ?? NEVER))) throw error;
+        return store.get(link, given);
+      }
+    },
+  };
   const onLowerLost = () => workspaces.recover();
   const peersBy = performance.now() + ARRIVAL_MS;
   const expectsPeers = () => performance.now() < peersBy && expectsAnyone();

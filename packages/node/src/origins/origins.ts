@@ -30,6 +30,7 @@ import pLimit from 'p-limit';
 import { isUnavailable } from '../fetch/block-unavailable.js';
 import type { OriginContent, OriginContext, OriginDriver, OriginPin, OriginProgress } from './driver.js';
 import { createDrivers, type Drivers } from './drivers.js';
+import { createPromisedBlocks } from './promised-blocks.js';
 import { createSharedTasks, SharedFailure, type TaskContext } from './shared-tasks.js';
 
 /** Whoever wants an origin, as far as it matters to a driver. Kept in memory alone. */
@@ -98,6 +99,12 @@ export interface Origins {
   isLocal(driver: string, caller?: OriginCaller): Promise<boolean>;
   /** Whether an origin is a file or a directory, without fetching it. */
   kindOf(origin: Origin, options: OriginOptions): Promise<'file' | 'directory'>;
+  /**
+   * Fetches from its origin what a peer has resolved, and nobody delivers now. Resolves to whether the block is here.
+   *
+   * @throws LazytreeError as `resolve`
+   */
+  rescue(link: Link, signal: AbortSignal): Promise<boolean>;
   /** What peers are told. */
   known(reference: string, integrity: string): Link | undefined;
   /** Remembers who named a tree, for those of its origins that nobody resolves until they are read. */
@@ -123,6 +130,7 @@ export function createOrigins(options: OriginsOptions): Origins {
   const resolving = createSharedTasks<ResolvedOrigin>();
   const pinning = createSharedTasks<OriginPin>();
   const callers = new Map<Link, OriginCaller>();
+  const promised = createPromisedBlocks(store);
   let latest: OriginCaller | undefined;
 
   const placesOf = ({ directory }: OriginCaller) => [directory, home];
@@ -201,7 +209,7 @@ export function createOrigins(options: OriginsOptions): Origins {
 
   async function describe(root: Link, origin: ResolvedOrigin['origin']): Promise<ResolvedOrigin> {
     const entry = (await rootEntry(source, root)) as DirectoryEntry | FileEntry;
-    return { entry, origin, provenance: findProvenance(store, root) };
+    return { entry, origin, provenance: findProvenance(store, root, formatOrigin(origin)) };
   }
 
   /** A peer that has it saves the origin a request; content comes when it is read, like that of any tree. */
@@ -230,6 +238,7 @@ export function createOrigins(options: OriginsOptions): Origins {
         notes: [],
       };
       await record(root, how);
+      promised.add(root, { driver, reference, integrity });
       return await describe(root, { driver, reference, integrity });
     } catch (error) {
       signal.throwIfAborted();
@@ -320,6 +329,21 @@ export function createOrigins(options: OriginsOptions): Origins {
     }
   }
 
+  async function rescue(link: Link, signal: AbortSignal): Promise<boolean> {
+    const caller = latest ?? itself;
+    if (isOffline(caller)) return false;
+    for (const origin of await promised.originsOf(link, signal)) {
+      const key = `${origin.driver}:${origin.reference} ${origin.integrity}`;
+      await sharing(() =>
+        resolving.join(`${key} from its origin`, { signal }, (task) =>
+          limit(() => fetch(origin, origin, caller, task)),
+        ),
+      );
+      if (await store.has(link, { signal })) return true;
+    }
+    return false;
+  }
+
   async function resolveEntry(entry: OriginEntry, given: OriginOptions): Promise<DirectoryEntry | FileEntry> {
     const { name, metadata, of, plus } = entry;
     const laid = await findLaid(entry, given.signal);
@@ -366,7 +390,7 @@ export function createOrigins(options: OriginsOptions): Origins {
       });
       const { reference, laid } = resolutionKeys(entry);
       if (laid === undefined || entry.integrity === undefined) return made;
-      const how = findProvenance(store, below.link);
+      const how = findProvenance(store, below.link, reference);
       const base = how ?? { reference, time: Date.now(), bytes: 0, requests: 0, notes: [] };
       store.keepRoot(made.link);
       await store.flush();
@@ -398,6 +422,7 @@ export function createOrigins(options: OriginsOptions): Origins {
     pin,
     resolve,
     resolveEntry,
+    rescue,
     isLocal: async (name, caller = itself) => (await driverOf(name, caller)).local ?? false,
     async kindOf({ driver: name, reference }, { caller = itself }) {
       const driver = await driverOf(name, caller);

@@ -3,10 +3,10 @@ import {
   type Entry,
   findEntry,
   findImport,
-  findProvenance,
   LazytreeError,
   type Link,
   type LocalStore,
+  listProvenances,
   type OriginEntry,
   type Provenance,
   rootEntry,
@@ -44,6 +44,7 @@ export async function explainPath(
   const reasons: Reason[] = [];
   let entry = await rootEntry(source, root, options);
   let walked = '';
+  let wanted: string | undefined;
   note();
   for (const name of path.split('/')) {
     if (name === '' || name === '.') continue;
@@ -54,6 +55,7 @@ export async function explainPath(
     entry = found;
     if (found.kind === 'origin') {
       const known = await resolved(found);
+      wanted = `${found.driver}:${found.reference}`;
       if (!known) return { entry, reasons, unresolved: { path: walked, entry: found } };
       entry = known;
     }
@@ -64,11 +66,13 @@ export async function explainPath(
   function note(): void {
     if (!('link' in entry)) return;
     const { link } = entry;
-    const came = findProvenance(store, link);
+    const came = listProvenances(store, link);
     const imported = findImport(store, link);
-    if (came) reasons.unshift({ path: walked, link, how: came });
+    // As what the tree says that it is, before all else that it is as well.
+    came.sort((a, b) => Number(b.reference === wanted) - Number(a.reference === wanted));
+    reasons.unshift(...came.map((how) => ({ path: walked, link, how })));
     // What came from an origin is among the imports as well.
-    else if (imported) {
+    if (came.length === 0 && imported) {
       const { source: reference, time } = imported;
       reasons.unshift({ path: walked, link, how: { from: 'import', reference, time } });
     }
