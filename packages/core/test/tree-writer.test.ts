@@ -190,6 +190,28 @@ describe('a tree writer', () => {
     expect((await gc(store)).kept).toBe(0);
   });
 
+  it('takes what is known from before, if it is there and one block', async () => {
+    const store = await temporaryStore();
+    const first = createTreeWriter(store, { signal });
+    const small = await first.file('small', pseudoRandom(1000), { executable: false });
+    const large = await first.file('large', pseudoRandom(2_000_000, 1), { executable: false });
+    const { link } = await first.finish();
+    const second = createTreeWriter(store, { signal });
+    expect(second.reuse('d/again', { ...small, kind: 'executable' })).toBe(true);
+    expect(second.reuse('large', large)).toBe(false);
+    await gc(store);
+    expect(await store.has(link)).toBe(false);
+    const lease = store.lease();
+    const made = await second.finish();
+    expect(await paths(store, made.link)).toEqual(['d directory', 'd/again executable']);
+    expect(await exportDescription(store, made.link)).toHaveLength(2);
+    lease.release();
+    await gc(store);
+    const third = createTreeWriter(store, { signal });
+    expect(third.reuse('gone', small)).toBe(false);
+    third.abort();
+  });
+
   it('stores what is there already only once', async () => {
     const store = await temporaryStore();
     const spec = directory({ a: file(pseudoRandom(2_000_000)), b: file(pseudoRandom(2_000_000)) });

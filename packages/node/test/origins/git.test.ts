@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
@@ -131,6 +131,32 @@ describe('the git driver', () => {
     const requests = served.requests.length;
     await fetchGit(`${served.url}/r.git#${commit}`, context);
     expect(served.requests.length).toBe(requests);
+  });
+
+  it.each([
+    ['', () => undefined],
+    [', which is damaged', (file: string) => writeFileSync(file, readFileSync(file).fill(7, 60, 70))],
+    [', which is gone', (file: string) => rmSync(file)],
+  ])('knows the files of the commit before%s', async (_, harm) => {
+    const pointer = 'version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 12\n';
+    const spec = directory({ ...Object.fromEntries(SMALL.entries), pointer: file(pointer) });
+    const { repository, commit } = await newRepository(spec);
+    const context = await newContext();
+    await fetchGit(repository.path, context);
+    const cache = await context.cacheDirectory();
+    harm(join(cache, readdirSync(cache)[0], 'repository/lazytree-known'));
+    spec.entries.delete('run.sh');
+    // What was a file becomes a link, and the other way round, with the same content.
+    spec.entries.set('README.md', symlink('x'));
+    spec.entries.set('other', file('# read me\n', true));
+    const next = repository.commit(repository.treeOf(spec), { parents: [commit] });
+    const content = await fetchGit(repository.path, context);
+    const expected = await archived(repository.path, next);
+    expect(await described(content, context)).toEqual(expected);
+    expect(content.notes).toEqual([expect.stringContaining('"pointer"')]);
+    // A store that has nothing of it.
+    const empty = { ...(await newContext()), cacheDirectory: context.cacheDirectory };
+    expect(await described(await fetchGit(repository.path, empty), empty)).toEqual(expected);
   });
 
   it('takes repositories with ids of 256 bits', async () => {

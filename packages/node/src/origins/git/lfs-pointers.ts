@@ -20,7 +20,7 @@ export function createPointerCount(): PointerCount {
   const shown: string[] = [];
 
   function look(path: string, content: Uint8Array): void {
-    if (content.length > MAX_POINTER || !BEGINNING.equals(content.subarray(0, BEGINNING.length))) return;
+    if (!isPointer(content)) return;
     count++;
     if (shown.length < SHOWN) shown.push(JSON.stringify(path));
   }
@@ -49,8 +49,16 @@ export function createPointerCount(): PointerCount {
   };
 }
 
+function isPointer(content: Uint8Array): boolean {
+  return content.length <= MAX_POINTER && BEGINNING.equals(content.subarray(0, BEGINNING.length));
+}
+
 /** A writer that writes as another one, and looks at what is written. */
-export function notingPointers(tree: TreeWriter): { writer: TreeWriter; notes(): string[] } {
+export function notingPointers(tree: TreeWriter): {
+  writer: TreeWriter;
+  notes(): string[];
+  is(content: Uint8Array): boolean;
+} {
   const pointers = createPointerCount();
   const writer: TreeWriter = {
     ...tree,
@@ -60,5 +68,5 @@ export function notingPointers(tree: TreeWriter): { writer: TreeWriter; notes():
       return tree.file(path, content, options);
     },
   };
-  return { writer, notes: pointers.notes };
+  return { writer, notes: pointers.notes, is: isPointer };
 }

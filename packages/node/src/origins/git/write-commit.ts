@@ -1,9 +1,18 @@
-import { type FileEntry, LazytreeError, nameFromBytes, type TreeWriter } from '@lazytree/core';
+import { join } from 'node:path';
+import {
+  type FileEntry,
+  LazytreeError,
+  linkCodec,
+  nameFromBytes,
+  RAW,
+  type TreeWriter,
+} from '@lazytree/core';
 import type { OriginContext } from '../driver.js';
 import { mayChangeFiles } from './attributes.js';
 import type { CacheRepository } from './cache-repository.js';
 import { readingEnvironment } from './git-environment.js';
 import { submoduleUrl } from './git-reference.js';
+import { type KnownFile, readKnownFiles, writeKnownFiles } from './known-files.js';
 import { notingPointers } from './lfs-pointers.js';
 import { type CommitListing, type ListedFile, listCommit } from './list-commit.js';
 import { readObjects } from './read-objects.js';
@@ -11,6 +20,8 @@ import { readSubmodules } from './submodules.js';
 import { writeArchive } from './write-archive.js';
 import type { WriteCommitOptions, WriteListingOptions } from './write-options.js';
 
+/** In the repository, and gone with it: what the store has of the commit that was written last. */
+const KNOWN = 'lazytree-known';
 /** Bytes of content between two reports of progress. */
 const REPORT_BYTES = 4 << 20;
 /** Bytes that a symlink's target may take, in a repository. */
@@ -69,20 +80,27 @@ async function discard(content: AsyncIterable<Buffer>): Promise<false> {
 async function writeFiles(
   tree: TreeWriter,
   repository: CacheRepository,
-  { listing, notes, context, url }: WriteListingOptions,
+  { listing, notes, context, url, commit }: WriteListingOptions,
 ): Promise<void> {
   const { signal, environment, onProgress } = context;
-  const { writer, notes: pointers } = notingPointers(tree);
+  const pointers = notingPointers(tree);
+  const { writer } = pointers;
   const places = new Map<string, ListedFile[]>();
   for (const file of listing.files) {
     const others = places.get(file.id);
     if (others) others.push(file);
     else places.set(file.id, [file]);
   }
+  const file = join(repository.directory, KNOWN);
+  const known = await readKnownFiles(file, commit.length / 2);
+  const current = new Map<string, KnownFile>();
+  reuse(tree, places, { known, current });
+  const reused = current.size;
   let bytes = 0;
   let reported = 0;
   const ids = places.keys() as Iterator<string, undefined>;
-  for await (const { id, type, content, size } of readObjects(repository, ids, { signal, environment })) {
+  const wanted = places.size > 0 ? readObjects(repository, ids, { signal, environment }) : [];
+  for await (const { id, type, content, size } of wanted) {
     const files = places.get(id) as ListedFile[];
     if (type !== 'blob') throw unlike(files[0].path, repository);
     let first: FileEntry | undefined;
@@ -94,12 +112,35 @@ async function writeFiles(
       else first = await writer.file(path, content, { executable: kind === 'executable' });
     }
     if (!first && !Buffer.isBuffer(content)) throw unlike(files[0].path, repository);
+    if (first && Buffer.isBuffer(content) && linkCodec(first.link) === RAW && !pointers.is(content))
+      current.set(id, { link: first.link, size });
     bytes += size;
     if (bytes - reported < REPORT_BYTES) continue;
     reported = bytes;
     onProgress({ doing: `storing ${url}`, bytes });
   }
-  notes.push(...pointers());
+  notes.push(...pointers.notes());
+  if (current.size > reused || current.size < known.size) await writeKnownFiles(file, current);
+}
+
+interface Reusing {
+  known: ReadonlyMap<string, KnownFile>;
+  /** Gets those that are used. */
+  current: Map<string, KnownFile>;
+}
+
+/** Puts the files that are in the store from another time, and takes them off what has to be read. */
+function reuse(tree: TreeWriter, places: Map<string, ListedFile[]>, { known, current }: Reusing): void {
+  for (const [id, files] of places) {
+    const found = known.get(id);
+    if (!found || files.some(({ kind }) => kind === 'symlink')) continue;
+    const isHere = files.every(({ path, kind }) =>
+      tree.reuse(path, { kind: kind as FileEntry['kind'], name: '', ...found }),
+    );
+    if (!isHere) continue;
+    current.set(id, found);
+    places.delete(id);
+  }
 }
 
 function unlike(path: string, { where }: CacheRepository): LazytreeError {
