@@ -21,6 +21,7 @@ import {
   exportDescription,
   file,
   importSpec,
+  manyFiles,
   pseudoRandom,
   shuffled,
   symlink,
@@ -210,6 +211,22 @@ describe('a tree writer', () => {
     const third = createTreeWriter(store, { signal });
     expect(third.reuse('gone', small)).toBe(false);
     third.abort();
+  });
+
+  it('stores much content, by two writers at a time, and is given up in the middle of it', async () => {
+    const store = await temporaryStore();
+    const spec = manyFiles(1000, { size: 12_000 });
+    const other = manyFiles(1000, { size: 12_000, seed: 1 });
+    const writer = createTreeWriter(store, { signal });
+    const [first, second] = await Promise.all([
+      written(store, spec),
+      written(store, other),
+      writeSpec(writer, other),
+    ]);
+    writer.abort();
+    expect(formatLink(first)).toBe(formatLink(await importSpec(store, spec)));
+    expect(await exportDescription(store, second)).toEqual(describeSpec(other));
+    expect(formatLink(await written(store, spec, 1))).toBe(formatLink(first));
   });
 
   it('stores what is there already only once', async () => {

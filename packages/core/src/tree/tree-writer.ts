@@ -79,6 +79,7 @@ export function createTreeWriter(
 
   function release(): void {
     ended = true;
+    contents.close();
     if (callers) return;
     for (const lease of leases.splice(0)) lease.release();
   }
