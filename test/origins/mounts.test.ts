@@ -142,6 +142,46 @@ describe.skipIf(unlessMountable('origins in mounts'))('an origin in a mount', ()
     expect(await box.ok('diff', 'app', 'ws')).toBe('A\tmodules/one/lib/new\nD\tmodules/one/read.me\nA\tmore');
   });
 
+  test('may be a file, whose size is known when it is looked up', async () => {
+    fs.writeFileSync(
+      box.path('word.mjs'),
+      `let fetches = 0;
+      export const driver = {
+        name: 'word',
+        summary: 'word:TEXT, a file with that text',
+        parse: (text) => text,
+        isFile: () => true,
+        pin: async (reference) => ({ reference, integrity: 'word-' + reference }),
+        async fetch({ reference, integrity }, { newTree }) {
+          const tree = newTree();
+          const entry = await tree.file('word', Buffer.from(reference + ++fetches), { executable: true });
+          await tree.finish();
+          return { entry, integrity, notes: [] };
+        },
+      };`,
+    );
+    fs.writeFileSync(
+      join(box.home, 'lazytree.config.json'),
+      JSON.stringify({ origins: { word: '../word.mjs' } }),
+    );
+    const words = compositionIn(box, 'words.json', {
+      a: 'word:hello',
+      'd/b': 'word:hello',
+      c: 'word:longer',
+    });
+    const root = await box.ok('compose', words);
+    await box.ok('mount', root, 'words');
+    expect(await shOk(box, 'ls words words/d')).toBe('words:\na\nc\nd\n\nwords/d:\nb\n');
+    expect(
+      await shOk(
+        box,
+        'stat -c "%s %A" words/c; cat words/d/b; stat -c "%n %s" words/*; cmp words/a words/d/b',
+      ),
+    ).toBe('7 -rw-r--r--\nhello2words/a 6\nwords/c 7\nwords/d 0\n');
+    await box.ok('export', root, 'exported');
+    expect(await shOk(box, 'cat exported/a exported/c')).toBe('hello2longer1');
+  });
+
   test('is brought by a prefetch', async () => {
     await box.ok('prefetch', 'app');
     expect([...server.log].sort()).toEqual(['GET /one.tgz', 'GET /two.tgz']);

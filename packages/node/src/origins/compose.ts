@@ -15,8 +15,9 @@ import {
 import { parse } from 'yaml';
 import * as z from 'zod/mini';
 import type { OriginProgress } from './driver.js';
+import { formatOrigin, type Origin } from './origin.js';
 import { mayBeOrigin, splitOrigin } from './origin-spec.js';
-import { formatOrigin, type Origin, type OriginCaller, type Origins } from './origins.js';
+import type { OriginCaller, Origins } from './origins.js';
 
 /** One thing in a composed tree. */
 export interface ComposedPart {
@@ -169,10 +170,8 @@ async function entryOf(
   const isLocal = await origins.isLocal(pinned.driver, caller);
   const atOnce = path === '' || eager || options.eager || isLocal;
   if (!atOnce && pinned.integrity !== undefined) {
-    return {
-      entry: { kind: 'origin', name: '', of: await origins.kindOf(pinned, given), ...pinned },
-      origin: pinned,
-    };
+    const of = await origins.kindOf(pinned, caller);
+    if (of) return { entry: { kind: 'origin', name: '', of, ...pinned }, origin: pinned };
   }
   const { entry, origin, provenance } = await origins.resolve(pinned, given);
   for (const note of provenance?.notes ?? []) options.onNote(`${path || '.'}: ${note}`);

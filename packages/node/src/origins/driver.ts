@@ -14,8 +14,11 @@ export interface OriginDriver {
    * resolved at once when a tree is composed of them.
    */
   readonly local?: boolean;
-  /** Whether a reference stands for a file, where not all of them stand for directories. */
-  isFile?(reference: string): boolean;
+  /**
+   * Whether a reference stands for a file, where not all of them stand for directories; undefined when that is known only
+   * by fetching it.
+   */
+  isFile?(reference: string): boolean | undefined;
   /**
    * The canonical form of what follows the colon: the same for texts that mean the same. Relative paths become absolute.
    *

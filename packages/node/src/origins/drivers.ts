@@ -12,12 +12,8 @@ const OWN: Readonly<Record<string, Load>> = {
   github: () => import('./github/github-driver.js'),
 };
 
-const NAME = /^([a-z][a-z0-9+.-]{0,63}):/;
-
 /** What knows origins, by the name that their references begin with. */
 export interface Drivers {
-  /** The name before the colon of a text that may be a reference of a known driver. */
-  nameIn(text: string, directories: readonly string[]): Promise<string | undefined>;
   /**
    * @param directories whose configuration may name drivers, first come first served; lazytree's own come before
    * @throws LazytreeError USAGE for a name that nobody knows, NOT_FOUND for a driver that cannot be loaded
@@ -38,11 +34,6 @@ export function createDrivers(own: Readonly<Record<string, Load>> = OWN): Driver
   }
 
   return {
-    async nameIn(text, directories) {
-      const name = NAME.exec(text)?.[1];
-      if (name === undefined || name === 'image') return undefined;
-      return Object.hasOwn(own, name) || (await configured(name, directories)) ? name : undefined;
-    },
     async get(name, directories) {
       if (Object.hasOwn(own, name)) return (await own[name]()).driver;
       const found = await configured(name, directories);

@@ -1,9 +1,8 @@
 export type { OriginContent, OriginContext, OriginDriver, OriginPin, OriginProgress } from './driver.js';
+export { formatOrigin, type Origin } from './origin.js';
 export {
   createOrigins,
-  formatOrigin,
   isOffline,
-  type Origin,
   type OriginCaller,
   type OriginOptions,
   type Origins,

@@ -30,6 +30,7 @@ import pLimit from 'p-limit';
 import { isUnavailable } from '../fetch/block-unavailable.js';
 import type { OriginContent, OriginContext, OriginDriver, OriginPin, OriginProgress } from './driver.js';
 import { createDrivers, type Drivers } from './drivers.js';
+import { formatOrigin, type Origin } from './origin.js';
 import { createPromisedBlocks } from './promised-blocks.js';
 import { createSharedTasks, SharedFailure, type TaskContext } from './shared-tasks.js';
 
@@ -44,11 +45,6 @@ export interface OriginOptions {
   /** Default: the last one who named the tree that the entry is in, or else the process itself. */
   caller?: OriginCaller | undefined;
   onProgress?: ((progress: OriginProgress) => void) | undefined;
-}
-
-/** A reference, and who knows it. */
-export interface Origin extends OriginPin {
-  driver: string;
 }
 
 /** What an origin stands for. */
@@ -81,8 +77,6 @@ export interface OriginsOptions {
 
 /** The origins of a home: what they stand for is found once, remembered, and shared. See docs/origins.md. */
 export interface Origins {
-  /** The driver's name if a text begins with that of one who is known, and a colon. */
-  nameIn(text: string, caller?: OriginCaller): Promise<string | undefined>;
   /** `driver:text` in its canonical form. @throws LazytreeError USAGE */
   parse(text: string, caller?: OriginCaller): Promise<Origin>;
   /** What a reference stands for now; offline, what it stood for when it was last asked about. */
@@ -97,8 +91,8 @@ export interface Origins {
   resolveEntry(entry: OriginEntry, options: OriginOptions): Promise<DirectoryEntry | FileEntry>;
   /** Whether references of a driver mean nothing to other machines. */
   isLocal(driver: string, caller?: OriginCaller): Promise<boolean>;
-  /** Whether an origin is a file or a directory, without fetching it. */
-  kindOf(origin: Origin, options: OriginOptions): Promise<'file' | 'directory'>;
+  /** Whether an origin is a file or a directory; undefined when only fetching it can tell. */
+  kindOf(origin: Origin, caller?: OriginCaller): Promise<'file' | 'directory' | undefined>;
   /**
    * Fetches from its origin what a peer has resolved, and nobody delivers now. Resolves to whether the block is here.
    *
@@ -409,7 +403,6 @@ export function createOrigins(options: OriginsOptions): Origins {
   }
 
   return {
-    nameIn: (text, caller = itself) => drivers.nameIn(text, placesOf(caller)),
     async parse(text, caller = itself) {
       const colon = text.indexOf(':');
       const name = text.slice(0, colon);
@@ -424,16 +417,19 @@ export function createOrigins(options: OriginsOptions): Origins {
     resolveEntry,
     rescue,
     isLocal: async (name, caller = itself) => (await driverOf(name, caller)).local ?? false,
-    async kindOf({ driver: name, reference }, { caller = itself }) {
+    async kindOf({ driver: name, reference }, caller = itself) {
       const driver = await driverOf(name, caller);
-      return driver.isFile?.(reference) ? 'file' : 'directory';
+      if (!driver.isFile) return 'directory';
+      const isFile = driver.isFile(reference);
+      return isFile === undefined ? undefined : isFile ? 'file' : 'directory';
     },
     known(reference, integrity) {
       const root = findResolution(store, reference, integrity);
       return root !== undefined && store.locate(root) ? root : undefined;
     },
     remember(root, caller) {
-      latest = caller;
+      // What one has wanted to be done without the network is not for others to be done so.
+      if (!isOffline(caller)) latest = caller;
       callers.delete(root);
       callers.set(root, caller);
       for (const oldest of callers.keys()) {
@@ -477,8 +473,3 @@ export function withOrigins<S extends BlockSource>(
 }
 
 const NEVER = new AbortController().signal;
-
-/** `driver:reference`, for people. */
-export function formatOrigin({ driver, reference }: Pick<Origin, 'driver' | 'reference'>): string {
-  return `${driver}:${reference}`;
-}

@@ -8,7 +8,7 @@ import {
   parseLink,
   walkTree,
 } from '@lazytree/core';
-import type { Origin } from './origins.js';
+import type { Origin } from './origin.js';
 
 /**
  * Blocks of what peers have resolved and this machine has not read yet. When no peer has them any more, their origin

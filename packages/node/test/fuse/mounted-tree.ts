@@ -77,6 +77,7 @@ export async function mountTree(
     xattrs: true,
     push,
     fetch: (request) => (fetch ? fetch(request, blocks) : Promise.reject(new Error('there is no provider'))),
+    resolveOrigin: () => Promise.reject(new Error('nobody knows of origins')),
     onFailure: (failure) => failures.push(failure),
   });
   cleanups.push(() => end(directory, session));

@@ -13,6 +13,8 @@ const MAGIC = {
   zip: Buffer.from('PK'),
 } as const;
 const MAGIC_BYTES = 6;
+/** What is unpacked at a time: each piece costs a turn of the event loop. */
+const PIECE = 256 << 10;
 
 /**
  * An archive as it was before it was compressed; one that was not stays as it is. What is packed is not read further than
@@ -36,9 +38,9 @@ export async function decompress(packed: AsyncIterable<Uint8Array>): Promise<Asy
   const all = rejoined(begin, source);
   switch (kind) {
     case 'gzip':
-      return checked(Readable.from(all, { objectMode: false }), createGunzip());
+      return checked(Readable.from(all, { objectMode: false }), createGunzip({ chunkSize: PIECE }));
     case 'zstd':
-      return checked(Readable.from(all, { objectMode: false }), createZstdDecompress());
+      return checked(Readable.from(all, { objectMode: false }), createZstdDecompress({ chunkSize: PIECE }));
     case 'xz':
       return unxz(all);
     case undefined:
