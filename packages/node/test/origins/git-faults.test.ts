@@ -295,6 +295,14 @@ describe('the git driver, when things go wrong', () => {
     });
   });
 
+  it('finds git, and its credentials, for the caller of a daemon', async () => {
+    const { url } = await served();
+    const { PATH, ...rest } = GIT_ENVIRONMENT;
+    expect(PATH).toBeDefined();
+    const context = { ...(await newContext()), environment: rest };
+    expect(await described(await fetchGit(url, context), context)).toEqual(describeSpec(SPEC));
+  });
+
   it('is not led elsewhere by variables, hooks and configuration', async () => {
     const { url, repository } = await served();
     const home = await temporaryDirectory();

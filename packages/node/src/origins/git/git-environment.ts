@@ -56,5 +56,6 @@ function withoutGit(environment: Environment, kept: (name: string) => boolean): 
     if (name === 'LANGUAGE' || name === 'LANG' || name.startsWith('LC_')) continue;
     own[name] = value;
   }
-  return { ...own, LC_ALL: 'C' };
+  // Of the caller of a daemon, only what concerns origins is known; programs are where they are for the daemon.
+  return { PATH: process.env.PATH, ...own, LC_ALL: 'C' };
 }
