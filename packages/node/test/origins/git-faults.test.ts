@@ -295,7 +295,7 @@ describe('the git driver, when things go wrong', () => {
     });
   });
 
-  it('finds git, and its credentials, for the caller of a daemon', async () => {
+  it('finds git for the caller of a daemon, whose PATH is not known', async () => {
     const { url } = await served();
     const { PATH, ...rest } = GIT_ENVIRONMENT;
     expect(PATH).toBeDefined();
