@@ -67,6 +67,7 @@ await build({
   ...OPTIONS,
   entryPoints: {
     'ingest-thread': join(PACKAGES, 'core/dist/import/ingest-thread.js'),
+    'record-thread': join(PACKAGES, 'core/dist/import/record-thread.js'),
     'survey-thread': join(PACKAGES, 'core/dist/import/survey-thread.js'),
     'pack-thread': join(PACKAGES, 'core/dist/image/pack-thread.js'),
     'unpack-frames-thread': join(PACKAGES, 'core/dist/pack/unpack-frames-thread.js'),

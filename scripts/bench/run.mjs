@@ -37,6 +37,7 @@ const BENCHMARKS = {
   'cluster-many': () => import('./cluster-many.mjs'),
   'cluster-black-hole': () => import('./cluster-black-hole.mjs'),
   azure: () => import('./azure.mjs'),
+  'origins-git': () => import('./origins-git.mjs'),
   // At the end: it removes trees, after which ext4 is slow.
   'workspace-remove': () => import('./workspace-remove.mjs'),
 };
@@ -44,7 +45,7 @@ const BENCHMARKS = {
 const USAGE = `Usage: npm run bench -- [NAME...] [--rounds N] [--json FILE] [--write-docs]
 
   NAME          what to measure, default everything: ${Object.keys(BENCHMARKS).join(', ')};
-                mount, workspace and cluster are all that begin with that
+                mount, workspace, cluster and origins are all that begin with that
   --rounds N    rounds of which the median is taken, default 5
   --json FILE   write every single measurement to a file
   --write-docs  put the table into docs/benchmarks.md

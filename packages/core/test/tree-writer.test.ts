@@ -21,6 +21,7 @@ import {
   exportDescription,
   file,
   importSpec,
+  manyFiles,
   pseudoRandom,
   shuffled,
   symlink,
@@ -188,6 +189,44 @@ describe('a tree writer', () => {
     other.abort();
     expect(await errorOf(other.finish())).toMatchObject({ code: 'FAILED' });
     expect((await gc(store)).kept).toBe(0);
+  });
+
+  it('takes what is known from before, if it is there and one block', async () => {
+    const store = await temporaryStore();
+    const first = createTreeWriter(store, { signal });
+    const small = await first.file('small', pseudoRandom(1000), { executable: false });
+    const large = await first.file('large', pseudoRandom(2_000_000, 1), { executable: false });
+    const { link } = await first.finish();
+    const second = createTreeWriter(store, { signal });
+    expect(second.reuse('d/again', { ...small, kind: 'executable' })).toBe(true);
+    expect(second.reuse('large', large)).toBe(false);
+    await gc(store);
+    expect(await store.has(link)).toBe(false);
+    const lease = store.lease();
+    const made = await second.finish();
+    expect(await paths(store, made.link)).toEqual(['d directory', 'd/again executable']);
+    expect(await exportDescription(store, made.link)).toHaveLength(2);
+    lease.release();
+    await gc(store);
+    const third = createTreeWriter(store, { signal });
+    expect(third.reuse('gone', small)).toBe(false);
+    third.abort();
+  });
+
+  it('stores much content, by two writers at a time, and is given up in the middle of it', async () => {
+    const store = await temporaryStore();
+    const spec = manyFiles(1000, { size: 12_000 });
+    const other = manyFiles(1000, { size: 12_000, seed: 1 });
+    const writer = createTreeWriter(store, { signal });
+    const [first, second] = await Promise.all([
+      written(store, spec),
+      written(store, other),
+      writeSpec(writer, other),
+    ]);
+    writer.abort();
+    expect(formatLink(first)).toBe(formatLink(await importSpec(store, spec)));
+    expect(await exportDescription(store, second)).toEqual(describeSpec(other));
+    expect(formatLink(await written(store, spec, 1))).toBe(formatLink(first));
   });
 
   it('stores what is there already only once', async () => {

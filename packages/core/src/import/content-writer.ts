@@ -4,6 +4,7 @@ import { type Codec, DAG_CBOR, digestOf, type Link, linkDigest, makeLink, RAW } 
 import { RECORD_EFFORT } from '../store/record.js';
 import { type Arena, createArena } from './arena.js';
 import { type IngestSink, type NewBlock, storeBlocks } from './new-blocks.js';
+import { type RecordHelper, takeRecordHelper } from './record-helper.js';
 
 /** Stores content that comes as a stream, cut as an import cuts a file: the links are the same. */
 export interface ContentWriter {
@@ -15,6 +16,8 @@ export interface ContentWriter {
   write(content: AsyncIterable<Uint8Array> | Uint8Array): Promise<FilePart>;
   /** Resolves when the sink has all that was written. */
   drain(): Promise<void>;
+  /** Lets go of what is not needed any more, also when there has been no `drain`. */
+  close(): void;
 }
 
 const ARENA = 1 << 20;
@@ -23,6 +26,9 @@ const TURN = ARENA / 2;
 /** Arenas on their way into the sink before writers wait. */
 const BATCHES = 3;
 const SPARES = 4;
+/** Batches before it is worth to have another thread at it, and those that it may have at a time. */
+const HELPED = 4;
+const HELPER_BATCHES = 2;
 /** Pieces after which they are made one: a view of a byte takes more than a byte. */
 const MANY_PIECES = 1000;
 
@@ -39,6 +45,8 @@ export function createContentWriter(sink: IngestSink, signal: AbortSignal): Cont
   const underWay = new Set<Promise<void>>();
   let batch: Batch | undefined;
   let failure: { error: unknown } | undefined;
+  let batches = 0;
+  let helper: RecordHelper | undefined;
 
   function check(): void {
     if (failure) throw failure.error;
@@ -55,7 +63,11 @@ export function createContentWriter(sink: IngestSink, signal: AbortSignal): Cont
     if (!batch) return;
     const { arena, blocks } = batch;
     batch = undefined;
-    const sent = storeBlocks(sink, blocks, arena.encode)
+    if (++batches === HELPED) helper = takeRecordHelper();
+    const helped = helper && helper.active() < HELPER_BATCHES;
+    const sent = (
+      helped ? (helper as RecordHelper).store(sink, blocks) : storeBlocks(sink, blocks, arena.encode)
+    )
       .catch((error: unknown) => {
         failure ??= { error };
       })
@@ -144,6 +156,11 @@ export function createContentWriter(sink: IngestSink, signal: AbortSignal): Cont
       send();
       while (underWay.size > 0) await Promise.race(underWay);
       check();
+    },
+    close() {
+      // What it still works at fails, and nobody waits for that.
+      helper?.close().catch(() => undefined);
+      helper = undefined;
     },
   };
 }

@@ -3,7 +3,7 @@ import { encodeDirectory, nameBytes } from '../format/directory-node.js';
 import type { DirectoryEntry, Entry, FileEntry } from '../format/entry.js';
 import type { EncodedNode } from '../format/file-node.js';
 import { MAX_NAME_BYTES, MAX_TARGET_BYTES, MAX_TREE_DEPTH } from '../format/limits.js';
-import type { Link } from '../format/link.js';
+import { type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
 import { nameProblem, sortByName } from '../format/name.js';
 import { createBlockSink } from '../import/block-sink.js';
 import { createContentWriter } from '../import/content-writer.js';
@@ -33,6 +33,11 @@ export interface TreeWriter {
   directory(path: string): void;
   /** Any entry that is ready: an origin entry, a directory of another tree. Its own name does not matter. */
   put(path: string, entry: Entry): void;
+  /**
+   * Puts a file whose content the caller knows from before, and which is kept as if it were written here. False, and
+   * nothing is put, when the content is not in the store, or is more than one block: then it has to be written.
+   */
+  reuse(path: string, entry: FileEntry): boolean;
   /** What was written or put at a path, for hard links and the like. Directories that were made here are not entries yet. */
   get(path: string): Entry | undefined;
   /**
@@ -74,6 +79,7 @@ export function createTreeWriter(
 
   function release(): void {
     ended = true;
+    contents.close();
     if (callers) return;
     for (const lease of leases.splice(0)) lease.release();
   }
@@ -144,6 +150,8 @@ export function createTreeWriter(
       // Before its content is read: a name that cannot be costs nothing.
       const name = namesOf(path).pop() as string;
       const { link, size } = await contents.write(content);
+      // It is kept already, and need not be in the store yet.
+      kept.add(link);
       const entry: FileEntry = { kind: executable ? 'executable' : 'file', name, link, size };
       set(path, entry);
       return entry;
@@ -161,6 +169,13 @@ export function createTreeWriter(
       if ('link' in entry) keep(entry.link);
       else if (entry.kind === 'origin' && entry.plus) keep(entry.plus);
       set(path, entry);
+    },
+    reuse(path, entry) {
+      check();
+      if (linkCodec(entry.link) !== RAW || !store.holds(linkDigest(entry.link))) return false;
+      kept.add(entry.link);
+      set(path, entry);
+      return true;
     },
     get(path) {
       let found: Draft | Entry | undefined = root;

@@ -11,6 +11,8 @@ const OWN: Readonly<Record<string, Load>> = {
   npm: () => import('./npm/npm-driver.js'),
   'npm-lock': () => import('./npm/npm-lock-driver.js'),
   unpkg: () => import('./npm/unpkg-driver.js'),
+  git: () => import('./git/git-driver.js'),
+  github: () => import('./github/github-driver.js'),
 };
 
 /** What knows origins, by the name that their references begin with. */

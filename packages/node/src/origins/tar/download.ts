@@ -95,7 +95,7 @@ async function ask(
 }
 
 /** Proxies are the caller's, who need not be this process. */
-function dispatcherFor({ environment }: DownloadContext): Dispatcher {
+export function dispatcherFor({ environment }: DownloadContext): Dispatcher {
   const of = (name: string) => environment[name] ?? environment[name.toUpperCase()] ?? '';
   return new EnvHttpProxyAgent({
     httpProxy: of('http_proxy'),
