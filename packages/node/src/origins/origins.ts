@@ -355,7 +355,20 @@ export function createOrigins(options: OriginsOptions): Origins {
   async function resolveBelow(entry: OriginEntry, given: OriginOptions) {
     const { driver, reference, integrity } = entry;
     const origin = { driver, reference, ...(integrity === undefined ? {} : { integrity }) };
+    await refuseLocal(origin, given.caller ?? latest ?? itself);
     return (await resolve(origin, { ...given, caller: given.caller ?? latest })).entry;
+  }
+
+  /** A tree, which may be a stranger's, is not given directories of this machine: who composes one resolves them. */
+  async function refuseLocal({ driver: name, reference }: Origin, caller: OriginCaller): Promise<void> {
+    if (!(await driverOf(name, caller)).local) return;
+    throw new LazytreeError(
+      'REFUSED',
+      `a tree has an entry that stands for ${name}:${reference} of this machine`,
+      {
+        hint: `trees are not given what is here; \`lazytree import ${name}:${reference}\` makes it a tree of its own`,
+      },
+    );
   }
 
   async function findLaid(entry: OriginEntry, signal: AbortSignal): Promise<DirectoryEntry | undefined> {

@@ -77,6 +77,24 @@ const names = async (store: LocalStore, { link }: { link: Parameters<typeof list
   (await listDirectory(store, link)).map(({ name }) => name);
 
 describe('origins', () => {
+  it('of this machine are not given to a tree that names them', async () => {
+    const { driver, calls } = nameDriver();
+    const drivers = createDrivers({ name: async () => ({ driver: { ...driver, local: true } }) });
+    const { origins } = await setUp({ drivers });
+    const entry: OriginEntry = {
+      kind: 'origin',
+      of: 'directory',
+      name: 'x',
+      driver: 'name',
+      reference: '/etc',
+    };
+    const error = await errorOf(origins.resolveEntry(entry, { signal }));
+    expect(error).toMatchObject({ code: 'REFUSED' });
+    expect(error.message).toContain('name:/etc');
+    expect(calls).toEqual([]);
+    expect(await origins.resolve({ driver: 'name', reference: '/etc' }, { signal })).toBeDefined();
+  });
+
   it('are resolved once, for all who ask at the same time and after', async () => {
     const { origins, calls, go } = await setUp();
     const ask = () =>
