@@ -90,9 +90,9 @@ describe('origins', () => {
     };
     const error = await errorOf(origins.resolveEntry(entry, { signal }));
     expect(error).toMatchObject({ code: 'REFUSED' });
-    expect(error.message).toContain('name:/etc');
+    expect(error.message).toContain('name:etc');
     expect(calls).toEqual([]);
-    expect(await origins.resolve({ driver: 'name', reference: '/etc' }, { signal })).toBeDefined();
+    expect(await origins.resolve({ driver: 'name', reference: 'etc' }, { signal })).toBeDefined();
   });
 
   it('are resolved once, for all who ask at the same time and after', async () => {
