@@ -86,7 +86,7 @@ describe('origins', () => {
       of: 'directory',
       name: 'x',
       driver: 'name',
-      reference: '/etc',
+      reference: 'etc',
     };
     const error = await errorOf(origins.resolveEntry(entry, { signal }));
     expect(error).toMatchObject({ code: 'REFUSED' });
