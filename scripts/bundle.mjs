@@ -49,7 +49,8 @@ const OPTIONS = {
   platform: 'node',
   target: 'node22',
   // The Azure identity library is hundreds of files, and few need it: most have a key or a token.
-  external: ['classic-level/package.json', 'snappy', 'koffi', '@azure/identity'],
+  // What runs scripts of packages has files beside it that those find by their path.
+  external: ['classic-level/package.json', 'snappy', 'koffi', '@azure/identity', '@npmcli/run-script'],
   plugins: [levelAddon, lazyBuiltins, ownImports(PACKAGES), requestsApart],
   chunkNames: '[name]-[hash]',
   // The Azure library asks whether a body is one, which makes Node load all of its fetch: 40 ms before the first request.

@@ -59,6 +59,22 @@ describe.skipIf(reason !== undefined || unlessMountable('mounts without root'))(
 
   afterEach(() => stopDaemon(box));
 
+  test('install scripts run where the workspace is seen', async () => {
+    const modules = {
+      '.package-lock.json': JSON.stringify({
+        lockfileVersion: 3,
+        packages: { 'node_modules/built': { version: '1.0.0', hasInstallScript: true } },
+      }),
+      'built/package.json': JSON.stringify({ name: 'built', scripts: { install: 'echo $PWD > where' } }),
+    };
+    writeFiles(box.path('installed/node_modules'), modules);
+    await box.ok('import', 'installed', '--name', 'installed');
+    await box.run(['workspace', 'create', 'app', '--from', 'installed']);
+    expect(await box.ok('workspace', 'run-scripts', 'app')).toBe(box.path('app'));
+    await box.ok('workspace', 'save', 'app');
+    expect(await box.ok('cat', 'app/node_modules/built/where')).toBe(box.path('app/node_modules/built'));
+  });
+
   const options = (more: Partial<RunOptions> = {}): RunOptions => ({
     home: box.home,
     cwd: box.directory,

@@ -89,6 +89,8 @@ export interface Action {
    * caller's process. `daemon`: in the daemon, which is started when none runs.
    */
   where?: 'anywhere' | 'here' | 'daemon';
+  /** Whether it runs in the caller's process when it is given `--run-scripts`, and asks the daemon for the rest. */
+  runsScripts?: boolean;
   /** Whether it sees to SIGINT and SIGTERM itself, instead of to `Context.signal`. */
   handlesSignals?: boolean;
   /** Whether all that follows its first argument is for another program, options too. */
@@ -103,6 +105,9 @@ export interface Action {
 
 /** A command is an action, or a group of them by name. */
 export type Command = Action | { summary: string; actions: Record<string, Action> };
+
+/** Has scripts of others run, which only the caller's own process does. */
+export const RUN_SCRIPTS = '--run-scripts';
 
 /** Exit codes are a contract (DESIGN section 11). */
 export const ExitCode = {

@@ -32,4 +32,4 @@ export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
 };
 
 /** Commands, and actions of commands, that run in the caller's process, also when a daemon runs. */
-export const HERE: ReadonlySet<string> = new Set(['daemon', 'workspace exec']);
+export const HERE: ReadonlySet<string> = new Set(['daemon', 'workspace exec', 'workspace run-scripts']);

@@ -9,7 +9,7 @@ import {
   keeperSocket,
 } from '@lazytree/node/home-directory';
 import type { Caller } from './caller.js';
-import type { Action } from './command.js';
+import { type Action, RUN_SCRIPTS } from './command.js';
 import { COMMANDS, HERE } from './commands.js';
 
 /** Looks for the socket of a daemon that has just taken the store. */
@@ -31,6 +31,7 @@ export function isForDaemon(args: readonly string[]): boolean {
   const [named, action] = args.filter((argument) => !argument.startsWith('-'));
   if (named === undefined || !(named in COMMANDS)) return false;
   if (HERE.has(named) || HERE.has(`${named} ${action}`)) return false;
+  if (args.includes(RUN_SCRIPTS)) return false;
   return !args.some((argument) => /^(?:--help|--version|-[A-Za-z]*[hV].*)$/.test(argument));
 }
 
@@ -60,7 +61,7 @@ export async function performAnywhere(
   action: Action,
   { args, caller, run }: PerformOptions,
 ): Promise<number> {
-  if (action.where === 'here') return run();
+  if (action.where === 'here' || (action.runsScripts && args.includes(RUN_SCRIPTS))) return run();
   if (action.where === 'daemon' || isAwaited()) return throughNewDaemon();
   const exitCode = await askRunningDaemon(args, caller);
   if (exitCode !== undefined) return exitCode;

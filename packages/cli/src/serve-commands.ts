@@ -1,7 +1,7 @@
 import { createGate, createTurns, type Host } from '@lazytree/node/daemon';
 import type { CommandOutput, CommandRequest, ExecuteCommand } from '@lazytree/node/daemon-client';
 import type { Caller } from './caller.js';
-import type { Action } from './command.js';
+import { type Action, RUN_SCRIPTS } from './command.js';
 import { COMMANDS } from './commands.js';
 import { execute } from './execute.js';
 import type { Progress } from './progress.js';
@@ -42,7 +42,7 @@ export function commandsOf(host: Host): ExecuteCommand {
             : umasks({ key: request.umask & OTHERS, run, signal: output.signal }),
       },
       async perform(action, run) {
-        if (action.where === 'here')
+        if (action.where === 'here' || (action.runsScripts && request.argv.includes(RUN_SCRIPTS)))
           throw new Error('this action concerns the daemon, and runs outside of it');
         try {
           return await perform(action, { run, signal: output.signal });

@@ -26,18 +26,19 @@ export const exec: Action = {
   handlesSignals: true,
   passesThrough: true,
   async run({ signal }, [name, ...words]) {
-    const { target, holder } = await find(name, signal);
+    const { target, holder } = await findMounted(name, signal);
     const command = words[0] === '--' ? words.slice(1) : words;
     if (command.length === 0) command.push(process.env.SHELL || '/bin/sh');
     const here = await exactDirectory();
     const isInside = here !== undefined && `${here}/`.startsWith(`${target}/`);
     const inDirectory = [...IN_DIRECTORY, isInside ? here : target, ...command];
-    become(holder && holder.namespace !== ownNamespace() ? enter(holder, inDirectory) : inDirectory);
+    become(enterIfNeeded(holder, inDirectory) ?? inDirectory);
   },
 };
 
-async function find(name: string, signal: AbortSignal): Promise<Found> {
-  const { workspaces } = (await askForJson(['workspace', 'list'], signal)) as { workspaces: Found[] };
+/** @throws LazytreeError NOT_FOUND, and FAILED when it is not mounted */
+export async function findMounted(name: string, signal: AbortSignal): Promise<Found> {
+  const { workspaces } = (await askForJson(['workspace', 'list'], { signal })) as { workspaces: Found[] };
   const found = workspaces.find((workspace) => workspace.name === name);
   if (!found) {
     throw new LazytreeError('NOT_FOUND', `there is no workspace '${name}'`, {
@@ -52,15 +53,18 @@ async function find(name: string, signal: AbortSignal): Promise<Found> {
   return found;
 }
 
-function enter({ pid }: Holder, command: readonly string[]): string[] {
-  return [...ENTER, '--target', String(pid), '--', ...command];
+/** What runs a command where the workspaces are seen; undefined when that is here. */
+export function enterIfNeeded(holder: Holder | null, command: readonly string[]): string[] | undefined {
+  if (!holder || holder.namespace === ownNamespace()) return undefined;
+  return [...ENTER, '--target', String(holder.pid), '--', ...command];
 }
 
 function ownNamespace(): string {
   return readlinkSync('/proc/self/ns/mnt');
 }
 
-function become([program, ...args]: readonly string[]): never {
+/** Goes on as another program. */
+export function become([program, ...args]: readonly string[]): never {
   try {
     return replaceProcess(program, args);
   } catch (error) {

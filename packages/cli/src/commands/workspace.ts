@@ -1,10 +1,11 @@
 import { encodeDirectory, formatLink, LazytreeError, type Link, type LocalStore } from '@lazytree/core';
 import { DEFAULT_KEEP, parseInterval, parseKeep, type WorkspaceRecord } from '@lazytree/node';
-import { type Action, type Context, ExitCode, type Output } from '../command.js';
+import { type Action, type Context, ExitCode, type Output, RUN_SCRIPTS } from '../command.js';
 import { type Mountable, openMountable } from '../mountable.js';
 import { oneLine } from '../one-line.js';
 import { table } from '../output.js';
 import { exec } from '../workspace-exec.js';
+import { createAndRunScripts, runScripts } from '../workspace-run-scripts.js';
 import { command as log } from './log.js';
 
 const create: Action = {
@@ -16,11 +17,15 @@ const create: Action = {
     ['--autosave <interval>', 'save it by itself, as with 5m or 1h'],
     ['--keep <counts>', 'automatic snapshots to keep (default: last=8,hourly=24,daily=7,weekly=8)'],
     ['--remote <name>', 'push what is saved there, too, as often as --autosave says'],
+    [RUN_SCRIPTS, 'run the install scripts of packages of npm-lock:, which nothing runs otherwise'],
   ],
   details: 'The ref NAME follows what is saved. Changes are kept in the home until they are saved.',
   where: 'daemon',
+  runsScripts: true,
   collection: 'excludes',
-  async run(context, [name, directory], { from, ignore, autosave, keep, remote }) {
+  async run(context, [name, directory], options) {
+    if (options.runScripts) return createAndRunScripts(context, [name, directory], options);
+    const { from, ignore, autosave, keep, remote } = options;
     if (remote !== undefined && autosave === undefined) {
       throw new LazytreeError('USAGE', '--remote needs --autosave', {
         hint: `say how often, as with --autosave 5m; \`lazytree push ${name} ${remote}\` does it once`,
@@ -173,6 +178,7 @@ export const command = {
     save,
     fork,
     restore,
+    'run-scripts': runScripts,
     log: { ...log, summary: 'list what was saved of a workspace' },
     remove,
   },

@@ -17,7 +17,8 @@ export interface ArchiveServer {
   fail(status: number, times?: number): () => void;
 }
 
-export async function archiveServer(): Promise<ArchiveServer> {
+/** @param host address of this machine that it is reached at */
+export async function archiveServer(host = '127.0.0.1'): Promise<ArchiveServer> {
   const files = new Map<string, Buffer>();
   const log: string[] = [];
   let stalled = false;
@@ -51,14 +52,14 @@ export async function archiveServer(): Promise<ArchiveServer> {
     }
     response.end(body);
   });
-  server.listen(0, '127.0.0.1');
+  server.listen(0, host);
   await once(server, 'listening');
   afterwards(() => {
     server.closeAllConnections();
     server.close();
   });
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: `http://${host}:${(server.address() as AddressInfo).port}`,
     files,
     log,
     stall() {

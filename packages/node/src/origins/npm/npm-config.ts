@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { LazytreeError } from '@lazytree/core/errors';
 
@@ -35,18 +36,31 @@ export function readNpmConfig(place: ConfigPlace): Promise<NpmConfig> {
   return config;
 }
 
-async function load({ directory, environment }: ConfigPlace): Promise<NpmConfig> {
+async function load(place: ConfigPlace): Promise<NpmConfig> {
+  const { flat } = await loadWithEnvironment(place);
+  // npm's cache is npm's; what is fetched here goes into the store.
+  const { cache: _, ...config } = flat;
+  return config;
+}
+
+/** The settings, and the environment that npm gives to scripts of packages. */
+export async function loadWithEnvironment({
+  directory,
+  environment,
+}: ConfigPlace): Promise<{ flat: NpmConfig; environment: Record<string, string | undefined> }> {
   const [{ default: Config }, { default: all }] = await Promise.all([
     import('@npmcli/config'),
     import('@npmcli/config/lib/definitions/index.js') as Promise<{ default: Definitions }>,
   ]);
+  // Of the npm that is beside this node, whose own settings come first.
+  const npmPath = join(dirname(dirname(process.execPath)), 'lib', 'node_modules', 'npm');
+  // It is written to.
+  const env = { ...environment };
   const config = new Config({
     ...all,
-    // Of the npm that is beside this node, whose own settings come first.
-    npmPath: join(dirname(dirname(process.execPath)), 'lib', 'node_modules', 'npm'),
+    npmPath,
     argv: ['node', 'npm'],
-    // It writes to what it is given.
-    env: { ...environment },
+    env,
     cwd: directory,
     warn: false,
   });
@@ -60,9 +74,11 @@ async function load({ directory, environment }: ConfigPlace): Promise<NpmConfig>
       hint: 'see what `npm config list` says in the same directory',
     });
   }
-  // npm's cache is npm's; what is fetched here goes into the store.
-  const { cache: _, ...flat } = config.flat;
-  return flat;
+  const npm = join(npmPath, 'bin', 'npm-cli.js');
+  return {
+    flat: config.flat,
+    environment: { ...env, INIT_CWD: directory, npm_execpath: existsSync(npm) ? npm : undefined },
+  };
 }
 
 interface Definitions {

@@ -132,3 +132,16 @@ declare module 'json-stringify-nice' {
   function stringify(value: unknown, first: readonly string[], indent: number | string): string;
   export default stringify;
 }
+
+declare module '@npmcli/run-script' {
+  /** @throws Error with `code`, `signal`, `stdout` and `stderr` of a script that fails */
+  function runScript(options: {
+    event: string;
+    path: string;
+    pkg: Record<string, unknown>;
+    stdio: 'pipe';
+    env: Record<string, string | undefined>;
+    scriptShell?: string;
+  }): Promise<{ script?: string; code: number | null }>;
+  export default runScript;
+}

@@ -19,6 +19,8 @@ export const driver: OriginDriver = {
   name: 'npm-lock',
   summary:
     'npm-lock:PATH[?omit=dev], the node_modules of a package-lock.json, as `npm ci --ignore-scripts` makes it',
+  // The lockfile is; its packages are not.
+  local: true,
   parse: (text, { directory }) => formatNpmLockReference(parseNpmLockReference(text, directory)),
   async pin(text, { directory, signal }) {
     signal.throwIfAborted();

@@ -23,6 +23,8 @@ export const driver: OriginDriver = {
   name: 'unpkg',
   summary: 'unpkg:NAME@VERSION[/PATH], a package, or what is in it, as unpkg has it',
   parse: (text) => formatUnpkgReference(parseUnpkgReference(text)),
+  // Whether a path is that of a file is written nowhere in it.
+  isFile: (text) => (parseUnpkgReference(text).path === '' ? false : undefined),
   async pin(text, context) {
     const asked = parseUnpkgReference(text);
     const { version } = asked.exact ? { version: asked.wanted } : await list(asked, context);

@@ -32,8 +32,9 @@ export interface PublishOptions {
   tags?: string[];
 }
 
-export async function registry(): Promise<Registry> {
-  const server = await archiveServer();
+/** @param host as of an archive server */
+export async function registry(host?: string): Promise<Registry> {
+  const server = await archiveServer(host);
   const directory = await temporaryDirectory();
   await writeFile(join(directory, 'package.json'), '{}');
   const packuments = new Map<
