@@ -38,6 +38,7 @@ const BENCHMARKS = {
   'cluster-black-hole': () => import('./cluster-black-hole.mjs'),
   azure: () => import('./azure.mjs'),
   'origins-git': () => import('./origins-git.mjs'),
+  'origins-npm': () => import('./origins-npm.mjs'),
   // At the end: it removes trees, after which ext4 is slow.
   'workspace-remove': () => import('./workspace-remove.mjs'),
 };

@@ -34,7 +34,7 @@ export interface OpenTreeOptions {
   keepOrigin?: boolean;
   /** Do not walk the path: the entry is that of the root. */
   rootOnly?: boolean;
-  /** Called when the tree has been found, and its directories have to be fetched. */
+  /** Called when the tree has been found, or is to be made of an origin, and its directories have to be fetched. */
   onFetch?: () => void;
 }
 
@@ -53,7 +53,7 @@ export async function openTree(
   { keepOrigin = false, rootOnly = false, onFetch }: OpenTreeOptions = {},
 ): Promise<OpenTree> {
   const { signal } = context;
-  if (mayBeOrigin(spec)) return openOrigin(context, spec, { keepOrigin, rootOnly });
+  if (mayBeOrigin(spec)) return openOrigin(context, spec, { keepOrigin, rootOnly, onFetch });
   if (isImageSpec(spec)) {
     return { ...(await resolveTree(undefined, imageSpec(spec, context.path), { signal })), release() {} };
   }
@@ -84,7 +84,7 @@ async function reached(
 async function openOrigin(
   context: Context,
   spec: string,
-  { keepOrigin = false, rootOnly = false }: OpenTreeOptions,
+  { keepOrigin = false, rootOnly = false, onFetch }: OpenTreeOptions,
 ): Promise<OpenTree> {
   const { signal } = context;
   const { origin: text, path } = splitOrigin(spec);
@@ -98,6 +98,7 @@ async function openOrigin(
     const wanted = await origins.parse(text, caller);
     if (!context.hasHost && isClusterHome(directory) && !isOffline(caller))
       await wantPeers(origins, wanted, own);
+    onFetch?.();
     const {
       entry: found,
       origin,
