@@ -1,10 +1,11 @@
 // Bundles the command with all it imports, native addons apart: one file to find and parse instead of hundreds,
 // which is most of a command's start-up time. Threads are entry points of their own.
-import { copyFileSync, existsSync, renameSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
-import { lazyBuiltins } from './lib/lazy-builtins.mjs';
+import { LATE, lazyBuiltins } from './lib/lazy-builtins.mjs';
+import { buildMerged } from './lib/merge-chunks.mjs';
 import { ownImports } from './lib/own-imports.mjs';
 
 const PACKAGES = fileURLToPath(new URL('../packages', import.meta.url));
@@ -40,8 +41,22 @@ const requestsApart = {
   },
 };
 
+/**
+ * To find the package's own file at run time takes some milliseconds.
+ * @type {import('esbuild').Plugin}
+ */
+const version = {
+  name: 'version',
+  setup({ onLoad }) {
+    onLoad({ filter: /cli[\\/]dist[\\/]version\.js$/ }, () => {
+      const { version } = JSON.parse(readFileSync(join(PACKAGES, 'cli/package.json'), 'utf8'));
+      return { contents: `export const VERSION = ${JSON.stringify(version)};` };
+    });
+  },
+};
+
 rmSync(OUT, { recursive: true, force: true });
-/** @type {import('esbuild').BuildOptions} */
+/** @satisfies {import('esbuild').BuildOptions} */
 const OPTIONS = {
   outdir: OUT,
   bundle: true,
@@ -51,7 +66,7 @@ const OPTIONS = {
   // The Azure identity library is hundreds of files, and few need it: most have a key or a token.
   // What runs scripts of packages has files beside it that those find by their path.
   external: ['classic-level/package.json', 'snappy', 'koffi', '@azure/identity', '@npmcli/run-script'],
-  plugins: [levelAddon, lazyBuiltins, ownImports(PACKAGES), requestsApart],
+  plugins: [levelAddon, version, lazyBuiltins(LATE), ownImports(PACKAGES), requestsApart],
   chunkNames: '[name]-[hash]',
   // The Azure library asks whether a body is one, which makes Node load all of its fetch: 40 ms before the first request.
   define: { FormData: 'undefined' },
@@ -62,10 +77,15 @@ const OPTIONS = {
   legalComments: 'linked',
   logLevel: 'warning',
 };
-await build({ ...OPTIONS, entryPoints: { main: join(PACKAGES, 'cli/dist/main.js') }, splitting: true });
+await buildMerged({ ...OPTIONS, entryPoints: { main: join(PACKAGES, 'cli/dist/main.js') } }, 'main');
 // Each by itself, with no more in it than it uses: a thread has to be there at once.
 await build({
   ...OPTIONS,
+  plugins: [
+    levelAddon,
+    lazyBuiltins(LATE.filter((path) => path !== 'node:worker_threads')),
+    ownImports(PACKAGES),
+  ],
   entryPoints: {
     'ingest-thread': join(PACKAGES, 'core/dist/import/ingest-thread.js'),
     'record-thread': join(PACKAGES, 'core/dist/import/record-thread.js'),

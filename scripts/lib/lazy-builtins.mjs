@@ -2,19 +2,30 @@
 // loads dozens of others; process.getBuiltinModule gives what is there.
 import { isBuiltin } from 'node:module';
 
-/** They load much, and most commands need nothing of it: loaded when one of their functions is called. */
-const LATE = new Set(['node:assert', 'node:child_process', 'node:crypto', 'node:fs/promises']);
+/** They load much, and most commands need nothing of it: loaded when something of theirs is used. */
+export const LATE = [
+  'node:assert',
+  'node:child_process',
+  'node:crypto',
+  'node:fs/promises',
+  'node:v8',
+  'node:worker_threads',
+  'node:zlib',
+];
 
-/** @type {import('esbuild').Plugin} */
-export const lazyBuiltins = {
+/**
+ * @param {readonly string[]} lateOnes those of node's modules that are loaded when something of theirs is used
+ * @returns {import('esbuild').Plugin}
+ */
+export const lazyBuiltins = (lateOnes) => ({
   name: 'lazy-builtins',
   setup({ onResolve, onLoad }) {
+    const isLate = (/** @type {string} */ path) => lateOnes.includes(path);
     onResolve({ filter: /.*/ }, ({ path, kind }) => {
       if (!isBuiltin(path)) return undefined;
       const builtin = { path: `node:${path.replace(/^node:/, '')}`, sideEffects: false };
       if (kind === 'import-statement') return { ...builtin, namespace: 'builtin' };
-      if (kind === 'require-call' && LATE.has(builtin.path))
-        return { ...builtin, namespace: 'required-late' };
+      if (kind === 'require-call' && isLate(builtin.path)) return { ...builtin, namespace: 'required-late' };
       return undefined;
     });
     onLoad({ filter: /.*/, namespace: 'required-late' }, ({ path }) => ({
@@ -22,10 +33,10 @@ export const lazyBuiltins = {
     }));
     onLoad({ filter: /.*/, namespace: 'builtin' }, async ({ path }) => {
       const exported = Object.entries(await import(path)).filter(([name]) => name !== 'default');
-      return { contents: LATE.has(path) ? late(path, exported) : early(path, exported) };
+      return { contents: isLate(path) ? late(path, exported) : early(path, exported) };
     });
   },
-};
+});
 
 /**
  * @param {string} path
@@ -40,18 +51,32 @@ function early(path, exported) {
 }
 
 /**
- * Only functions have names of their own here. To import another thing by its name is an error when the bundle is made.
+ * Functions, classes and objects have names of their own here. To import another thing by its name is an error when the
+ * bundle is made.
  * @param {string} path
  * @param {[string, unknown][]} exported
  */
 function late(path, exported) {
-  const functions = exported.filter(([name, value]) => typeof value === 'function' && /^[a-z]/.test(name));
-  const lines = functions.map(
-    ([name]) => `const $${name} = (...args) => all().${name}(...args); export { $${name} as ${name} };`,
-  );
+  const lines = exported
+    .filter(([, value]) => typeof value === 'function' || (typeof value === 'object' && value !== null))
+    .map(
+      ([name, value]) =>
+        `const $${name} = /* @__PURE__ */ ${standIn(name, value)}; export { $${name} as ${name} };`,
+    );
   return `const all = () => process.getBuiltinModule('${path}');
     export default ${whole(path)};
     ${lines.join('\n')}`;
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value what has it
+ */
+function standIn(name, value) {
+  if (typeof value === 'function' && /^[a-z]/.test(name)) return `(...args) => all().${name}(...args)`;
+  const get = `get: (_, key) => all().${name}[key]`;
+  if (typeof value !== 'function') return `new Proxy({}, { ${get} })`;
+  return `new Proxy(class {}, { construct: (_, args) => new (all().${name})(...args), ${get} })`;
 }
 
 /**

@@ -17,7 +17,7 @@ const ZSTD_LEVEL = 3;
 const ZSTD_WINDOW_LOG = 22;
 const SNAPPY_EFFORT: SnappyEffort = 'fast';
 /** 16 MiB, the most that a frame can hold. */
-const ZSTD_READ = { [constants.ZSTD_d_windowLogMax]: 24 };
+const ZSTD_READ_WINDOW_LOG = 24;
 const WORTH = 1 / 32;
 
 export interface CompressedFrame {
@@ -68,7 +68,7 @@ function compressZstd(bytes: Uint8Array, level: number): Uint8Array {
 export function decompressFrame(compression: CompressionCode, payload: Uint8Array, raw: number): Uint8Array {
   if (compression !== Compression.zstd) return decompress(compression, payload, raw);
   const bytes = zstdDecompressSync(payload, {
-    params: ZSTD_READ,
+    params: { [constants.ZSTD_d_windowLogMax]: ZSTD_READ_WINDOW_LOG },
     chunkSize: Math.max(raw, 1024),
     maxOutputLength: Math.max(raw, 1),
   });

@@ -78,6 +78,8 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
   const release = hold(directory);
   const db = new Level<Buffer, Buffer>(directory, {
     ...ENCODINGS,
+    // An index that is there is opened and never made anew; nor need its directory be made.
+    createIfMissing: !existsSync(join(directory, 'CURRENT')),
     compression: false,
     writeBufferSize: 8 << 20,
     cacheSize: 16 << 20,
