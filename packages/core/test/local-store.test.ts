@@ -7,6 +7,7 @@ import {
   CorruptBlockError,
   checkRefName,
   DAG_CBOR,
+  diffTrees,
   exportTree,
   forgetImports,
   formatLink,
@@ -30,6 +31,7 @@ import {
   setRef,
   verifyStore,
   verifyTree,
+  walkTree,
 } from '@lazytree/core';
 import { describe, expect, it } from 'vitest';
 import {
@@ -40,6 +42,7 @@ import {
   directory,
   errorOf,
   file,
+  importSpec,
   manyFiles,
   pseudoRandom,
   startScript,
@@ -901,4 +904,24 @@ describe('segments', () => {
       code: 'UNSUPPORTED',
     });
   });
+});
+
+describe('what goes through a tree that is here', () => {
+  it.each<[string, (store: LocalStore, root: Link, signal: AbortSignal) => Promise<unknown>]>([
+    ['a walk', (store, root, signal) => collect(walkTree(store, root, { signal }))],
+    ['a verification', (store, link, signal) => verifyTree(store, { link, name: 'here' }, { signal })],
+    ['a comparison', comparison],
+  ])('%s lets others have their turn, and stops when one of them says so', async (_, go) => {
+    const store = await temporaryStore();
+    const root = await importSpec(store, manyFiles(10_000, { perDirectory: 10, size: 20 }));
+    const interrupt = new AbortController();
+    const turn = setImmediate(() => setImmediate(() => interrupt.abort()));
+    expect(await errorOf(go(store, root, interrupt.signal))).toMatchObject({ name: 'AbortError' });
+    clearImmediate(turn);
+  });
+
+  async function comparison(store: LocalStore, root: Link, signal: AbortSignal): Promise<unknown> {
+    const empty = await importSpec(store, directory({}));
+    return collect(diffTrees(store, empty, root, { signal }));
+  }
 });
