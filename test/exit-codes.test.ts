@@ -74,7 +74,7 @@ async function contentOf(home: string): Promise<unknown> {
 function expectOneLine(result: Result, code: number, names: (string | RegExp)[], form: Form = 'text'): void {
   expect({ code: result.code, out: result.out, err: result.err }).toEqual({
     code,
-    out: '',
+    out: form === 'json' ? result.err : '',
     err: expect.stringMatching(/^[^\n]+\n$/),
   });
   let line = result.err;

@@ -49,7 +49,7 @@ export async function run(argv: string[]): Promise<number> {
       },
     });
   } catch (error) {
-    return fail(error, caller, args.includes('--json'));
+    return await fail(error, caller, args.includes('--json'));
   } finally {
     ahead?.stop();
     ignore();
