@@ -46,8 +46,10 @@ try {
     );
     if (status !== 0) throw new Error(`${proto}: ${stderr}`);
     const code = readFileSync(join(temporary, `${basename(proto, '.proto')}.ts`), 'utf8');
-    // Buffers are taken as well.
-    const generated = HEADER + code.replaceAll('Uint8Array<ArrayBuffer>', 'Uint8Array');
+    // Buffers are taken as well. The runtime's codecs name what they decode to, and what they encode.
+    const generated =
+      HEADER +
+      code.replaceAll('Uint8Array<ArrayBuffer>', 'Uint8Array').replace(/\bCodec<(\w+)>/g, 'Codec<$1, $1>');
     bring(`${proto.slice(0, -'.proto'.length)}.ts`, generated);
   }
 } finally {

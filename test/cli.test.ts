@@ -23,7 +23,7 @@ import {
 const CID = /^baf[a-z2-7]{56}$/;
 const TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/;
 const VERSION: string = JSON.parse(fs.readFileSync(join(ROOT, 'packages/cli/package.json'), 'utf8')).version;
-const COMMANDS = 'import export ls cat stat diff log save load ref pin gc verify status'.split(' ');
+const COMMANDS = 'import export ls cat stat diff log save load ref pin gc verify status doctor'.split(' ');
 const ACTIONS = [
   ...['set', 'get', 'list', 'rm'].map((action) => `ref ${action}`),
   ...['add', 'rm', 'list'].map((action) => `pin ${action}`),
@@ -867,7 +867,7 @@ describe('ended from outside', () => {
       const asked = Date.now();
       child.kill('SIGINT');
       const { code, signal, out, err } = await ended;
-      expect({ code, signal, out }).toEqual({ code: 130, signal: null, out: '' });
+      expect({ code, signal, out }).toEqual({ code: 130, signal: null, out: json ? err : '' });
       expect(Date.now() - asked).toBeLessThan(5000);
       expect(err).toMatch(/^[^\n]*interrupted[^\n]*\n$/);
       if (json) expect(JSON.parse(err)).toMatchObject({ error: { code: 'ABORTED' } });

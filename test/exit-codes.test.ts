@@ -9,6 +9,7 @@ import { linkToCid, type parseLink } from '@lazytree/core';
 import { beforeAll, describe, expect, test } from 'vitest';
 import {
   afterwards,
+  BIN,
   beAlone,
   describeHome,
   listing,
@@ -22,6 +23,7 @@ import {
   remount,
   type Sandbox,
   sandbox,
+  start,
   whyNotMount,
   whyNotNobody,
   writeFiles,
@@ -74,7 +76,7 @@ async function contentOf(home: string): Promise<unknown> {
 function expectOneLine(result: Result, code: number, names: (string | RegExp)[], form: Form = 'text'): void {
   expect({ code: result.code, out: result.out, err: result.err }).toEqual({
     code,
-    out: '',
+    out: form === 'json' ? result.err : '',
     err: expect.stringMatching(/^[^\n]+\n$/),
   });
   let line = result.err;
@@ -396,6 +398,32 @@ describe('corrupt: 5', () => {
 });
 
 describe('failed: 1', () => {
+  test.each(['--version', '--help', 'ls'])('%s to a full disk is no crash', async (name) => {
+    const box = sandbox();
+    writeFiles(box.path('w'), { file: 'x' });
+    await box.ok('import', 'w', '--name', 'w');
+    const args = name === 'ls' ? ['ls', 'w'] : [name];
+    const full = ['sh', '-c', '"$0" "$@" >/dev/full'];
+    const { code, err } = await start([...full, process.execPath, BIN, ...args], box).ended;
+    expect(code).toBe(1);
+    expect(err).toMatch(/^lazytree: [^\n]*no space[^\n]*\n$/);
+    const silent = ['sh', '-c', '"$0" "$@" 2>/dev/full'];
+    expect(await start([...silent, process.execPath, BIN, 'ls', 'nothing'], box).ended).toMatchObject({
+      code: 4,
+    });
+  });
+
+  test('with a HOME that is set to nothing, the home is not in the current directory', async () => {
+    const box = sandbox();
+    const { err } = await start([process.execPath, BIN, 'ls', 'x'], {
+      ...box,
+      cwd: box.directory,
+      env: { HOME: '', LAZYTREE_HOME: '', XDG_DATA_HOME: '' },
+    }).ended;
+    expect(err).not.toContain(' .local');
+    expect(fs.readdirSync(box.directory)).toEqual([]);
+  });
+
   test('a store of another version', async () => {
     const other = sandbox();
     writeFiles(other.path('w'), { file: 'x' });

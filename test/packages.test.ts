@@ -1,5 +1,6 @@
-import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { publint } from 'publint';
@@ -89,3 +90,37 @@ test('the lockfile has a checksum for every package, and names no registry', () 
     [],
   );
 });
+
+test('the types of everything that is exported are sound, for those who check libraries as well', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lazytree-types-'));
+  try {
+    symlinkSync(join(ROOT, 'node_modules'), join(directory, 'node_modules'));
+    const modules = ['core', 'node', 'cli'].flatMap((folder) => {
+      const { name, exports } = readManifest(join(ROOT, 'packages', folder));
+      return Object.entries<{ types?: string }>(exports)
+        .filter(([, target]) => target.types !== undefined)
+        .map(([path]) => `${name}${path.slice(1)}`);
+    });
+    expect(modules).toContain('@lazytree/node/daemon');
+    const lines = modules.map((module, i) => `import * as m${i} from '${module}';\nvoid m${i};\n`);
+    writeFileSync(join(directory, 'use.ts'), lines.join(''));
+    const compilerOptions = {
+      strict: true,
+      module: 'nodenext',
+      target: 'es2024',
+      types: ['node'],
+      noEmit: true,
+    };
+    writeFileSync(
+      join(directory, 'tsconfig.json'),
+      JSON.stringify({ compilerOptions: { ...compilerOptions, skipLibCheck: false }, files: ['use.ts'] }),
+    );
+    const tsc = join(ROOT, 'node_modules', '.bin', 'tsc');
+    const { stdout } = spawnSync(tsc, ['-p', directory], { encoding: 'utf8' });
+    expect(stdout.split('\n').filter((line) => /packages\/(?:core|node|cli)\/|^use\.ts/.test(line))).toEqual(
+      [],
+    );
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}, 60_000);

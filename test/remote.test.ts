@@ -14,8 +14,9 @@ const SECRETS = [KEY, KEY.slice(0, 40), SIGNATURE, CLIENT_SECRET];
 
 /** The error of a command that failed with `--json`. */
 function failure({ code, err, out }: Result): Record<string, unknown> {
-  expect(out).toBe('');
-  return { exit: code, ...JSON.parse(err.split('\n')[0]).error };
+  const [document] = err.split('\n');
+  expect(out).toBe(`${document}\n`);
+  return { exit: code, ...JSON.parse(document).error };
 }
 
 function secretFile(box: Sandbox, content: string, mode = 0o600): string {

@@ -9,7 +9,12 @@ import { dirname, join, resolve } from 'node:path';
  * their own costs more than it saves, also where a daemon carries them out: a file that is opened, read and linked
  * takes as long as the compiled code of hundreds of functions that are not called.
  */
-const APART = ['@lazytree/node/daemon', '@lazytree/node/open-remotes', '@lazytree/node/compose'];
+const APART = [
+  '@lazytree/node/daemon',
+  '@lazytree/node/open-remotes',
+  '@lazytree/node/compose',
+  '@lazytree/node/doctor',
+];
 
 const STATIC_IMPORT = /^import \{([^}]*)\} from '(@lazytree\/[^']+)';/gm;
 const DYNAMIC_IMPORT = /(?<![\w$.])import\('((?:\.\.?|@lazytree)\/[^']+)'\)/g;

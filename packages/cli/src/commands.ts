@@ -28,8 +28,14 @@ export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   gc: () => import('./commands/gc.js'),
   verify: () => import('./commands/verify.js'),
   status: () => import('./commands/status.js'),
+  doctor: () => import('./commands/doctor.js'),
   daemon: () => import('./commands/daemon.js'),
 };
 
 /** Commands, and actions of commands, that run in the caller's process, also when a daemon runs. */
-export const HERE: ReadonlySet<string> = new Set(['daemon', 'workspace exec', 'workspace run-scripts']);
+export const HERE: ReadonlySet<string> = new Set([
+  'daemon',
+  'doctor',
+  'workspace exec',
+  'workspace run-scripts',
+]);

@@ -26,6 +26,7 @@ export function createContext({
   let home: Promise<Home> | undefined;
   let remotes: Promise<Remotes | undefined> | undefined;
   let origins: Promise<Origins> | undefined;
+  let closed: Promise<void> | undefined;
 
   function openHome({ create }: { create: boolean }): Promise<Home> {
     home ??= homes.open({ create }).catch((error) => {
@@ -130,14 +131,19 @@ export function createContext({
         if (releases.delete(release)) release();
       };
     },
-    async close() {
-      for (const release of releases) release();
-      releases.clear();
-      if (!homes.host) await (await remotes?.catch(() => undefined))?.close();
-      const opened = await home?.catch(() => undefined);
-      if (homes.close) await opened?.close();
+    close() {
+      closed ??= closeAll();
+      return closed;
     },
   };
+
+  async function closeAll(): Promise<void> {
+    for (const release of releases) release();
+    releases.clear();
+    if (!homes.host) await (await remotes?.catch(() => undefined))?.close();
+    const opened = await home?.catch(() => undefined);
+    if (homes.close) await opened?.close();
+  }
 }
 
 /** Dots in the middle stay: what `..` leads to is up to the file system where links are. */

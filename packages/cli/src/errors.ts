@@ -20,15 +20,22 @@ function exitCodeOf(error: unknown): number {
 
 const HELP = 'see `lazytree --help`';
 
-/** Says what went wrong, and returns the exit code for it. */
-export function fail(error: unknown, { terminal, signal, debug }: Caller, json: boolean): number {
-  if (signal.aborted) {
-    terminal.writeError(errorLine({ message: 'interrupted', code: 'ABORTED' }, json));
-    return ExitCode.interrupted;
-  }
-  terminal.writeError(errorLine(error, json));
-  if (debug) terminal.writeError(`${inspect(error)}\n`);
-  return exitCodeOf(error);
+/**
+ * Says what went wrong, and returns the exit code for it. With `json` the document goes to stdout, where one is expected
+ * however the command ends, and to stderr, where the line is.
+ */
+export async function fail(
+  error: unknown,
+  { terminal, signal, debug }: Caller,
+  json: boolean,
+): Promise<number> {
+  const interrupted = signal.aborted;
+  const line = errorLine(interrupted ? { message: 'interrupted', code: 'ABORTED' } : error, json);
+  terminal.writeError(line);
+  if (debug && !interrupted) terminal.writeError(`${inspect(error)}\n`);
+  // Whether anybody reads it says nothing of the command.
+  if (json) await terminal.write(line).catch(() => false);
+  return interrupted ? ExitCode.interrupted : exitCodeOf(error);
 }
 
 /** One line: what went wrong, where, and what to do about it. Nothing for what is no error. */

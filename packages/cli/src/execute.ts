@@ -18,7 +18,7 @@ export interface ExecuteOptions {
 export async function execute(args: readonly string[], options: ExecuteOptions): Promise<number> {
   const { caller, homes, perform } = options;
   const { terminal } = caller;
-  const json = args.includes('--json');
+  const json = asksForJson(args);
   const offline = args.includes('--offline');
   let exitCode: number = ExitCode.done;
 
@@ -27,6 +27,8 @@ export async function execute(args: readonly string[], options: ExecuteOptions):
     let output: Output;
     try {
       output = await action.run(context, values, given);
+      // A document says that all is well; lines are read while they come.
+      if (json && !output.news) await context.close();
       terminal.outcome(output.exitCode ?? ExitCode.done);
       await print(terminal, json, output);
     } catch (error) {
@@ -51,6 +53,12 @@ export async function execute(args: readonly string[], options: ExecuteOptions):
   } catch (error) {
     return fail(error, caller, json);
   }
+}
+
+/** What follows `--` is not for this command. */
+export function asksForJson(args: readonly string[]): boolean {
+  const end = args.indexOf('--');
+  return args.slice(0, end < 0 ? args.length : end).includes('--json');
 }
 
 async function print(terminal: Terminal, json: boolean, { data, text, news }: Output): Promise<void> {

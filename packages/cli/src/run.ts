@@ -17,8 +17,13 @@ function mayBeSurveyed(args: readonly string[]): boolean {
 export async function run(argv: string[]): Promise<number> {
   const terminal = ownTerminal();
   if (argv.length === 1 && (argv[0] === '--version' || argv[0] === '-V')) {
-    await terminal.write(`${VERSION}\n`);
-    return ExitCode.done;
+    try {
+      await terminal.write(`${VERSION}\n`);
+      return ExitCode.done;
+    } catch (error) {
+      terminal.writeError(`lazytree: ${(error as Error).message}\n`);
+      return ExitCode.failed;
+    }
   }
   const args = await exactArguments(argv);
   const interrupt = new AbortController();
@@ -49,7 +54,7 @@ export async function run(argv: string[]): Promise<number> {
       },
     });
   } catch (error) {
-    return fail(error, caller, args.includes('--json'));
+    return await fail(error, caller, args.includes('--json'));
   } finally {
     ahead?.stop();
     ignore();

@@ -19,6 +19,8 @@ export function ownTerminal(): Terminal {
   let gone = false;
   // Each write learns of its own failure.
   stdout.on('error', () => undefined);
+  // The exit code says what cannot be said otherwise.
+  stderr.on('error', () => undefined);
   return {
     isRead: stdout.isTTY === true,
     write(part) {
@@ -32,7 +34,13 @@ export function ownTerminal(): Terminal {
       });
       return promise;
     },
-    writeError: (text) => void stderr.write(text),
+    writeError(text) {
+      try {
+        stderr.write(text);
+      } catch {
+        // A file, on a full disk.
+      }
+    },
     progress: createProgress,
     endless: () => undefined,
     outcome: () => undefined,

@@ -94,8 +94,9 @@ export function fromSystemError(error: unknown, doing: string): Error {
         ...details,
         hint: 'free some space and run the command again; what was stored before is intact',
       });
-    case 'ENAMETOOLONG':
     case 'ELOOP':
+      return new LazytreeError('FAILED', `${doing}: a symlink that leads to itself`, details);
+    case 'ENAMETOOLONG':
     case 'EISDIR':
     case 'EEXIST':
     case 'EMFILE':

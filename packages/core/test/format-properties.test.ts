@@ -17,6 +17,7 @@ import {
   LazytreeError,
   type Link,
   linkTo,
+  linkToCid,
   listDirectory,
   MAX_CHUNK,
   MIN_CHUNK,
@@ -28,6 +29,11 @@ import {
   type Snapshot,
 } from '@lazytree/core';
 import fc from 'fast-check';
+import { base16, base16upper } from 'multiformats/bases/base16';
+import { base32upper } from 'multiformats/bases/base32';
+import { base36, base36upper } from 'multiformats/bases/base36';
+import { base58btc } from 'multiformats/bases/base58';
+import { base64url } from 'multiformats/bases/base64';
 import { describe, expect, it } from 'vitest';
 import { hashName } from '../dist/format/grouping.js';
 import { errorOf, pseudoRandom, sha256 } from './helpers.js';
@@ -58,6 +64,8 @@ const bytesArbitrary = fc.oneof(
     )
     .map((parts) => Buffer.from(parts.join(''), 'hex')),
 );
+
+const BASES = [base16, base16upper, base32upper, base36, base36upper, base58btc, base64url];
 
 describe('names', () => {
   it('hold every sequence of bytes', () => {
@@ -199,6 +207,7 @@ describe('nodes are read as they were written', () => {
     fc.assert(
       fc.property(fc.oneof(linkArbitrary(RAW), linkArbitrary(DAG_CBOR)), (link) => {
         expect(parseLink(formatLink(link))).toBe(link);
+        for (const base of BASES) expect(parseLink(linkToCid(link).toString(base.encoder))).toBe(link);
       }),
     );
   });

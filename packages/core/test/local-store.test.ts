@@ -7,6 +7,7 @@ import {
   CorruptBlockError,
   checkRefName,
   DAG_CBOR,
+  diffTrees,
   exportTree,
   forgetImports,
   formatLink,
@@ -14,6 +15,7 @@ import {
   getRef,
   history,
   importTree,
+  isIndexDamaged,
   LazytreeError,
   type Link,
   type LocalStore,
@@ -28,8 +30,10 @@ import {
   removePin,
   removeRef,
   setRef,
+  statCacheFile,
   verifyStore,
   verifyTree,
+  walkTree,
 } from '@lazytree/core';
 import { describe, expect, it } from 'vitest';
 import {
@@ -40,6 +44,7 @@ import {
   directory,
   errorOf,
   file,
+  importSpec,
   manyFiles,
   pseudoRandom,
   startScript,
@@ -522,6 +527,140 @@ describe('a broken index', () => {
     expect(fs.existsSync(nowhere)).toBe(false);
   });
 
+  const indexFiles = (home: string, suffix: string) =>
+    fs
+      .readdirSync(join(home, 'index'))
+      .filter((name) => name.endsWith(suffix))
+      .map((name) => join(home, 'index', name))
+      .filter((path) => fs.statSync(path).size > 0);
+
+  it('with any flipped bit in its log is reported, and refs are not lost without a word', async () => {
+    const filled = await filledStore();
+    const [log] = indexFiles(filled.home, '.log');
+    const { size } = fs.statSync(log);
+    expect(size).toBeGreaterThan(1000);
+    for (let at = 0; at < size; at += Math.ceil(size / 50)) {
+      flip(log, at);
+      const error = await errorOf(openLocalStore(filled.home));
+      expect(error, `byte ${at} of ${size}`).toMatchObject({
+        code: 'CORRUPT',
+        hint: expect.stringContaining('verify --repair'),
+      });
+      flip(log, at);
+    }
+    flip(log, 100);
+    await rebuildIndex(filled.home);
+    const store = await temporaryStore({ directory: filled.home });
+    // LevelDB's repair takes the damaged part as well, and with it a place that is wrong.
+    await verifyStore(store, { repair: true });
+    expect(await verifyStore(store)).toMatchObject({ bad: [], damage: [] });
+    expect([...new Set(await collect(store.links()))].sort()).toEqual(filled.links);
+    await expectWhole(store, filled.root);
+  });
+
+  it.each(['cut off', 'zeros'])('whose log ends in what a crash leaves opens: %s', async (what) => {
+    const filled = await filledStore();
+    const [log] = indexFiles(filled.home, '.log');
+    const { size } = fs.statSync(log);
+    for (let cut = 1; cut < 400; cut += 7) {
+      const home = join(await temporaryDirectory(), 'cut');
+      fs.cpSync(filled.home, home, { recursive: true });
+      const file = log.replace(filled.home, home);
+      fs.truncateSync(file, size - cut);
+      if (what === 'zeros') fs.truncateSync(file, size + 100);
+      const store = await openLocalStore(home);
+      await expectWhole(store, filled.root);
+      await store.close();
+    }
+  });
+
+  /** Has LevelDB write its tables: it does when it is opened with a log. */
+  async function withTables() {
+    const filled = await filledStore();
+    await (await openLocalStore(filled.home)).close();
+    return { ...filled, tables: indexFiles(filled.home, '.ldb') };
+  }
+
+  it('with any flipped bit in its tables is reported by a verification', async () => {
+    const { home, tables } = await withTables();
+    const [table] = tables;
+    const { size } = fs.statSync(table);
+    for (const at of [10, size - 3, size - 20, size - 46, Math.floor(size / 2)]) {
+      flip(table, at);
+      expect(await isIndexDamaged(home), `byte ${at} of ${size}`).toBe(true);
+      flip(table, at);
+    }
+    expect(await isIndexDamaged(home)).toBe(false);
+    flip(table, size - 20);
+    const store = await temporaryStore({ directory: home });
+    expect((await verifyStore(store)).damage).toEqual([expect.objectContaining({ file: table })]);
+  });
+
+  it('whose tables are damaged is made again', async () => {
+    const filled = await withTables();
+    const [table] = filled.tables;
+    flip(table, Math.floor(fs.statSync(table).size / 2));
+    await rebuildIndex(filled.home);
+    expect(await isIndexDamaged(filled.home)).toBe(false);
+    const store = await temporaryStore({ directory: filled.home });
+    await verifyStore(store, { repair: true });
+    expect(await verifyStore(store)).toMatchObject({ bad: [], damage: [] });
+    await expectWhole(store, filled.root);
+  });
+
+  it('that does not lead to a block which is there is mended, and costs nothing that lies behind it', async () => {
+    const { home, root, links } = await filledStore();
+    const store = await temporaryStore({ directory: home });
+    const [first] = [...(await collect(store.index.entries()))].sort(
+      ([, a], [, b]) => a.segment - b.segment || a.offset - b.offset,
+    );
+    await store.index.write({ forget: [first[0]], durable: true });
+    expect((await verifyStore(store)).bad).toMatchObject([{ problem: 'missing' }]);
+    expect(await verifyStore(store, { repair: true })).toMatchObject({ recovered: 1, dropped: 0 });
+    expect(await verifyStore(store)).toMatchObject({ bad: [], damage: [], recovered: 0 });
+    await store.index.write({ forget: [first[0]], durable: true });
+    await store.close();
+    expect((await rebuildIndex(home)).recovered).toBe(1);
+    const again = await temporaryStore({ directory: home });
+    expect((await collect(again.links())).sort()).toEqual(links);
+    await expectWhole(again, root);
+  });
+
+  it('lacks a block that is nowhere: the next import brings it', async () => {
+    const { home, root, source } = await filledStore();
+    const store = await temporaryStore({ directory: home });
+    const cache = { statCache: statCacheFile(home, 'import', source) };
+    await importTree(store, source, cache);
+    const [[digest, { segment, offset }]] = await collect(store.index.entries());
+    flip(store.segments.path(segment), offset + 60);
+    await store.index.write({ forget: [digest], durable: true });
+    expect((await verifyStore(store, { repair: true })).bad).toMatchObject([{ problem: 'missing' }]);
+    await importTree(store, source, cache);
+    await expectWhole(store, root);
+  });
+
+  it('with entries that cannot be read says so, and does without them when it is mended', async () => {
+    const { home, root } = await filledStore();
+    const store = await temporaryStore({ directory: home });
+    await store.index.write({
+      texts: [
+        ['ref', 'broken', '{"root":"bafy'],
+        ['imported', 'nonsense', '{}'],
+      ],
+    });
+    await expect(errorOf(() => getRef(store, 'broken'))).resolves.toMatchObject({ code: 'CORRUPT' });
+    expect(await errorOf(verifyStore(store))).toMatchObject({
+      code: 'CORRUPT',
+      hint: expect.stringContaining('verify --repair'),
+    });
+    expect((await verifyStore(store, { repair: true })).lost).toEqual([
+      expect.stringContaining("'broken'"),
+      expect.stringContaining("'nonsense'"),
+    ]);
+    expect(await verifyStore(store)).toMatchObject({ bad: [], lost: [] });
+    expect(getRef(store, 'main')?.root).toBe(root);
+  });
+
   it('is rebuilt around damaged records', async () => {
     const filled = await filledStore();
     const [first] = segmentFiles(filled.home);
@@ -901,4 +1040,24 @@ describe('segments', () => {
       code: 'UNSUPPORTED',
     });
   });
+});
+
+describe('what goes through a tree that is here', () => {
+  it.each<[string, (store: LocalStore, root: Link, signal: AbortSignal) => Promise<unknown>]>([
+    ['a walk', (store, root, signal) => collect(walkTree(store, root, { signal }))],
+    ['a verification', (store, link, signal) => verifyTree(store, { link, name: 'here' }, { signal })],
+    ['a comparison', comparison],
+  ])('%s lets others have their turn, and stops when one of them says so', async (_, go) => {
+    const store = await temporaryStore();
+    const root = await importSpec(store, manyFiles(10_000, { perDirectory: 10, size: 20 }));
+    const interrupt = new AbortController();
+    const turn = setImmediate(() => setImmediate(() => interrupt.abort()));
+    expect(await errorOf(go(store, root, interrupt.signal))).toMatchObject({ name: 'AbortError' });
+    clearImmediate(turn);
+  });
+
+  async function comparison(store: LocalStore, root: Link, signal: AbortSignal): Promise<unknown> {
+    const empty = await importSpec(store, directory({}));
+    return collect(diffTrees(store, empty, root, { signal }));
+  }
 });

@@ -1,11 +1,13 @@
 import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { homedir, userInfo } from 'node:os';
 import { join, resolve } from 'node:path';
 
 /** `LAZYTREE_HOME`, or `lazytree` in the XDG data directory (XDG Base Directory Specification). */
 export function homeDirectory(env: NodeJS.ProcessEnv = process.env): string {
   if (env.LAZYTREE_HOME) return resolve(env.LAZYTREE_HOME);
-  const data = env.XDG_DATA_HOME?.startsWith('/') ? env.XDG_DATA_HOME : join(homedir(), '.local', 'share');
+  // With a HOME that is set to nothing, it would be wherever one is.
+  const home = () => homedir() || userInfo().homedir;
+  const data = env.XDG_DATA_HOME?.startsWith('/') ? env.XDG_DATA_HOME : join(home(), '.local', 'share');
   return join(data, 'lazytree');
 }
 

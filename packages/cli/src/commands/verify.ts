@@ -1,4 +1,5 @@
 import {
+  isIndexDamaged,
   LazytreeError,
   parseLink,
   rebuildIndex,
@@ -25,7 +26,7 @@ export const command: Action = {
   details: 'Exit code 5 when anything is corrupt or missing, with the paths that need it.',
   collection: 'excludes',
   async run(context, [spec], { repair }) {
-    const recovered = repair ? await repairIndex(context) : 0;
+    const rebuilt = repair ? await repairIndex(context) : 0;
     const progress = await context.progress('verify');
     const options: VerifyOptions = {
       repair: repair === true,
@@ -35,7 +36,7 @@ export const command: Action = {
     try {
       const report = await verify(context, spec, options);
       const restored = repair ? await restore(context, report) : 0;
-      return outcome(report, { recovered, restored });
+      return outcome(report, { rebuilt, restored });
     } finally {
       progress.stop();
     }
@@ -75,31 +76,36 @@ async function restore(context: Context, { bad }: VerifyReport): Promise<number>
   return restored;
 }
 
-/** Opens the home; where its index cannot be used, makes it again from the segments first. */
+/** Opens the home; where its index cannot be used, or is damaged, makes it again from the segments first. */
 async function repairIndex(context: Context): Promise<number> {
+  const store = storeDirectory(homeDirectory());
   try {
+    // A daemon has it open.
+    if (!context.hasHost && (await isIndexDamaged(store))) {
+      context.warn(`tables of the index ${store}/index are damaged`);
+      return (await rebuildIndex(store)).recovered;
+    }
     await context.home({ create: false });
     return 0;
   } catch (error) {
     if ((error as { code?: string }).code !== 'CORRUPT') throw error;
     context.warn((error as Error).message);
-    return (await rebuildIndex(storeDirectory(homeDirectory()))).recovered;
+    return (await rebuildIndex(store)).recovered;
   }
 }
 
-function outcome(
-  report: VerifyReport,
-  { recovered, restored }: { recovered: number; restored: number },
-): Output {
+function outcome(report: VerifyReport, { rebuilt, restored }: { rebuilt: number; restored: number }): Output {
   const { blocks, bytes, bad, damage, dropped } = report;
+  const recovered = rebuilt + report.recovered;
   const lines: string[] = [];
   for (const { cid, problem, reason, uses } of bad) {
     lines.push(`${problem} ${cid}: ${reason}`);
     for (const { tree, path } of uses) lines.push(`  ${tree}/${oneLine(path)}`);
     if (uses.length === 0) lines.push('  in no tree that is known here');
   }
+  for (const problem of report.lost) lines.push(`lost: ${oneLine(problem)}`);
   for (const { file, offset, length } of damage) lines.push(`damage ${file}: ${length} bytes at ${offset}`);
-  const sound = bad.length === 0 && damage.length === 0;
+  const sound = bad.length === 0 && damage.length === 0 && report.lost.length === 0;
   if (recovered > 0) lines.push(`found ${recovered} blocks again`);
   if (restored > 0) lines.push(`fetched ${restored} blocks from others`);
   if (dropped > restored)

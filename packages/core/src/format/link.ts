@@ -1,3 +1,7 @@
+import { base16, base16upper } from 'multiformats/bases/base16';
+import { base32upper } from 'multiformats/bases/base32';
+import { base36upper } from 'multiformats/bases/base36';
+import { base64url } from 'multiformats/bases/base64';
 import { CID } from 'multiformats/cid';
 import { create as createDigest } from 'multiformats/hashes/digest';
 import { LazytreeError } from '../errors.js';
@@ -59,11 +63,15 @@ export function cidToLink(cid: CID): Link {
   return makeLink(cid.code, Buffer.from(digest).toString('latin1'));
 }
 
+/** Bases of text forms, by the letter that such a text begins with; besides those that CID knows by itself. */
+const BASES = [base16, base16upper, base32upper, base36upper, base64url];
+
 /** @throws LazytreeError USAGE for text that is not a CID; UNSUPPORTED as {@link cidToLink} */
 export function parseLink(text: string): Link {
+  const base = BASES.find(({ prefix }) => text.startsWith(prefix));
   let cid: CID;
   try {
-    cid = CID.parse(text);
+    cid = CID.parse(text, base);
   } catch (cause) {
     throw new LazytreeError('USAGE', `'${text}' is not a CID`, { cause });
   }

@@ -13,11 +13,13 @@ const BATCH = 10_000;
  * away for not being in the index. Returns how many blocks were not in the index and now are.
  *
  * @param committed is brought up to date
+ * @param unwanted digests of blocks that are not to come back
  */
 export async function adoptRecords(
   directory: string,
   index: BlockIndex,
   committed: Map<number, number>,
+  unwanted: ReadonlyMap<string, unknown> = new Map(),
 ): Promise<number> {
   let adopted = 0;
   for (const name of readdirSync(directory)) {
@@ -28,7 +30,7 @@ export async function adoptRecords(
     if (size <= from) continue;
     const handle = await open(join(directory, name), 'r+');
     try {
-      const { end, added } = await adoptFrom({ handle, segment, from, size, index });
+      const { end, added } = await adoptFrom({ handle, segment, from, size, index, unwanted });
       adopted += added;
       if (end === from && !committed.has(segment)) continue;
       committed.set(segment, end);
@@ -46,15 +48,17 @@ interface Tail {
   from: number;
   size: number;
   index: BlockIndex;
+  unwanted: ReadonlyMap<string, unknown>;
 }
 
-/** Payload before index, as everywhere. `end` is where the last record ends that the index did not have. */
+/** Payload before index, as everywhere. `end` is where the last record ends that the index leads to, then. */
 async function adoptFrom({
   handle,
   segment,
   from,
   size,
   index,
+  unwanted,
 }: Tail): Promise<{ end: number; added: number }> {
   let end = from;
   let added = 0;
@@ -63,8 +67,12 @@ async function adoptFrom({
   for await (const found of scanSegment(handle, size, from)) {
     if (found.kind === 'damage') continue;
     const { digest, offset, header, record } = found;
-    if (index.find(digest)) continue;
+    if (unwanted.has(digest)) continue;
+    const known = index.find(digest);
+    // What the index leads to must not be cut off, whatever lies before it.
+    if (known && (known.segment !== segment || known.offset !== offset)) continue;
     end = offset + record.length;
+    if (known) continue;
     const { stored, raw, compression } = header;
     blocks.push([digest, { segment, offset, stored, raw, compression }]);
     added += 1;

@@ -2,9 +2,11 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import type { ClassicLevel } from 'classic-level';
 import { Level } from 'level';
 import { LazytreeError } from '../errors.js';
 import { DIGEST_BYTES } from '../format/link.js';
+import { damagedLog } from './index-damage.js';
 import type { CompressionCode } from './record.js';
 import type { Place } from './segments.js';
 
@@ -28,6 +30,10 @@ export interface BlockIndex {
   committedLengths(): Promise<Map<number, number>>;
   getText(table: Table, name: string): string | undefined;
   listText(table: Table): Promise<[name: string, text: string][]>;
+  /** Removes what is no entry: LevelDB's repair takes logs without looking at their checksums. */
+  removeMalformed(): Promise<void>;
+  /** Writes all tables anew. */
+  rewrite(): Promise<void>;
   close(): Promise<void>;
 }
 
@@ -75,6 +81,8 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
   const fresh = !existsSync(directory) || readdirSync(directory).length === 0;
   // LevelDB would begin anew, and remove what it then takes for leftovers.
   if (!fresh && !(await hasCurrent(directory))) throw corrupt(directory, 'its file CURRENT is gone');
+  const lost = fresh ? undefined : damagedLog(directory);
+  if (lost) throw corrupt(directory, `${basename(lost.file)} is damaged at byte ${lost.offset}`);
   const release = hold(directory);
   const db = new Level<Buffer, Buffer>(directory, {
     ...ENCODINGS,
@@ -155,6 +163,14 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
       for await (const [key, value] of pages(range)) found.push([key.toString('utf8', 1), value.toString()]);
       return found;
     },
+    async removeMalformed() {
+      const batch = db.batch();
+      for await (const [key, value] of pages({ gte: Buffer.of(0), lt: Buffer.of(0xff) }))
+        if (!isEntry(key, value)) batch.del(key);
+      await batch.write({ sync: true });
+    },
+    // What Level is, under Node.
+    rewrite: () => (db as ClassicLevel<Buffer, Buffer>).compactRange(Buffer.of(0), Buffer.of(0xff)),
     async close() {
       await db.close();
       release();
@@ -173,6 +189,12 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
       await iterator.close();
     }
   }
+}
+
+function isEntry(key: Buffer, value: Buffer): boolean {
+  if (key[0] === BLOCK) return key.length === 1 + DIGEST_BYTES && value.length === LOCATION_BYTES;
+  if (key[0] === SEGMENT) return key.length === 5 && value.length === 8;
+  return Object.values(TABLE_PREFIX).includes(String.fromCharCode(key[0]) as 'r');
 }
 
 function segmentKey(segment: number): Buffer {

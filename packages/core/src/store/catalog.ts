@@ -66,9 +66,63 @@ export interface SetRefOptions {
   message?: string;
 }
 
-function decodeRef(name: string, text: string): Ref {
+type Decode<T> = (name: string, text: string) => T;
+
+/** @throws LazytreeError CORRUPT for an entry of the index that is not what was written */
+function readable<T>(kind: string, decode: Decode<T>): Decode<T> {
+  return (name, text) => {
+    try {
+      return decode(name, text);
+    } catch (cause) {
+      throw new LazytreeError('CORRUPT', `the ${kind} '${name}' cannot be read in the index`, {
+        cause,
+        hint: 'run `lazytree verify --repair` to do without it, then import or name the tree again',
+      });
+    }
+  };
+}
+
+const decodeRef = readable<Ref>('ref', (name, text) => {
   const { root, snapshot, sequence, time } = JSON.parse(text);
   return { name, root: parseLink(root), snapshot: parseLink(snapshot), sequence, time };
+});
+
+const decodePin = readable<Pin>('pin', (name, text) => ({
+  root: parseLink(name),
+  time: JSON.parse(text).time,
+}));
+
+const decodeImport = readable<ImportedRoot>('import', (name, text) => ({
+  root: parseLink(name),
+  ...JSON.parse(text),
+}));
+
+const decodeOrigin = readable<unknown>('origin', (_, text) => JSON.parse(text));
+
+const DECODERS: [table: Table, decode: Decode<unknown>][] = [
+  ['ref', decodeRef],
+  ['pin', decodePin],
+  ['imported', decodeImport],
+  ['reference', decodeOrigin],
+  ['provenance', decodeOrigin],
+];
+
+/** Removes entries that cannot be read, and returns what is wrong with each. */
+export async function dropUnreadable(store: LocalStore): Promise<string[]> {
+  const problems: string[] = [];
+  const texts: [Table, string, undefined][] = [];
+  for (const [table, decode] of DECODERS) {
+    for (const [name, text] of await store.index.listText(table)) {
+      try {
+        decode(name, text);
+      } catch (error) {
+        problems.push((error as Error).message);
+        texts.push([table, name, undefined]);
+      }
+    }
+  }
+  if (texts.length > 0) await store.index.write({ texts, durable: true });
+  return problems;
 }
 
 export function getRef(store: LocalStore, name: string): Ref | undefined {
@@ -216,7 +270,7 @@ export async function removePin(store: LocalStore, root: Link): Promise<void> {
 
 export async function listPins(store: LocalStore): Promise<Pin[]> {
   const pins = await store.index.listText('pin');
-  return pins.map(([name, text]) => ({ root: parseLink(name), time: JSON.parse(text).time }));
+  return pins.map(([name, text]) => decodePin(name, text));
 }
 
 /**
@@ -226,7 +280,7 @@ export async function listPins(store: LocalStore): Promise<Pin[]> {
 export async function recordImport(store: LocalStore, root: Link, source: string): Promise<void> {
   const name = formatLink(root);
   const known = store.index.getText('imported', name);
-  if (known !== undefined && JSON.parse(known).source === source) return;
+  if (known !== undefined && decodeImport(name, known).source === source) return;
   const text = JSON.stringify({ source, time: Date.now() });
   await store.index.write({ texts: [['imported', name, text]] });
   changed(store);
@@ -271,7 +325,7 @@ export async function recordReference(
 
 export function findReference(store: LocalStore, reference: string): KnownReference | undefined {
   const text = store.index.getText('reference', reference);
-  return text === undefined ? undefined : JSON.parse(text);
+  return text === undefined ? undefined : (decodeOrigin(reference, text) as KnownReference);
 }
 
 /** How a root that an origin stands for has come here. */
@@ -304,7 +358,7 @@ export async function recordProvenance(store: LocalStore, root: Link, how: Prove
 /** The newest first. */
 export function listProvenances(store: LocalStore, root: Link): Provenance[] {
   const text = store.index.getText('provenance', formatLink(root));
-  return text === undefined ? [] : JSON.parse(text);
+  return text === undefined ? [] : (decodeOrigin(formatLink(root), text) as Provenance[]);
 }
 
 /** How a root has come; with a reference, as what that stands for, if it has. */
@@ -315,7 +369,7 @@ export function findProvenance(store: LocalStore, root: Link, reference?: string
 
 export function findImport(store: LocalStore, root: Link): ImportedRoot | undefined {
   const text = store.index.getText('imported', formatLink(root));
-  return text === undefined ? undefined : { root, ...JSON.parse(text) };
+  return text === undefined ? undefined : decodeImport(formatLink(root), text);
 }
 
 /** By what an origin entry's resolution is known, and that of what is laid over it, if anything is. */
@@ -361,7 +415,7 @@ export async function forgetResolutions(store: LocalStore): Promise<void> {
 
 export async function listImports(store: LocalStore): Promise<ImportedRoot[]> {
   const roots = await store.index.listText('imported');
-  return roots.map(([name, text]) => ({ root: parseLink(name), ...JSON.parse(text) }));
+  return roots.map(([name, text]) => decodeImport(name, text));
 }
 
 export async function forgetImports(store: LocalStore, roots: readonly Link[]): Promise<void> {

@@ -1,6 +1,7 @@
 import fs from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { setImmediate as yieldToEvents } from 'node:timers/promises';
 import { BlockMissingError, errnoOf, fromSystemError, LazytreeError } from '../errors.js';
 import { formatLink, type Link, linkDigest, makeLink } from '../format/link.js';
 import { adoptRecords } from './adopt.js';
@@ -31,6 +32,11 @@ const FORMAT = 'lazytree store 1\n';
 /** Pending bytes or blocks that start a commit without anyone asking for it. */
 const COMMIT_BYTES = 16 << 20;
 const COMMIT_BLOCKS = 4096;
+/**
+ * Reads wait for nothing. A walk that asks for one block after another lets signals, timers and other callers have their
+ * turn that often.
+ */
+const SLICE_MS = 5;
 /** Bytes of small blocks that are written together. */
 const BUFFERED_BYTES = 1 << 20;
 /** With so many times that much pending, writers wait for the commit that is under way. */
@@ -291,6 +297,7 @@ function localStore(
   let lastFlush = Promise.resolve();
   /** Waits for the one before. */
   let nextFlush: Promise<void> | undefined;
+  let sliceEnd = performance.now() + SLICE_MS;
   const leases = new Map<Lease, readonly Link[]>();
   let collecting = false;
   let lateRoots: Link[] = [];
@@ -421,6 +428,11 @@ function localStore(
     await writing(() => index.write({ forget: digests, texts: [newEpoch()], durable: true }));
   }
 
+  async function nextSlice(): Promise<void> {
+    await yieldToEvents();
+    sliceEnd = performance.now() + SLICE_MS;
+  }
+
   async function dropSegments(): Promise<void> {
     if (leases.size > 0) return;
     const drop = unwanted;
@@ -435,6 +447,7 @@ function localStore(
     describe: () => name,
     append,
     async get(link, { signal } = {}) {
+      if (performance.now() > sliceEnd) await nextSlice();
       signal?.throwIfAborted();
       const digest = linkDigest(link);
       const record = buffered.get(digest) ?? appending.get(digest);
@@ -444,6 +457,7 @@ function localStore(
       return read(link, location);
     },
     async has(link, { signal } = {}) {
+      if (performance.now() > sliceEnd) await nextSlice();
       signal?.throwIfAborted();
       const digest = linkDigest(link);
       if (!isHere(digest)) return false;

@@ -4,10 +4,17 @@ import { ClassicLevel } from 'classic-level';
 import { fromSystemError, LazytreeError } from '../errors.js';
 import { adoptRecords } from './adopt.js';
 import { newEpoch, openBlockIndex } from './block-index.js';
+import { damagedTables } from './index-damage.js';
 
 export interface RebuildReport {
   /** Blocks that the index did not have and now has. */
   recovered: number;
+}
+
+/** Whether tables of a store's index are damaged: it opens, and what it says cannot be relied on. */
+export async function isIndexDamaged(directory: string): Promise<boolean> {
+  const indexDirectory = join(directory, 'index');
+  return existsSync(indexDirectory) && (await damagedTables(indexDirectory)).length > 0;
 }
 
 /**
@@ -29,8 +36,12 @@ export async function rebuildIndex(directory: string): Promise<RebuildReport> {
   }
   const index = await openBlockIndex(indexDirectory);
   try {
+    await index.removeMalformed();
     await index.write({ texts: [newEpoch()], durable: true });
-    return { recovered: await adoptRecords(join(directory, 'segments'), index, new Map()) };
+    const recovered = await adoptRecords(join(directory, 'segments'), index, new Map());
+    // LevelDB's repair keeps tables of which it can read anything. Places in them that are wrong, `verify` finds.
+    if ((await damagedTables(indexDirectory)).length > 0) await index.rewrite();
+    return { recovered };
   } catch (error) {
     throw fromSystemError(error, `rebuilding ${indexDirectory}`);
   } finally {

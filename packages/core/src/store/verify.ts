@@ -1,12 +1,15 @@
 import { open } from 'node:fs/promises';
+import { join } from 'node:path';
 import { LazytreeError } from '../errors.js';
 import { digestOf, formatLink, type Link, linkDigest, makeLink, RAW } from '../format/link.js';
 import { pruneStatCaches } from '../import/stat-caches.js';
 import { findUses, type NamedRoot, type Use } from '../tree/uses.js';
+import { adoptRecords } from './adopt.js';
 import { type BlockSource, forwarding, type StoreOptions } from './block-store.js';
-import { history, listImports, listPins, listRefs } from './catalog.js';
+import { dropUnreadable, history, listImports, listPins, listRefs } from './catalog.js';
 import { createFingerprintSet, type FingerprintSet } from './fingerprint-set.js';
 import { rewriteSegment } from './gc.js';
+import { damagedTables } from './index-damage.js';
 import type { LocalStore } from './local.js';
 import { PayloadError, type RecordHeader, recordContent } from './record.js';
 import { scanSegment } from './scan.js';
@@ -32,10 +35,14 @@ export interface VerifyReport {
   /** Their bytes, decompressed. */
   bytes: number;
   bad: BadBlock[];
-  /** Damaged stretches of segments, whether or not a block that is in use lies there. */
+  /** Damaged stretches of segments, whether or not a block that is in use lies there, and of the index's tables. */
   damage: Damage[];
   /** Corrupt blocks that `repair` dropped, so that the next import or fetch brings them again. */
   dropped: number;
+  /** Blocks that `repair` has found in segments though the index did not lead to them. */
+  recovered: number;
+  /** What is wrong with entries of the index, refs among them, that `repair` has removed since they could not be read. */
+  lost: string[];
 }
 
 export interface VerifyOptions {
@@ -49,21 +56,44 @@ export async function verifyStore(store: LocalStore, options: VerifyOptions = {}
   await store.flush();
   const lease = store.lease();
   try {
-    const report: VerifyReport = { blocks: 0, bytes: 0, bad: [], damage: [], dropped: 0 };
+    const report: VerifyReport = {
+      blocks: 0,
+      bytes: 0,
+      bad: [],
+      damage: [],
+      dropped: 0,
+      recovered: 0,
+      lost: [],
+    };
+    if (options.repair) report.lost = await dropUnreadable(store);
     const scanned = store.segments.lengths();
     const good = await scanStore(store, report, { ...options, scanned });
     const corrupt = await corruptEntries(store, good, scanned);
     report.bad = await describeBad(store, await knownRoots(store), corrupt, options);
     if (options.repair) {
-      report.dropped = corrupt.size;
-      if (corrupt.size > 0) await store.forget([...corrupt.keys()]);
-      if (corrupt.size > 0) await pruneStatCaches(store.directory, () => false);
+      await dropAndRecover(store, report, corrupt);
       await rewriteDamaged(store, report.damage, options.signal);
     }
+    report.damage.push(...(await damagedTables(join(store.directory, 'index'))));
     return report;
   } finally {
     lease.release();
   }
+}
+
+/** Drops what is corrupt, and looks in the segments for what the index lacks. What is still not here, imports bring. */
+async function dropAndRecover(
+  store: LocalStore,
+  report: VerifyReport,
+  corrupt: ReadonlyMap<string, unknown>,
+): Promise<void> {
+  if (report.bad.length === 0 && corrupt.size === 0) return;
+  report.dropped = corrupt.size;
+  if (corrupt.size > 0) await store.forget([...corrupt.keys()]);
+  await store.flush();
+  const segments = join(store.directory, 'segments');
+  report.recovered = await adoptRecords(segments, store.index, new Map(), corrupt);
+  await pruneStatCaches(store.directory, () => false);
 }
 
 /** Moves what is whole out of damaged segments, and drops those. */
@@ -191,7 +221,15 @@ export async function verifyTree(
   options: VerifyOptions = {},
 ): Promise<VerifyReport> {
   const { signal, onProgress } = options;
-  const report: VerifyReport = { blocks: 0, bytes: 0, bad: [], damage: [], dropped: 0 };
+  const report: VerifyReport = {
+    blocks: 0,
+    bytes: 0,
+    bad: [],
+    damage: [],
+    dropped: 0,
+    recovered: 0,
+    lost: [],
+  };
   const corrupt = new Map<string, string>();
   const counted = createFingerprintSet();
   const checked: BlockSource = {
@@ -221,11 +259,6 @@ export async function verifyTree(
   for (const { link, uses: where } of missing.values()) {
     report.bad.push({ cid: formatLink(link), problem: 'missing', reason: 'not in the store', uses: where });
   }
-  if (options.repair && 'forget' in store && corrupt.size > 0) {
-    const local = store as LocalStore;
-    await local.forget([...corrupt.keys()]);
-    await pruneStatCaches(local.directory, () => false);
-    report.dropped = corrupt.size;
-  }
+  if (options.repair && 'forget' in store) await dropAndRecover(store as LocalStore, report, corrupt);
   return report;
 }

@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import fs from 'node:fs';
 import { Socket } from 'node:net';
-import { type ErrorCode, fromSystemError, LazytreeError } from '@lazytree/core/errors';
+import { type ErrorCode, errnoOf, fromSystemError, LazytreeError } from '@lazytree/core/errors';
 import { daemonLog } from '../home-directory.js';
 import { daemonStatus } from './control-client.js';
 import type { DaemonStatus } from './protocol.js';
@@ -73,6 +73,8 @@ async function launch({ home, command, startedFor }: StartDaemonOptions): Promis
     fs.mkdirSync(home, { recursive: true });
     fd = fs.openSync(log, 'a', 0o600);
   } catch (error) {
+    if (errnoOf(error) === 'EEXIST')
+      throw new LazytreeError('NOT_FOUND', `the home ${home} is not a directory`);
     throw fromSystemError(error, `starting the daemon of ${home}`);
   }
   const [program, ...args] = command;

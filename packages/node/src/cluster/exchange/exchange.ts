@@ -15,9 +15,9 @@ export interface Request {
 }
 
 export namespace Request {
-  let _codec: Codec<Request>
+  let _codec: Codec<Request, Request>
 
-  export const codec = (): Codec<Request> => {
+  export const codec = (): Codec<Request, Request> => {
     if (_codec == null) {
       _codec = message<Request>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -375,9 +375,9 @@ export interface Have {
 }
 
 export namespace Have {
-  let _codec: Codec<Have>
+  let _codec: Codec<Have, Have>
 
-  export const codec = (): Codec<Have> => {
+  export const codec = (): Codec<Have, Have> => {
     if (_codec == null) {
       _codec = message<Have>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -466,9 +466,9 @@ export interface Get {
 }
 
 export namespace Get {
-  let _codec: Codec<Get>
+  let _codec: Codec<Get, Get>
 
-  export const codec = (): Codec<Get> => {
+  export const codec = (): Codec<Get, Get> => {
     if (_codec == null) {
       _codec = message<Get>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -600,9 +600,9 @@ export interface Tree {
 }
 
 export namespace Tree {
-  let _codec: Codec<Tree>
+  let _codec: Codec<Tree, Tree>
 
-  export const codec = (): Codec<Tree> => {
+  export const codec = (): Codec<Tree, Tree> => {
     if (_codec == null) {
       _codec = message<Tree>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -712,9 +712,9 @@ export interface Resolve {
 }
 
 export namespace Resolve {
-  let _codec: Codec<Resolve>
+  let _codec: Codec<Resolve, Resolve>
 
-  export const codec = (): Codec<Resolve> => {
+  export const codec = (): Codec<Resolve, Resolve> => {
     if (_codec == null) {
       _codec = message<Resolve>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -824,9 +824,9 @@ export interface Refs {
 }
 
 export namespace Refs {
-  let _codec: Codec<Refs>
+  let _codec: Codec<Refs, Refs>
 
-  export const codec = (): Codec<Refs> => {
+  export const codec = (): Codec<Refs, Refs> => {
     if (_codec == null) {
       _codec = message<Refs>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -940,9 +940,9 @@ export interface Announce {
 }
 
 export namespace Announce {
-  let _codec: Codec<Announce>
+  let _codec: Codec<Announce, Announce>
 
-  export const codec = (): Codec<Announce> => {
+  export const codec = (): Codec<Announce, Announce> => {
     if (_codec == null) {
       _codec = message<Announce>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -1192,9 +1192,9 @@ export interface Answer {
 }
 
 export namespace Answer {
-  let _codec: Codec<Answer>
+  let _codec: Codec<Answer, Answer>
 
-  export const codec = (): Codec<Answer> => {
+  export const codec = (): Codec<Answer, Answer> => {
     if (_codec == null) {
       _codec = message<Answer>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -1466,9 +1466,9 @@ export interface SignedRef {
 }
 
 export namespace SignedRef {
-  let _codec: Codec<SignedRef>
+  let _codec: Codec<SignedRef, SignedRef>
 
-  export const codec = (): Codec<SignedRef> => {
+  export const codec = (): Codec<SignedRef, SignedRef> => {
     if (_codec == null) {
       _codec = message<SignedRef>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -1582,9 +1582,9 @@ export interface RefStatement {
 }
 
 export namespace RefStatement {
-  let _codec: Codec<RefStatement>
+  let _codec: Codec<RefStatement, RefStatement>
 
-  export const codec = (): Codec<RefStatement> => {
+  export const codec = (): Codec<RefStatement, RefStatement> => {
     if (_codec == null) {
       _codec = message<RefStatement>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {

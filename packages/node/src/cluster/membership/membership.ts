@@ -10,9 +10,9 @@ export interface Challenge {
 }
 
 export namespace Challenge {
-  let _codec: Codec<Challenge>
+  let _codec: Codec<Challenge, Challenge>
 
-  export const codec = (): Codec<Challenge> => {
+  export const codec = (): Codec<Challenge, Challenge> => {
     if (_codec == null) {
       _codec = message<Challenge>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -99,9 +99,9 @@ export interface Proof {
 }
 
 export namespace Proof {
-  let _codec: Codec<Proof>
+  let _codec: Codec<Proof, Proof>
 
-  export const codec = (): Codec<Proof> => {
+  export const codec = (): Codec<Proof, Proof> => {
     if (_codec == null) {
       _codec = message<Proof>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -189,9 +189,9 @@ export interface JoinRequest {
 }
 
 export namespace JoinRequest {
-  let _codec: Codec<JoinRequest>
+  let _codec: Codec<JoinRequest, JoinRequest>
 
-  export const codec = (): Codec<JoinRequest> => {
+  export const codec = (): Codec<JoinRequest, JoinRequest> => {
     if (_codec == null) {
       _codec = message<JoinRequest>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -301,9 +301,9 @@ export interface Admission {
 }
 
 export namespace Admission {
-  let _codec: Codec<Admission>
+  let _codec: Codec<Admission, Admission>
 
-  export const codec = (): Codec<Admission> => {
+  export const codec = (): Codec<Admission, Admission> => {
     if (_codec == null) {
       _codec = message<Admission>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
@@ -435,9 +435,9 @@ export interface Invitation {
 }
 
 export namespace Invitation {
-  let _codec: Codec<Invitation>
+  let _codec: Codec<Invitation, Invitation>
 
-  export const codec = (): Codec<Invitation> => {
+  export const codec = (): Codec<Invitation, Invitation> => {
     if (_codec == null) {
       _codec = message<Invitation>((obj, w, opts = {}) => {
         if (opts.lengthDelimited !== false) {
