@@ -104,6 +104,10 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
   const { home: directory, version, log, keepMs, soon, openRemotes = openHomeRemotes } = options;
   if (soon) warmUp();
   const opened = await openHome({ directory, create: true });
+  await checkPlaces(options).catch(async (error) => {
+    await opened.close();
+    throw error;
+  });
   const keeper = openKeeper({ home: directory, version, milliseconds: keepMs, log });
   const credentials = createCredentialMemory();
   const expectsAnyone = () => isClusterHome(directory) || hasRemotes(directory);
@@ -254,6 +258,12 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       }
     },
   };
+}
+
+async function checkPlaces({ listen = [], peers = [] }: OpenHostOptions): Promise<void> {
+  if (listen.length + peers.length === 0) return;
+  const { checkAddresses } = await import('../cluster/check-addresses.js');
+  await checkAddresses(listen, peers);
 }
 
 const NEVER = new AbortController().signal;
