@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core/errors';
 import type { OriginDriver } from '../driver.js';
+import { atExisting, isFileAt } from '../readings.js';
 import { createIntegrityCheck } from './integrity.js';
 import { writeLockTree } from './lock-tree.js';
 import { readLockfile } from './lockfile.js';
@@ -22,6 +23,8 @@ export const driver: OriginDriver = {
   // The lockfile is; its packages are not.
   local: true,
   parse: (text, { directory }) => formatNpmLockReference(parseNpmLockReference(text, directory)),
+  readings: (text, { directory }) =>
+    atExisting(text, (path) => isFileAt(resolve(directory, path)) || hasLockfile(resolve(directory, path))),
   async pin(text, { directory, signal }) {
     signal.throwIfAborted();
     const asked = forThisMachine(parseNpmLockReference(text, directory));
@@ -44,6 +47,10 @@ export const driver: OriginDriver = {
     }
   },
 };
+
+function hasLockfile(directory: string): boolean {
+  return NAMES.some((name) => isFileAt(join(directory, name)));
+}
 
 async function readLock(path: string): Promise<{ path: string; content: Buffer }> {
   for (const candidate of [path, ...NAMES.map((name) => join(path, name))]) {
