@@ -20,7 +20,7 @@ import { hasRemotes, isClusterHome } from '../home-directory.js';
 import { type Keeper, openKeeper } from '../keeper/keeper.js';
 import { createMountTable, type MountTable } from '../mounts/mount-table.js';
 import { type AskPeers, createOrigins, type Origins, withOrigins } from '../origins/origins.js';
-import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
+import { accessOrders, extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
 import {
   type PrefetchOptions,
   type PrefetchProgress,
@@ -147,6 +147,7 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       store: home.store,
       source: fetch,
       credentials,
+      orders: accessOrders(directory, () => parts.mounts.learnOrders()),
       log,
       join: fetch.join,
     }).catch((error: unknown) => {
