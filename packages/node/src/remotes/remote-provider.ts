@@ -50,8 +50,12 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
     try {
       yield* getOnce(links, answered, options);
     } catch (error) {
-      if ((error as LazytreeError).code !== 'NOT_FOUND') throw error;
-      index.forget();
+      const { code } = error as LazytreeError;
+      if (code === 'NOT_FOUND') index.forget();
+      else if (code !== 'CORRUPT') throw error;
+      // A table may have been read wrong.
+      const areUnsure = index.forgetPlaces();
+      if (code === 'CORRUPT' && !areUnsure) throw error;
       // No block is answered for twice.
       const left = links.filter((link) => !answered.has(linkDigest(link)));
       yield* getOnce(left, answered, options);
