@@ -189,6 +189,16 @@ describe.each(['without a daemon', 'with a daemon'])('trees of origins %s', (kin
     }
     fs.writeFileSync(box.path('bad.yaml'), 'tree: [');
     expect((await box.run(['compose', 'bad.yaml'])).code).toBe(2);
+    fs.writeFileSync(box.path('bad.yaml'), 'tree:\n  a: !!unknown thing\n');
+    const tagged = await box.run(['compose', 'bad.yaml']);
+    expect([tagged.code, tagged.err]).toEqual([
+      2,
+      expect.stringMatching(/^lazytree: [^\n]*Unresolved tag[^\n]*\n$/),
+    ]);
+    expect(await box.run(['compose', '.'])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('is a directory'),
+    });
   });
 
   test('are kept by gc as long as a tree needs them', async () => {

@@ -5,12 +5,16 @@ import type { OriginDriver } from '../driver.js';
 import { atExisting, isFileAt } from '../readings.js';
 import { createIntegrityCheck } from './integrity.js';
 import { writeLockTree } from './lock-tree.js';
-import { readLockfile } from './lockfile.js';
+import { ofOthers, readLockfile } from './lockfile.js';
 import { formatNpmLockReference, forThisMachine, parseNpmLockReference } from './npm-lock-reference.js';
 
 const MAX_LOCKFILE = 256 << 20;
 /** In a directory, in the order in which npm looks for them. */
 const NAMES = ['npm-shrinkwrap.json', 'package-lock.json'];
+const OTHERS = [
+  ['pnpm-lock.yaml', 'pnpm'],
+  ['yarn.lock', 'Yarn'],
+];
 
 /**
  * The whole node_modules of a lockfile, as `npm ci --ignore-scripts` makes it, with its packages as origin entries:
@@ -65,6 +69,7 @@ async function readLock(path: string): Promise<{ path: string; content: Buffer }
         throw lacking(fromSystemError(error, `reading the lockfile ${candidate}`));
     }
   }
+  for (const [name, whose] of OTHERS) if (isFileAt(join(path, name))) throw ofOthers(join(path, name), whose);
   throw new LazytreeError('NOT_FOUND', `there is no lockfile of npm in ${path}`, {
     hint: 'name a package-lock.json, or write one with `npm install --package-lock-only`',
   });
