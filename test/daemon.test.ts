@@ -1,7 +1,7 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import fs from 'node:fs';
-import { connect } from 'node:net';
+import { type AddressInfo, connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
@@ -78,6 +78,40 @@ async function ask(box: Sandbox, head: string, body = ''): Promise<string> {
 }
 
 describe('start, status and stop', () => {
+  test('one that is told to listen where it cannot says so, and is not there', async () => {
+    const box = sandbox();
+    stopAfterwards(box);
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    afterwards(() => void server.close());
+    const taken = `/ip4/127.0.0.1/tcp/${(server.address() as AddressInfo).port}`;
+    expect(await box.run(['daemon', 'start', '--listen', taken])).toMatchObject({
+      code: 7,
+      out: '',
+      err: expect.stringContaining(`cannot listen on ${taken}: something listens there already`),
+    });
+    for (const option of ['--listen', '--peer']) {
+      expect(await box.run(['daemon', 'start', option, '127.0.0.1:4001'])).toMatchObject({
+        code: 2,
+        err: expect.stringContaining("'127.0.0.1:4001' is no multiaddr"),
+      });
+    }
+    expect((await status(box)).running).toBe(false);
+    await box.ok('daemon', 'start', '--listen', '/ip4/127.0.0.1/tcp/0', '--peer', taken);
+  });
+
+  test('a cluster that cannot be begun where the daemon was told to listen is not begun', async () => {
+    const box = sandbox();
+    stopAfterwards(box);
+    await box.ok('daemon', 'start', '--listen', '/dns4/nobody.invalid/tcp/0');
+    const failed = await box.run(['cluster', 'init']);
+    expect(failed).toMatchObject({ code: 7, out: '' });
+    expect(failed.err).toMatch(/^lazytree: cannot listen on \/dns4\/nobody\.invalid\/tcp\/0: .* \(.*\)\n$/);
+    expect((await box.run(['cluster', 'peers'])).code).toBe(4);
+    await box.ok('daemon', 'stop');
+    await box.ok('cluster', 'init');
+  });
+
   test('in the background, once', async () => {
     const box = sandbox();
     stopAfterwards(box);

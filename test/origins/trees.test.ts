@@ -33,6 +33,10 @@ describe.each(['without a daemon', 'with a daemon'])('trees of origins %s', (kin
     expect(await box.ok('ls', `tar:${url}`)).toBe('bin/\nlatest.js\nlib/\npackage.json');
     expect(await box.ok('cat', `tar:${url}//lib/index.js`)).toBe('module.exports = 1;');
     expect(await box.ok('ls', 'tar:thing.tgz//lib')).toBe('index.js\nlarge');
+    expect(await box.ok('cat', 'tar:thing.tgz/lib/index.js')).toBe('module.exports = 1;');
+    expect(await box.ok('ls', `tar:${url}/lib`)).toBe('index.js\nlarge');
+    expect(await box.ok('cat', 'dir:source of thing/lib/index.js')).toBe('module.exports = 1;');
+    expect((await box.run(['cat', 'tar:nothing.tgz/lib/index.js'])).code).toBe(4);
     expect(await box.ok('diff', `tar:${url}`, 'tar:thing.tgz')).toBe('');
     const root = await box.ok('import', `tar:${url}`, '--name', 'thing');
     expect(await box.ok('import', 'dir:source of thing')).toBe(root);
@@ -103,6 +107,10 @@ describe.each(['without a daemon', 'with a daemon'])('trees of origins %s', (kin
     expect(await box.ok('ls', '--offline', `tar:${url}`)).toContain('lib/');
     expect(await box.ok('ls', '--offline', `tar:${url}#${integrity}//lib`)).toContain('large');
     expect(await box.ok('cat', '--offline', 'lazy/deps/only.here')).toBe('lazy');
+    // What is on this machine needs no network.
+    fs.copyFileSync(box.path('thing.tgz'), box.path('copy.tgz'));
+    expect(await box.ok('ls', '--offline', 'tar:copy.tgz/lib')).toContain('large');
+    expect(await box.ok('cat', '--offline', 'dir:source of thing/lib/index.js')).toBe('module.exports = 1;');
     const requests = server.log.length;
     const { code, err } = await box.run(['ls', `tar:${server.url}/other.tgz`], {
       env: { LAZYTREE_OFFLINE: '1' },
@@ -181,6 +189,16 @@ describe.each(['without a daemon', 'with a daemon'])('trees of origins %s', (kin
     }
     fs.writeFileSync(box.path('bad.yaml'), 'tree: [');
     expect((await box.run(['compose', 'bad.yaml'])).code).toBe(2);
+    fs.writeFileSync(box.path('bad.yaml'), 'tree:\n  a: !!unknown thing\n');
+    const tagged = await box.run(['compose', 'bad.yaml']);
+    expect([tagged.code, tagged.err]).toEqual([
+      2,
+      expect.stringMatching(/^lazytree: [^\n]*Unresolved tag[^\n]*\n$/),
+    ]);
+    expect(await box.run(['compose', '.'])).toMatchObject({
+      code: 2,
+      err: expect.stringContaining('is a directory'),
+    });
   });
 
   test('are kept by gc as long as a tree needs them', async () => {

@@ -1,4 +1,5 @@
 import fs from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { bytesIn, UNREAD_BYTES, WORKSPACE } from '../cluster/trees.ts';
 import { expectSameTree, type Sandbox, sandbox, writeFiles } from '../helpers.ts';
@@ -14,6 +15,10 @@ import {
   openPlace,
   type Place,
 } from './places.ts';
+
+async function until(holds: () => boolean): Promise<void> {
+  while (!holds()) await sleep(50);
+}
 
 /** What comes beside what is read: nodes of directories, files beside those that were read, the index. */
 const OVERHEAD = 3 << 20;
@@ -59,6 +64,21 @@ describe.skipIf(unlessMountable('remotes')).each(KINDS)('a workspace outlives it
     expect(await shOk(ben, 'cat by-root/assets/a3/picture | cmp - mounted/assets/a3/picture')).toBe('');
     await expectSame(ben, original, 'mounted');
     for (const target of ['mounted', 'bare', 'by-root']) await ben.ok('unmount', target);
+  });
+
+  test('what was read of it is what another one fetches before it is asked', async () => {
+    const ana = await newMachine(place);
+    await ana.ok('mount', 'app@r', 'mounted', '--no-prefetch');
+    await shOk(ana, 'cat mounted/assets/a5/picture > /dev/null');
+    // It is mounted still.
+    await ana.ok('push', 'app@r', 'r', '--name', 'app');
+    const ben = await newMachine(place);
+    const before = bytesIn(ben.home);
+    await ben.ok('mount', 'app@r', 'mounted');
+    await until(() => bytesIn(ben.home) - before > 2 << 20);
+    expect(bytesIn(ben.home) - before).toBeLessThan(OVERHEAD + (2 << 20));
+    await ben.ok('unmount', 'mounted');
+    await ana.ok('unmount', 'mounted');
   });
 
   describe('commands', () => {

@@ -26,7 +26,15 @@ import {
   resolveTree,
   splitOrigin,
 } from '@lazytree/node';
-import { formatOrigin, isOffline, type Origin, type Origins, withOrigins } from '@lazytree/node/origins';
+import {
+  formatOrigin,
+  isOffline,
+  type Origin,
+  type OriginCaller,
+  type Origins,
+  type ResolvedOrigin,
+  withOrigins,
+} from '@lazytree/node/origins';
 import type { Context } from './command.js';
 
 export interface OpenTreeOptions {
@@ -87,7 +95,6 @@ async function openOrigin(
   { keepOrigin = false, rootOnly = false, onFetch }: OpenTreeOptions,
 ): Promise<OpenTree> {
   const { signal } = context;
-  const { origin: text, path } = splitOrigin(spec);
   const caller = context.originCaller();
   const origins = await context.origins();
   const progress = await context.progress('fetch');
@@ -95,20 +102,19 @@ async function openOrigin(
   const lease = own.lease();
   const release = context.afterwards(() => lease.release());
   try {
-    const wanted = await origins.parse(text, caller);
-    if (!context.hasHost && isClusterHome(directory) && !isOffline(caller))
-      await wantPeers(origins, wanted, own);
-    onFetch?.();
-    const {
-      entry: found,
-      origin,
-      provenance,
-    } = await origins.resolve(wanted, {
-      signal,
-      caller,
-      onProgress: ({ bytes, totalBytes }) =>
-        progress.update({ files: 0, bytes, ...(totalBytes && { totalBytes }) }),
+    const { path, resolved } = await understood(async (text) => {
+      const wanted = await origins.parse(text, caller);
+      if (!context.hasHost && isClusterHome(directory) && !isOffline(caller))
+        await wantPeers(origins, wanted, own);
+      onFetch?.();
+      return origins.resolve(wanted, {
+        signal,
+        caller,
+        onProgress: ({ bytes, totalBytes }) =>
+          progress.update({ files: 0, bytes, ...(totalBytes && { totalBytes }) }),
+      });
     });
+    const { entry: found, origin, provenance } = resolved;
     for (const note of provenance?.notes ?? []) context.warn(note);
     const { link: root } = found;
     await recordImport(own, root, formatOrigin(origin));
@@ -122,6 +128,32 @@ async function openOrigin(
   } finally {
     progress.stop();
   }
+
+  /** What the text stands for: as it is, or with a path in it, which may follow after one slash or after two. */
+  async function understood(
+    resolve: (text: string) => Promise<ResolvedOrigin>,
+  ): Promise<{ path: string; resolved: ResolvedOrigin }> {
+    const split = splitOrigin(spec);
+    const readings = split.path === '' ? await origins.readings(split.origin, caller) : [split];
+    let first: unknown;
+    for (const { origin, path } of readings) {
+      try {
+        return { path: path.replace(/^\/+|\/+$/g, ''), resolved: await resolve(origin) };
+      } catch (error) {
+        signal.throwIfAborted();
+        first ??= error;
+        if (!mayMeanAnother(error, caller)) break;
+      }
+    }
+    throw first;
+  }
+}
+
+/** Whether a text that stands for nothing may stand for something in something else. */
+function mayMeanAnother(error: unknown, caller: OriginCaller): boolean {
+  if (error instanceof NotHereError) return false;
+  const { code } = error as LazytreeError;
+  return code === 'USAGE' || code === 'NOT_FOUND' || (code === 'NETWORK' && isOffline(caller));
 }
 
 /** A member of a cluster asks its peers first, which its daemon does. @throws NotHereError for what is not here */

@@ -128,7 +128,13 @@ export async function openCluster(options: ClusterOptions): Promise<Cluster> {
 
   async function takePart(membership: Membership): Promise<ClusterStatus> {
     await writeMembership(home, membership);
-    return (await begin(membership)).status();
+    try {
+      return (await begin(membership)).status();
+    } catch (error) {
+      await removeMembership(home);
+      current = undefined;
+      throw error;
+    }
   }
 
   const found = await readMembership(home);

@@ -1,11 +1,12 @@
 import { noise } from '@chainsafe/libp2p-noise';
-import { fromSystemError } from '@lazytree/core';
+import { LazytreeError } from '@lazytree/core';
 import { identify } from '@libp2p/identify';
 import type { Connection, Libp2p, PrivateKey } from '@libp2p/interface';
 import { mdns } from '@libp2p/mdns';
 import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
+import { cannotListen } from './check-addresses.js';
 
 /** Machines of a cluster, and those that would be: more are turned away. */
 const CONNECTIONS = 512;
@@ -64,6 +65,6 @@ export async function openNetwork(
     await network.start();
     return network;
   } catch (error) {
-    throw fromSystemError(error, `listening on ${listen.join(', ')}`);
+    throw error instanceof LazytreeError ? error : cannotListen(listen.join(', '), error);
   }
 }

@@ -20,7 +20,7 @@ import { hasRemotes, isClusterHome } from '../home-directory.js';
 import { type Keeper, openKeeper } from '../keeper/keeper.js';
 import { createMountTable, type MountTable } from '../mounts/mount-table.js';
 import { type AskPeers, createOrigins, type Origins, withOrigins } from '../origins/origins.js';
-import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
+import { accessOrders, extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
 import {
   type PrefetchOptions,
   type PrefetchProgress,
@@ -104,6 +104,10 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
   const { home: directory, version, log, keepMs, soon, openRemotes = openHomeRemotes } = options;
   if (soon) warmUp();
   const opened = await openHome({ directory, create: true });
+  await checkPlaces(options).catch(async (error) => {
+    await opened.close();
+    throw error;
+  });
   const keeper = openKeeper({ home: directory, version, milliseconds: keepMs, log });
   const credentials = createCredentialMemory();
   const expectsAnyone = () => isClusterHome(directory) || hasRemotes(directory);
@@ -143,6 +147,7 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       store: home.store,
       source: fetch,
       credentials,
+      orders: accessOrders(directory, () => parts.mounts.learnOrders()),
       log,
       join: fetch.join,
     }).catch((error: unknown) => {
@@ -254,6 +259,12 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       }
     },
   };
+}
+
+async function checkPlaces({ listen = [], peers = [] }: OpenHostOptions): Promise<void> {
+  if (listen.length + peers.length === 0) return;
+  const { checkAddresses } = await import('../cluster/check-addresses.js');
+  await checkAddresses(listen, peers);
 }
 
 const NEVER = new AbortController().signal;

@@ -92,6 +92,8 @@ export interface MountTable {
   lowerDirectory(root: Link): Promise<{ lower: string; inherited: boolean }>;
   /** Goes on with what overlays of an earlier daemon lie over, if that is there and wanted. */
   inheritLower(options: { wanted: boolean }): Promise<boolean>;
+  /** Keeps in which order files have been read since the last time. */
+  learnOrders(): Promise<void>;
   /** What overlays have asked of a root. */
   usesBelow(): Promise<(root: Link) => MountUse>;
   /** Mounts again what an earlier daemon had mounted. */
@@ -380,6 +382,11 @@ export function createMountTable(options: MountTableOptions): MountTable {
       return (await bases.open('lower')).inherited;
     },
 
+    async learnOrders() {
+      await reportOf('lower');
+      for (const { placed } of live.values()) await learn(reportFrom(placed));
+    },
+
     async usesBelow() {
       const report = await reportOf('lower');
       return (root) => useOf(root, report);
@@ -406,8 +413,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
 
     async close() {
       readAhead.close();
-      await reportOf('lower');
-      for (const { placed } of live.values()) await learn(reportFrom(placed));
+      await table.learnOrders();
       await Promise.all(
         [...live.values()].map(async ({ record: { target }, placed, release }) => {
           await placed

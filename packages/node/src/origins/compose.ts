@@ -4,6 +4,7 @@ import {
   createTreeWriter,
   type DirectoryEntry,
   type Entry,
+  errnoOf,
   fromSystemError,
   LazytreeError,
   type Lease,
@@ -12,7 +13,7 @@ import {
   layOver,
   toFsPath,
 } from '@lazytree/core';
-import { parse } from 'yaml';
+import { parseDocument } from 'yaml';
 import * as z from 'zod/mini';
 import type { OriginProgress } from './driver.js';
 import { formatOrigin, type Origin } from './origin.js';
@@ -56,13 +57,18 @@ export async function readComposition(file: string): Promise<ComposedPart[]> {
   try {
     text = await readFile(toFsPath(file), 'utf8');
   } catch (error) {
+    if (errnoOf(error) === 'EISDIR')
+      throw new LazytreeError('USAGE', `'${file}' is a directory, and no composition`, { cause: error });
     throw fromSystemError(error, `reading '${file}'`);
   }
   if (text.length > FILE_BYTES) throw new LazytreeError('USAGE', `'${file}' is too long to be a composition`);
   let document: unknown;
   try {
     // Of YAML, JSON is a part.
-    document = parse(text, { maxAliasCount: 100 });
+    const read = parseDocument(text);
+    const [problem] = [...read.errors, ...read.warnings];
+    if (problem) throw problem;
+    document = read.toJS({ maxAliasCount: 100 });
   } catch (cause) {
     const [why] = (cause as Error).message.split('\n');
     throw new LazytreeError('USAGE', `'${file}' is neither JSON nor YAML: ${why}`, { cause });

@@ -26,6 +26,13 @@ export interface OriginDriver {
    */
   parse(text: string, options: { directory: string }): string;
   /**
+   * What a text may mean in which a path may follow after a single slash: a reference, and a path in what that stands for,
+   * in the order in which they are tried. Default: all of it is a reference.
+   */
+  readings?(text: string, options: { directory: string }): readonly OriginReading[];
+  /** Whether a reference can be pinned and fetched without a network. Default: those that are `local`. */
+  needsNoNetwork?(reference: string): boolean;
+  /**
    * Finds out what a reference stands for now, without fetching its content: a version for a range, a commit for a branch.
    * What is pinned is returned as it is, and needs no network.
    *
@@ -38,6 +45,13 @@ export interface OriginDriver {
    * @throws LazytreeError as `pin`, and CORRUPT when it is not what its integrity says, or cannot be unpacked
    */
   fetch(pin: OriginPin, context: OriginContext): Promise<OriginContent>;
+}
+
+export interface OriginReading {
+  /** As `parse` takes it. */
+  reference: string;
+  /** Empty for all of it. */
+  path: string;
 }
 
 export interface OriginPin {

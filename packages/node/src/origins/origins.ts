@@ -79,6 +79,12 @@ export interface OriginsOptions {
 export interface Origins {
   /** `driver:text` in its canonical form. @throws LazytreeError USAGE */
   parse(text: string, caller?: OriginCaller): Promise<Origin>;
+  /**
+   * What `driver:text` may mean in which a path may follow after a single slash, in the order in which it is tried.
+   *
+   * @throws LazytreeError USAGE for a driver that nobody knows
+   */
+  readings(text: string, caller?: OriginCaller): Promise<{ origin: string; path: string }[]>;
   /** What a reference stands for now; offline, what it stood for when it was last asked about. */
   pin(origin: Origin, options: OriginOptions): Promise<Origin>;
   /**
@@ -117,6 +123,11 @@ export function isOffline({ environment }: OriginCaller): boolean {
   return value !== undefined && value !== '' && value !== '0';
 }
 
+/** What needs no network is there offline as well. */
+function reachesAll(driver: OriginDriver, reference: string): boolean {
+  return driver.needsNoNetwork?.(reference) ?? driver.local ?? false;
+}
+
 export function createOrigins(options: OriginsOptions): Origins {
   const { home, store, source = store, askPeers, drivers = createDrivers() } = options;
   const itself: OriginCaller = { environment: process.env, directory: home };
@@ -151,7 +162,7 @@ export function createOrigins(options: OriginsOptions): Origins {
     const { driver: name, reference, integrity } = origin;
     const driver = await driverOf(name, caller);
     const key = `${name}:${reference}`;
-    if (isOffline(caller)) return pinOffline(origin);
+    if (isOffline(caller) && !reachesAll(driver, reference)) return pinOffline(origin);
     const own = integrity === undefined ? { reference } : { reference, integrity };
     const found = await sharing(() =>
       pinning.join(`${key} ${integrity ?? ''} ${caller.directory}`, given, (task) =>
@@ -189,7 +200,8 @@ export function createOrigins(options: OriginsOptions): Origins {
   ): Promise<ResolvedOrigin> {
     const known = (await lookUp(pinned, task.signal)) ?? (await askOthers(pinned, caller, task.signal));
     if (known) return known;
-    if (isOffline(caller)) throw offline(pinned, asked);
+    if (isOffline(caller) && !reachesAll(await driverOf(pinned.driver, caller), pinned.reference))
+      throw offline(pinned, asked);
     return limit(() => fetch(pinned, asked, caller, task));
   }
 
@@ -312,10 +324,9 @@ export function createOrigins(options: OriginsOptions): Origins {
       if (pin.integrity !== undefined && pin.integrity !== integrity) {
         await recordResolution(store, { reference, integrity: pin.integrity, root });
       }
-      if (asked.integrity === undefined) {
-        const known = { reference: pin.reference, integrity, time: how.time };
-        await recordReference(store, `${name}:${asked.reference}`, known);
-      }
+      const known = { reference: pin.reference, integrity, time: how.time };
+      for (const text of new Set([pin.reference, asked.reference]))
+        await recordReference(store, `${name}:${text}`, known);
       const origin = { driver: name, reference: pin.reference, integrity };
       return { ...(await describe(root, origin)), provenance: how };
     } finally {
@@ -415,15 +426,23 @@ export function createOrigins(options: OriginsOptions): Origins {
     }
   }
 
+  async function understood(text: string, caller: OriginCaller) {
+    const colon = text.indexOf(':');
+    const name = text.slice(0, colon);
+    return { name, driver: await driverOf(name, caller), rest: text.slice(colon + 1) };
+  }
+
   return {
     async parse(text, caller = itself) {
-      const colon = text.indexOf(':');
-      const name = text.slice(0, colon);
-      const driver = await driverOf(name, caller);
-      return {
-        driver: name,
-        reference: driver.parse(text.slice(colon + 1), { directory: caller.directory }),
-      };
+      const { name, driver, rest } = await understood(text, caller);
+      return { driver: name, reference: driver.parse(rest, { directory: caller.directory }) };
+    },
+    async readings(text, caller = itself) {
+      const { name, driver, rest } = await understood(text, caller);
+      const found = driver.readings?.(rest, { directory: caller.directory }) ?? [
+        { reference: rest, path: '' },
+      ];
+      return found.map(({ reference, path }) => ({ origin: `${name}:${reference}`, path }));
     },
     pin,
     resolve,

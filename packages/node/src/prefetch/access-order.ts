@@ -1,6 +1,6 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { errnoOf, formatLink, type Link } from '@lazytree/core';
+import { DAG_CBOR, errnoOf, formatLink, type Link, RAW } from '@lazytree/core';
 
 /**
  * The files of a tree in the order in which they were first read: what the next one who mounts it is likely to read,
@@ -24,11 +24,38 @@ export async function readAccessOrder(home: string, root: Link): Promise<Link[]>
     if (errnoOf(error) === 'ENOENT') return [];
     throw error;
   }
+  return decodeOrder(bytes);
+}
+
+export function encodeOrder(links: readonly Link[]): Buffer {
+  return Buffer.from(links.join(''), 'latin1');
+}
+
+/** What is no link is left out. */
+export function decodeOrder(bytes: Buffer): Link[] {
   const links: Link[] = [];
   for (let at = 0; at + LINK_BYTES <= bytes.length; at += LINK_BYTES) {
-    links.push(bytes.toString('latin1', at, at + LINK_BYTES) as Link);
+    if (bytes[at] === RAW || bytes[at] === DAG_CBOR)
+      links.push(bytes.toString('latin1', at, at + LINK_BYTES) as Link);
   }
   return links;
+}
+
+/** The orders of a home. */
+export interface AccessOrders {
+  read(root: Link): Promise<Link[]>;
+  extend(root: Link, links: Iterable<Link>): Promise<void>;
+}
+
+/** @param learn has what was read since the last time kept */
+export function accessOrders(home: string, learn: () => Promise<void> = async () => undefined): AccessOrders {
+  return {
+    async read(root) {
+      await learn();
+      return readAccessOrder(home, root);
+    },
+    extend: (root, links) => extendAccessOrder(home, root, links),
+  };
 }
 
 /** Appends what was read now and had not been read before. */
@@ -39,6 +66,6 @@ export async function extendAccessOrder(home: string, root: Link, links: Iterabl
   const file = orderFile(home, root);
   await mkdir(join(home, 'access'), { recursive: true, mode: 0o700 });
   const draft = `${file}.${process.pid}.new`;
-  await writeFile(draft, Buffer.from([...order].slice(0, MOST).join(''), 'latin1'), { mode: 0o600 });
+  await writeFile(draft, encodeOrder([...order].slice(0, MOST)), { mode: 0o600 });
   await rename(draft, file);
 }

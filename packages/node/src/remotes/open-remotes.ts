@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { LazytreeError } from '@lazytree/core';
 import type { Provider } from '../fetch/provider.js';
+import { accessOrders } from '../prefetch/access-order.js';
 import type { CredentialEnv } from './credential-variables.js';
 import { openStorage, prepareStorage } from './open-storage.js';
 import { openRemote, type Remote } from './remote.js';
@@ -21,7 +22,7 @@ export function remoteDirectory(home: string, name: string): string {
 
 /** The remotes of a home. Each is opened when it is first used, and again when what opens it has changed. */
 export async function openRemotes(parts: RemoteParts): Promise<Remotes> {
-  const { home, store, source, credentials, log } = parts;
+  const { home, store, source, credentials, log, orders = accessOrders(home) } = parts;
   const opened = new Map<string, OpenedRemote>();
   const joined = new Map<string, () => void>();
   let configs = await listRemotes(home);
@@ -44,7 +45,8 @@ export async function openRemotes(parts: RemoteParts): Promise<Remotes> {
   async function openWith(config: RemoteConfig, env: CredentialEnv): Promise<Remote> {
     const { name } = config;
     const storage = await openStorage(config, { env });
-    return openRemote({ name, storage, store, source, directory: remoteDirectory(home, name), log });
+    const directory = remoteDirectory(home, name);
+    return openRemote({ name, storage, store, source, directory, orders, log });
   }
 
   async function shut({ remote }: OpenedRemote): Promise<void> {

@@ -28,6 +28,8 @@ export interface RemoteProviderParts {
   packs: PackReader;
   /** Whether a node is on this machine, by its digest. */
   isHere(digest: string): boolean;
+  /** A tree's files in the order in which they were first read somewhere. */
+  onOrder(root: Link, order: readonly Link[]): Promise<void>;
 }
 
 /** What one request of bulk asks for: a few ranges of packs. */
@@ -48,8 +50,12 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
     try {
       yield* getOnce(links, answered, options);
     } catch (error) {
-      if ((error as LazytreeError).code !== 'NOT_FOUND') throw error;
-      index.forget();
+      const { code } = error as LazytreeError;
+      if (code === 'NOT_FOUND') index.forget();
+      else if (code !== 'CORRUPT') throw error;
+      // A table may have been read wrong.
+      const areUnsure = index.forgetPlaces();
+      if (code === 'CORRUPT' && !areUnsure) throw error;
       // No block is answered for twice.
       const left = links.filter((link) => !answered.has(linkDigest(link)));
       yield* getOnce(left, answered, options);
@@ -93,6 +99,8 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
       yield* get([root], { signal, urgent: true });
       return;
     }
+    // Who prefetches looks for it when the nodes are there.
+    if (found.manifest.order.length > 0) await parts.onOrder(root, found.manifest.order);
     // All below is there, in tables that may be newer than those that were listed last.
     if (!complete.has(root)) index.forget();
     const nodes = new Map<string, Buffer>();

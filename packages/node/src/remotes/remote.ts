@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import type { BlockSource, Link, LocalStore } from '@lazytree/core';
 import type { Provider } from '../fetch/provider.js';
 import type { MountLog } from '../mounts/mount-log.js';
+import type { AccessOrders } from '../prefetch/access-order.js';
 import { type Collected, type CollectOptions, collect } from './collect/collect.js';
 import { condense } from './collect/condense.js';
 import { createIndexCache } from './index/index-cache.js';
@@ -43,20 +44,34 @@ export interface OpenRemoteOptions {
   source: BlockSource;
   /** For what is kept of the remote on this machine. */
   directory: string;
+  orders: AccessOrders;
   log: MountLog;
 }
 
 /** Nothing is asked of the storage yet. The remote closes it. */
-export function openRemote({ name, storage, store, source, directory, log }: OpenRemoteOptions): Remote {
+export function openRemote(options: OpenRemoteOptions): Remote {
+  const { name, storage, store, source, directory, orders, log } = options;
   const index = createRemoteIndex({ storage, cache: createIndexCache(join(directory, 'index')), log });
   const packs = createPackReader(storage);
   const seen = createSeenRefs(join(directory, 'refs'));
   return {
     name,
     storage,
-    provider: createRemoteProvider({ name, storage, index, packs, isHere: (digest) => store.holds(digest) }),
+    provider: createRemoteProvider({
+      name,
+      storage,
+      index,
+      packs,
+      isHere: (digest) => store.holds(digest),
+      onOrder: (root, order) =>
+        orders
+          .extend(root, order)
+          .catch((error: unknown) =>
+            log.warn({ remote: name, error: String(error) }, 'the order of a tree was not kept'),
+          ),
+    }),
     async push(options) {
-      const pushed = await push({ store, source, storage, index, seen }, options);
+      const pushed = await push({ store, source, storage, index, seen, orders }, options);
       try {
         await condense({ storage, index, packs }, options.signal);
       } catch (error) {

@@ -1,6 +1,7 @@
 import type { BlockSource, Link, LocalStore } from '@lazytree/core';
 import type { Provider } from '../fetch/provider.js';
 import type { MountLog } from '../mounts/mount-log.js';
+import type { AccessOrders } from '../prefetch/access-order.js';
 import type { CredentialMemory } from './credential-memory.js';
 import type { CredentialEnv } from './credential-variables.js';
 import type { Remote } from './remote.js';
@@ -54,6 +55,8 @@ export interface RemoteParts {
   source: BlockSource;
   credentials: CredentialMemory;
   log: MountLog;
+  /** Default: as they are in the home. */
+  orders?: AccessOrders;
   /** Adds a provider to the chain, until the function returned is called. */
   join(provider: Provider): () => void;
 }

@@ -1,5 +1,6 @@
 import { formatLink, LazytreeError, type Link, parseLink } from '@lazytree/core';
 import * as z from 'zod/mini';
+import { decodeOrder, encodeOrder } from '../prefetch/access-order.js';
 import { fromHex, ROOTS, rootName, toHex } from './object-names.js';
 import { readObject } from './read-object.js';
 import type { Storage } from './storage/storage.js';
@@ -18,6 +19,8 @@ export interface NodeRange {
 export interface RootManifest {
   root: Link;
   nodes: readonly NodeRange[];
+  /** Files of the tree in the order in which they were first read somewhere; empty when nobody knows. */
+  order: readonly Link[];
   /** Kept though no ref names it. */
   pinned: boolean;
   /** When it was pushed, in milliseconds since the epoch. */
@@ -26,6 +29,8 @@ export interface RootManifest {
 
 /** More would be no hint any more. */
 export const MAX_NODE_RANGES = 4096;
+/** Links of an order: half a megabyte, with which manifests stay small beside what they save. */
+export const MAX_ORDER = 8192;
 /** Bytes of a range: what is larger is not read for a hint. */
 const MAX_RANGE_BYTES = 32 << 20;
 /** Bytes of a manifest. */
@@ -42,14 +47,16 @@ const schema = z.object({
       }),
     )
     .check(z.maxLength(MAX_NODE_RANGES)),
+  order: z.optional(z.string()),
   pinned: z.boolean(),
   time: z.int().check(z.nonnegative()),
 });
 
-export function encodeManifest({ nodes, pinned, time }: RootManifest): Buffer {
+export function encodeManifest({ nodes, order, pinned, time }: RootManifest): Buffer {
   const text = {
     version: 1,
     nodes: nodes.map(({ pack, ...range }) => ({ pack: toHex(pack), ...range })),
+    ...(order.length > 0 && { order: encodeOrder(order.slice(0, MAX_ORDER)).toString('base64') }),
     pinned,
     time,
   };
@@ -60,14 +67,14 @@ export function encodeManifest({ nodes, pinned, time }: RootManifest): Buffer {
 export function decodeManifest(root: Link, bytes: Uint8Array, where: string): RootManifest {
   const parsed = schema.safeParse(parseJson(bytes));
   if (!parsed.success) throw notValid(root, where);
-  const { nodes, pinned, time } = parsed.data;
+  const { nodes, order = '', pinned, time } = parsed.data;
   const fitting = nodes.filter(({ length }) => length <= MAX_RANGE_BYTES);
   const places = fitting.map(({ pack: text, ...range }) => {
     const pack = fromHex(text);
     if (pack === undefined) throw notValid(root, where);
     return { pack, ...range };
   });
-  return { root, nodes: places, pinned, time };
+  return { root, nodes: places, order: decodeOrder(Buffer.from(order, 'base64')), pinned, time };
 }
 
 function notValid(root: Link, where: string): LazytreeError {

@@ -151,6 +151,12 @@ describe('origins', () => {
       ),
     );
     expect(error).toMatchObject({ code: 'NETWORK', message: 'offline, and name:three is not here' });
+    // Also by the name of what a name stood for.
+    const { origin } = await origins.resolve(
+      { driver: 'name', reference: 'two' },
+      { signal, caller: caller({ LAZYTREE_OFFLINE: '1' }) },
+    );
+    expect(origin).toMatchObject({ reference: 'two' });
     expect(calls).toHaveLength(before);
   });
 

@@ -207,6 +207,7 @@ describe('archives', () => {
       Buffer.concat([packed.subarray(0, 600), Buffer.alloc(20), packed.subarray(620)]),
       gzipSync(Buffer.from('no archive at all, only text'.repeat(100))),
       pseudoRandom(5000),
+      Buffer.alloc(0),
       zstdCompressSync(tar).subarray(0, 30),
     ];
     for (const bytes of broken) expect(await errorOf(unpacked(bytes))).toMatchObject({ code: 'CORRUPT' });

@@ -20,6 +20,7 @@ import {
   writeTree,
 } from '../../../core/test/helpers.ts';
 import { createFetchChain, type FetchChain } from '../../dist/fetch/fetch-chain.js';
+import { type AccessOrders, accessOrders } from '../../dist/prefetch/access-order.js';
 import type { Pushed, PushOptions } from '../../dist/remotes/push/push.js';
 import { openRemote, type Remote } from '../../dist/remotes/remote.js';
 import { openDirectoryStorage } from '../../dist/remotes/storage/directory.js';
@@ -37,6 +38,7 @@ export interface Machine {
   remote: Remote;
   /** What it keeps of the remote. */
   directory: string;
+  orders: AccessOrders;
   warnings: string[];
   /** Makes a tree in its store. */
   plant(spec: DirectorySpec): Promise<Link>;
@@ -72,7 +74,8 @@ export async function newMachine(place: string, options: MachineOptions = {}): P
   const directory = join(home, 'remote');
   const warnings: string[] = [];
   const log = { info() {}, error() {}, warn: (_: object, message: string) => void warnings.push(message) };
-  const remote = openRemote({ name: 'r', storage, store, source: chain, directory, log });
+  const orders = accessOrders(home);
+  const remote = openRemote({ name: 'r', storage, store, source: chain, directory, orders, log });
   chain.join(remote.provider);
   afterwards(() => remote.close());
   let trees = 0;
@@ -82,6 +85,7 @@ export async function newMachine(place: string, options: MachineOptions = {}): P
     storage,
     remote,
     directory,
+    orders,
     warnings,
     async plant(spec) {
       const at = join(home, `tree${trees++}`);

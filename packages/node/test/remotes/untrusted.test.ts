@@ -111,6 +111,9 @@ describe('what a storage says', () => {
     const range = { pack: '0'.repeat(64), offset: 0, length: 1 };
     const read = (value: unknown) => decodeManifest(root, Buffer.from(JSON.stringify(value)), 'here');
     expect(read({ ...manifest, nodes: [range] }).nodes).toHaveLength(1);
+    // A hint of what is no link is none.
+    for (const order of ['', 'AAAA', '%%%', Buffer.alloc(66, 1).toString('base64')])
+      expect(read({ ...manifest, order }).order).toEqual([]);
     const wrong = [
       null,
       [],
@@ -120,6 +123,7 @@ describe('what a storage says', () => {
       { ...manifest, nodes: [{ ...range, length: 0.5 }] },
       { ...manifest, nodes: Array.from({ length: 100_000 }, () => range) },
       { ...manifest, time: 'now' },
+      { ...manifest, order: [] },
     ];
     for (const value of wrong) {
       const error = await errorOf(() => read(value));

@@ -1,6 +1,7 @@
-import { resolve } from 'node:path';
+import { basename, dirname, resolve } from 'node:path';
 import { formatLink, LazytreeError } from '@lazytree/core';
 import type { OriginDriver } from '../driver.js';
+import { isFileAt } from '../readings.js';
 
 /** A directory of this machine as it is when it is wanted. */
 export const driver: OriginDriver = {
@@ -11,6 +12,12 @@ export const driver: OriginDriver = {
     if (text === '') throw new LazytreeError('USAGE', "'dir:' without a path", { hint: 'write dir:PATH' });
     if (text.includes('\0')) throw new LazytreeError('USAGE', 'a path with a NUL byte');
     return resolve(directory, text);
+  },
+  // The directory of a file, and no other one above what is not there: it would be imported as a whole.
+  readings(text, { directory }) {
+    const all = { reference: text, path: '' };
+    if (!isFileAt(resolve(directory, text))) return [all];
+    return [{ reference: resolve(directory, dirname(text)), path: basename(text) }];
   },
   async pin(reference) {
     return { reference };

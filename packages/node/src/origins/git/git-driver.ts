@@ -2,7 +2,13 @@ import { LazytreeError } from '@lazytree/core';
 import type { OriginContent, OriginContext, OriginDriver, OriginPin } from '../driver.js';
 import { withCommit } from './cache-repository.js';
 import { transportEnvironment } from './git-environment.js';
-import { formatGitReference, isCommitId, parseGitReference } from './git-reference.js';
+import {
+  formatGitReference,
+  gitReadings,
+  isCommitId,
+  isLocalUrl,
+  parseGitReference,
+} from './git-reference.js';
 import { findRemoteCommit } from './remote-refs.js';
 import { writeCommit } from './write-commit.js';
 
@@ -12,6 +18,8 @@ export const driver: OriginDriver = {
   summary:
     'git:URL[#REF]: a commit of any repository that git can fetch; REF is a branch, a tag or a commit id',
   parse: (text, { directory }) => formatGitReference(parseGitReference(text, directory)),
+  readings: gitReadings,
+  needsNoNetwork: isLocalUrl,
   pin: pinGit,
   fetch: fetchGit,
 };

@@ -52,7 +52,7 @@ const MEANINGS: readonly Meaning[] = [
     hint: 'check the connection and the URL, and run the command again',
   },
   {
-    said: /repository .* not found|not found|does not appear to be a git repository|does not exist|no such file or directory|not a git repository|returned error: 404/i,
+    said: /repository .* not found|not found|does not appear to be a git repository|does not exist|no such file or directory|not a git repository|invalid gitfile|returned error: 404/i,
     code: 'NOT_FOUND',
     hint: 'check the URL; a private repository may look as if there were none without credentials',
   },

@@ -1,5 +1,8 @@
-import { isAbsolute, resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { isAbsolute, join, resolve } from 'node:path';
 import { LazytreeError } from '@lazytree/core';
+import type { OriginReading } from '../driver.js';
+import { atEachSlash, atExisting } from '../readings.js';
 import { TRANSPORTS } from './git-environment.js';
 
 /** A repository, and what is wanted of it. */
@@ -37,6 +40,29 @@ export function parseGitReference(text: string, directory: string): GitReference
   const hash = text.indexOf('#');
   const ref = hash < 0 ? 'HEAD' : checkedRef(text.slice(hash + 1));
   return { url: checkedUrl(hash < 0 ? text : text.slice(0, hash), directory), ref };
+}
+
+/** Behind a ref, which may have slashes; behind a URL that says where it ends; or in a repository of this machine. */
+export function gitReadings(text: string, { directory }: { directory: string }): OriginReading[] {
+  const hash = text.indexOf('#');
+  if (hash >= 0) return atEachSlash(text, hash);
+  const here = text.replace(/^(?:git\+)?file:\/\//, '');
+  if (isAbsolute(here) || (!/^[A-Za-z][\w.+-]*:\/\//.test(text) && !isScpLike(text))) {
+    const scheme = text.slice(0, text.length - here.length);
+    return atExisting(here, (path) => isRepository(resolve(directory, path))).map(({ reference, path }) => ({
+      reference: scheme + reference,
+      path,
+    }));
+  }
+  const end = text.indexOf('.git/');
+  const all = { reference: text, path: '' };
+  return end < 0 ? [all] : [all, { reference: text.slice(0, end + 4), path: text.slice(end + 5) }];
+}
+
+function isRepository(path: string): boolean {
+  return (
+    existsSync(join(path, '.git')) || (existsSync(join(path, 'HEAD')) && existsSync(join(path, 'objects')))
+  );
 }
 
 function checkedRef(text: string): string {

@@ -10,6 +10,7 @@ import { networkFailure } from './github-failure.js';
 import {
   formatGithubReference,
   type GithubReference,
+  githubReadings,
   isCommit,
   parseGithubReference,
 } from './github-reference.js';
@@ -25,6 +26,7 @@ export const driver: OriginDriver = {
   summary:
     'github:OWNER/REPOSITORY[@REF], a commit as GitHub archives it; REF is a branch, a tag or a commit',
   parse: (text) => formatGithubReference(parseGithubReference(text)),
+  readings: githubReadings,
   pin: pinGithub,
   async fetch(pin, context) {
     for (let attempt = 1; ; attempt++) {

@@ -1,5 +1,7 @@
 import { LazytreeError } from '@lazytree/core';
+import type { OriginReading } from '../driver.js';
 import { refProblem } from '../git/git-reference.js';
+import { atEachSlash } from '../readings.js';
 
 export interface GithubReference {
   owner: string;
@@ -28,6 +30,14 @@ export function parseGithubReference(text: string): GithubReference {
   const problem = refProblem(ref);
   if (problem) throw usage(text, `'${ref.slice(0, 100)}' is no name of a branch, tag or commit: ${problem}`);
   return { owner: owner.toLowerCase(), repository: repository.toLowerCase(), ref };
+}
+
+/** A path behind the repository, or behind a ref, which may have slashes. */
+export function githubReadings(text: string): OriginReading[] {
+  const [, reference, path] = /^([^/@#]+\/[^/@#]+)\/(.+)$/s.exec(text) ?? [];
+  if (reference !== undefined) return [{ reference, path }];
+  const mark = text.search(/[@#]/);
+  return mark < 0 ? [{ reference: text, path: '' }] : atEachSlash(text, mark);
 }
 
 export function isCommit(ref: string): boolean {

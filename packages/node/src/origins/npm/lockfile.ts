@@ -31,6 +31,8 @@ export interface LockedPackage {
   peer: boolean;
 }
 
+/** The newest version that is known. */
+const NEWEST = 3;
 const MAX_PACKAGES = 1_000_000;
 
 /**
@@ -49,6 +51,11 @@ export function readLockfile(text: string, what: string): Lockfile {
         hint: 'run `npm install --package-lock-only` with npm 7 or later, which writes it anew as version 3',
       },
     );
+  }
+  if (Number(data.lockfileVersion ?? 3) > NEWEST) {
+    throw new LazytreeError('UNSUPPORTED', `${what} is a lockfile of version ${data.lockfileVersion}`, {
+      hint: `run \`npm install --package-lock-only --lockfile-version ${NEWEST}\`, which writes it anew`,
+    });
   }
   const entries = Object.entries(data.packages);
   if (entries.length > MAX_PACKAGES) throw new LazytreeError('UNSUPPORTED', `${what} has too many packages`);
@@ -83,7 +90,7 @@ function parse(text: string, what: string): Record<string, unknown> {
   return data;
 }
 
-function ofOthers(what: string, whose: string): LazytreeError {
+export function ofOthers(what: string, whose: string): LazytreeError {
   return new LazytreeError(
     'UNSUPPORTED',
     `${what} is a lockfile of ${whose}, which lays out node_modules in other ways`,

@@ -3,7 +3,7 @@ import type { OriginContent, OriginContext, OriginDriver, OriginPin } from '../d
 import { copyTarball, downloadTarball, type Tarball } from './download.js';
 import { fetchGitPackage, pinGitPackage } from './git-package.js';
 import { readNpmConfig } from './npm-config.js';
-import { formatNpmReference, type NpmReference, parseNpmReference } from './npm-reference.js';
+import { formatNpmReference, type NpmReference, npmReadings, parseNpmReference } from './npm-reference.js';
 import { createPlaces } from './places.js';
 import { atConfiguredRegistry, findVersion, registryOf, usualTarball } from './registry-package.js';
 import { type PackageManifest, unpackPackage } from './unpack-package.js';
@@ -25,6 +25,8 @@ export const driver: OriginDriver = {
   name: 'npm',
   summary: 'npm:NAME[@RANGE|@TAG], a package of a registry as npm unpacks it; also the URL of a tarball',
   parse: (text, { directory }) => formatNpmReference(parseNpmReference(text, directory)),
+  readings: npmReadings,
+  needsNoNetwork: (reference) => reference.startsWith('file:'),
   async pin(text, context) {
     const reference = parseNpmReference(text, context.directory);
     if (reference.kind === 'registry') return pinVersion(reference, context);

@@ -1,15 +1,20 @@
 import { readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core/errors';
 import type { OriginDriver } from '../driver.js';
+import { atExisting, isFileAt } from '../readings.js';
 import { createIntegrityCheck } from './integrity.js';
 import { writeLockTree } from './lock-tree.js';
-import { readLockfile } from './lockfile.js';
+import { ofOthers, readLockfile } from './lockfile.js';
 import { formatNpmLockReference, forThisMachine, parseNpmLockReference } from './npm-lock-reference.js';
 
 const MAX_LOCKFILE = 256 << 20;
 /** In a directory, in the order in which npm looks for them. */
 const NAMES = ['npm-shrinkwrap.json', 'package-lock.json'];
+const OTHERS = [
+  ['pnpm-lock.yaml', 'pnpm'],
+  ['yarn.lock', 'Yarn'],
+];
 
 /**
  * The whole node_modules of a lockfile, as `npm ci --ignore-scripts` makes it, with its packages as origin entries:
@@ -22,6 +27,8 @@ export const driver: OriginDriver = {
   // The lockfile is; its packages are not.
   local: true,
   parse: (text, { directory }) => formatNpmLockReference(parseNpmLockReference(text, directory)),
+  readings: (text, { directory }) =>
+    atExisting(text, (path) => isFileAt(resolve(directory, path)) || hasLockfile(resolve(directory, path))),
   async pin(text, { directory, signal }) {
     signal.throwIfAborted();
     const asked = forThisMachine(parseNpmLockReference(text, directory));
@@ -45,6 +52,10 @@ export const driver: OriginDriver = {
   },
 };
 
+function hasLockfile(directory: string): boolean {
+  return NAMES.some((name) => isFileAt(join(directory, name)));
+}
+
 async function readLock(path: string): Promise<{ path: string; content: Buffer }> {
   for (const candidate of [path, ...NAMES.map((name) => join(path, name))]) {
     try {
@@ -58,6 +69,7 @@ async function readLock(path: string): Promise<{ path: string; content: Buffer }
         throw lacking(fromSystemError(error, `reading the lockfile ${candidate}`));
     }
   }
+  for (const [name, whose] of OTHERS) if (isFileAt(join(path, name))) throw ofOthers(join(path, name), whose);
   throw new LazytreeError('NOT_FOUND', `there is no lockfile of npm in ${path}`, {
     hint: 'name a package-lock.json, or write one with `npm install --package-lock-only`',
   });

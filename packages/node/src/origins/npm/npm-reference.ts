@@ -1,6 +1,7 @@
 import { LazytreeError } from '@lazytree/core/errors';
 import npa, { type Result } from 'npm-package-arg';
 import semver from 'semver';
+import type { OriginReading } from '../driver.js';
 
 /** What a reference of the driver `npm` can be, as npm itself takes it. */
 export type NpmReference = (
@@ -26,6 +27,16 @@ export interface Unlinked {
 const UNLINKED = /#(unlinked|packed)=([^#]+)$/;
 
 const HINT = 'write it as NAME, NAME@RANGE, @SCOPE/NAME@TAG, or the URL of a tarball';
+
+/**
+ * `NAME@RANGE/path` is a path in a package, which npm would take for a repository of GitHub. Tarballs, URLs and aliases are as
+ * npm has them.
+ */
+export function npmReadings(text: string): OriginReading[] {
+  const [, reference, path] = /^((?:@[^/@:#]+\/)?[^./@:#~][^/@:#]*(?:@[^/:#]*)?)\/(.*)$/s.exec(text) ?? [];
+  if (reference === undefined || /\.(?:tgz|tar\.gz|tar)$/i.test(text)) return [{ reference: text, path: '' }];
+  return [{ reference, path }];
+}
 
 /** @throws LazytreeError USAGE */
 export function parseNpmReference(text: string, directory: string): NpmReference {

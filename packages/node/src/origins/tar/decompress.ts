@@ -32,6 +32,7 @@ export async function decompress(packed: AsyncIterable<Uint8Array>): Promise<Asy
     bytes += value.length;
   }
   const begin = Buffer.concat(head);
+  if (begin.length === 0) throw new LazytreeError('CORRUPT', 'the archive is damaged: it is empty');
   const kind = (Object.keys(MAGIC) as (keyof typeof MAGIC)[]).find((name) =>
     begin.subarray(0, MAGIC[name].length).equals(MAGIC[name]),
   );

@@ -6,12 +6,17 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { fromSystemError, LazytreeError, toFsPath } from '@lazytree/core';
 import type { OriginContent, OriginContext, OriginDriver, OriginPin } from '../driver.js';
+import { atEachSlash, atExisting, isFileAt } from '../readings.js';
 import { decompress } from './decompress.js';
 import { download, shown } from './download.js';
 import { type Received, unpackTar } from './unpack-tar.js';
 
 const INTEGRITY = /^sha512-[A-Za-z0-9+/]{86}==$/;
 const STRIP = /^strip=(\d{1,2})$/;
+/** A fragment, and a path behind it. */
+const MARKED = /^([^#]*#(?:(?:sha512-[A-Za-z0-9+/]{86}==|strip=\d{1,2})&?)+)\/(.+)$/s;
+/** The name of an archive in a URL before something else. */
+const ARCHIVE = /\.(?:tar|tgz|txz|tar\.[a-z0-9]+)(?=\/)/;
 const ATTEMPTS = 3;
 const PAUSE_MS = 300;
 
@@ -32,6 +37,14 @@ export const driver: OriginDriver = {
     const { place, strip, integrity } = split(text);
     return format({ place: canonical(place, directory), strip, integrity });
   },
+  readings(text, { directory }) {
+    const [, marked, path] = MARKED.exec(text) ?? [];
+    if (marked !== undefined) return [{ reference: marked, path }];
+    if (!isUrl(text)) return atExisting(text, (file) => isFileAt(resolve(directory, file)));
+    const end = ARCHIVE.exec(text)?.index;
+    return end === undefined ? [{ reference: text, path: '' }] : atEachSlash(text, end);
+  },
+  needsNoNetwork: (reference) => !isUrl(reference),
   async pin(reference) {
     const { integrity, ...archive } = split(reference);
     const plain = format({ ...archive, integrity: undefined });
@@ -87,6 +100,10 @@ function canonical(place: string, directory: string): string {
   return url.href;
 }
 
+function isUrl(place: string): boolean {
+  return /^https?:/i.test(place);
+}
+
 function usage(text: string, why: string): LazytreeError {
   return new LazytreeError('USAGE', `'tar:${shown(text)}' is a reference ${why}`, {
     hint: 'write tar:URL or tar:FILE, with #sha512-… or #strip=N behind it',
@@ -98,7 +115,7 @@ async function fetchOnce(
   context: OriginContext,
 ): Promise<OriginContent> {
   const { place, strip } = split(reference);
-  const { body, totalBytes } = /^https?:/.test(place) ? await download(place, context) : await open(place);
+  const { body, totalBytes } = isUrl(place) ? await download(place, context) : await open(place);
   const hash = createHash('sha512');
   const received: Received = { bytes: 0 };
   const packed = counted();

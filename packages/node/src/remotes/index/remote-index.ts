@@ -5,7 +5,7 @@ import type { MountLog } from '../../mounts/mount-log.js';
 import { CONDEMNED, fromHex, LOCK, TABLES } from '../object-names.js';
 import type { Storage } from '../storage/storage.js';
 import type { IndexCache } from './index-cache.js';
-import { largeTable, type Table, wholeTable } from './table.js';
+import { largeTable, MANY, type Table, wholeTable } from './table.js';
 
 /** A table of a remote, by what listing says of it. */
 export interface TableInfo {
@@ -45,9 +45,10 @@ export interface RemoteIndex {
   added(table: TableInfo, bytes: Buffer): Promise<void>;
   /** What was known may be wrong: a pack is not where it was. */
   forget(): void;
+  /** The same of what was read of tables. @returns false when all of it was checked */
+  forgetPlaces(): boolean;
 }
 
-/** Tables up to this size are fetched whole, and kept on the disk. */
 const WHOLE_BYTES = 8 << 20;
 /** How often tables are listed again because something was not found. */
 const RELIST_MS = 2000;
@@ -59,6 +60,8 @@ export interface RemoteIndexOptions {
   storage: Storage;
   cache: IndexCache;
   log: MountLog;
+  /** Tables up to this size are fetched whole, and kept on the disk. Default: 8 MiB. */
+  wholeBytes?: number;
 }
 
 interface Listed {
@@ -79,8 +82,15 @@ interface Search {
   signal: AbortSignal;
 }
 
-export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): RemoteIndex {
+export function createRemoteIndex({
+  storage,
+  cache,
+  log,
+  wholeBytes = WHOLE_BYTES,
+}: RemoteIndexOptions): RemoteIndex {
   const open = new Map<string, Promise<Table>>();
+  /** Those that are not read whole. */
+  const inParts = new Set<string>();
   let listing: Listing | undefined;
   let condemned: Listing | undefined;
 
@@ -160,7 +170,8 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
   }
 
   async function openTable(info: TableInfo, signal: AbortSignal): Promise<Table> {
-    if (info.size <= WHOLE_BYTES) return wholeTable(await read(info, signal), where(info.name));
+    if (info.size <= wholeBytes) return wholeTable(await read(info, signal), where(info.name));
+    inParts.add(info.id);
     return largeTable({
       size: info.size,
       where: where(info.name),
@@ -221,6 +232,11 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
         await search(await list({ signal, newerThan: began }), { wanted, found, signal });
       }
       if (found.size < wanted.size) await search(await listCondemned(signal), { wanted, found, signal });
+      // A damaged filter hides a few of many: they are looked for without it.
+      const left = wanted.size - found.size;
+      if (left > 0 && left < MANY && wanted.size >= MANY) {
+        await search(await list({ signal }), { wanted, found, signal });
+      }
       return found;
     },
     async findLasting(links, { signal }) {
@@ -232,13 +248,19 @@ export function createRemoteIndex({ storage, cache, log }: RemoteIndexOptions): 
     },
     async added(table, bytes) {
       open.set(table.id, Promise.resolve(wholeTable(bytes, where(table.name))));
-      if (table.size <= WHOLE_BYTES) await keep(table.id, bytes);
+      if (table.size <= wholeBytes) await keep(table.id, bytes);
       const known = (await listing?.listed.catch(() => undefined))?.tables;
       if (known && !known.some(({ id }) => id === table.id)) known.push(table);
     },
     forget() {
       listing = undefined;
       condemned = undefined;
+    },
+    forgetPlaces() {
+      for (const id of inParts) open.delete(id);
+      const some = inParts.size > 0;
+      inParts.clear();
+      return some;
     },
   };
 }

@@ -7,6 +7,7 @@ import {
   fanoutRange,
   findInBucket,
   frameRange,
+  type LazytreeError,
   type Link,
   linkDigest,
   mayHave,
@@ -27,7 +28,7 @@ export interface Table {
 }
 
 /** From so many lookups on, reading the filter is worth it. */
-const MANY = 64;
+export const MANY = 64;
 /** Buckets that are read at the same time. */
 const AT_ONCE = 8;
 /** Buckets that lie no further apart are read with one request. */
@@ -65,7 +66,11 @@ export interface LargeTableOptions {
   read: ReadPart;
 }
 
-/** A table too large to be fetched: a few small parts of it are read for each block. What has been read is remembered. */
+/**
+ * A table too large to be fetched: a few small parts of it are read for each block. What has been read is remembered. Buckets
+ * are checked as they are read; a wrong place of a frame is found out where it is read, and a bit that the filter lacks
+ * hides few blocks from lookups of many.
+ */
 export function largeTable({ size, where, read }: LargeTableOptions): Table {
   let opening: Promise<{ shape: TableShape; fanout: Buffer }> | undefined;
   let filtering: Promise<Buffer> | undefined;
@@ -107,43 +112,58 @@ export function largeTable({ size, where, read }: LargeTableOptions): Table {
 
   return {
     async find(links, found, signal) {
-      const { shape, fanout } = await open(signal);
-      let wanted = [...links];
-      if (wanted.length >= MANY) {
-        const bits = await filter(shape, signal);
-        wanted = wanted.filter((link) => mayHave(bits, linkDigest(link)));
+      try {
+        await findOnce(links, found, signal);
+      } catch (error) {
+        if ((error as LazytreeError).code !== 'CORRUPT') throw error;
+        // Bytes may have been changed on their way.
+        opening = undefined;
+        await findOnce(links, found, signal);
       }
-      const buckets = new Map<number, Link[]>();
-      for (const link of wanted) {
-        const number = bucketOf(linkDigest(link), shape.fanoutBits);
-        buckets.set(number, [...(buckets.get(number) ?? []), link]);
-      }
-      const runs = runsOf(
-        [...buckets]
-          .sort(([a], [b]) => a - b)
-          .map(([number, inside]) => {
-            const { offset, length } = fanoutRange(number);
-            const place = readFanout(fanout.subarray(offset, offset + length), number, shape, where);
-            return { ...place, inside };
-          })
-          .filter(({ length }) => length > 0),
-      );
-      const searchRun = async (run: (typeof runs)[number]) => {
-        const [{ offset: start }] = run;
-        const { offset, length } = run[run.length - 1];
-        const bytes = await read({ offset: start, length: offset + length - start }, signal);
-        for (const bucket of run) {
-          const part = bytes.subarray(bucket.offset - start, bucket.offset - start + bucket.length);
-          checkBucket(part, bucket, where);
-          for (const link of bucket.inside) {
-            const entry = findInBucket(part, link);
-            if (entry) found.set(link, { frame: await frame(entry.frame, shape, signal), slot: entry.slot });
-          }
-        }
-      };
-      await pMap(runs, searchRun, { concurrency: AT_ONCE, signal });
     },
   };
+
+  async function findOnce(
+    links: Iterable<Link>,
+    found: Map<Link, BlockPlace>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { shape, fanout } = await open(signal);
+    let wanted = [...links];
+    if (wanted.length >= MANY) {
+      const bits = await filter(shape, signal);
+      wanted = wanted.filter((link) => mayHave(bits, linkDigest(link)));
+    }
+    const buckets = new Map<number, Link[]>();
+    for (const link of wanted) {
+      const number = bucketOf(linkDigest(link), shape.fanoutBits);
+      buckets.set(number, [...(buckets.get(number) ?? []), link]);
+    }
+    const runs = runsOf(
+      [...buckets]
+        .sort(([a], [b]) => a - b)
+        .map(([number, inside]) => {
+          const { offset, length } = fanoutRange(number);
+          const place = readFanout(fanout.subarray(offset, offset + length), number, shape, where);
+          return { ...place, inside };
+        })
+        .filter(({ length }) => length > 0),
+    );
+    const searchRun = async (run: (typeof runs)[number]) => {
+      const [{ offset: start }] = run;
+      const { offset, length } = run[run.length - 1];
+      const bytes = await read({ offset: start, length: offset + length - start }, signal);
+      for (const bucket of run) {
+        const part = bytes.subarray(bucket.offset - start, bucket.offset - start + bucket.length);
+        checkBucket(part, bucket, where);
+        for (const link of bucket.inside) {
+          const entry = findInBucket(part, link);
+          if (entry) found.set(link, { frame: await frame(entry.frame, shape, signal), slot: entry.slot });
+        }
+      }
+    };
+    await pMap(runs, searchRun, { concurrency: AT_ONCE, signal });
+  }
 }
 
 function runsOf<T extends { offset: number; length: number }>(places: readonly T[]): T[][] {

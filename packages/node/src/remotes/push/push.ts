@@ -14,6 +14,7 @@ import {
   makeLink,
   type WrittenPack,
 } from '@lazytree/core';
+import type { AccessOrders } from '../../prefetch/access-order.js';
 import type { KeepPolicy } from '../../workspaces/thinning.js';
 import { LEAST_GRACE_MS } from '../collect/collect.js';
 import { LIFETIME_MS as LOCK_LIFETIME_MS } from '../collect/lock.js';
@@ -34,6 +35,7 @@ import type { PutObjectOptions, Storage } from '../storage/storage.js';
 import { whoIsHere } from '../who-is-here.js';
 import { allNodes, missingBlocks } from './missing-blocks.js';
 import { nodeRanges } from './node-ranges.js';
+import { orderOf } from './order-of.js';
 
 export interface PushProgress {
   /** Blocks that have been compressed, and what they were before. */
@@ -71,6 +73,7 @@ export interface PushParts {
   storage: Storage;
   index: RemoteIndex;
   seen: SeenRefs;
+  orders: AccessOrders;
 }
 
 /** Packs beyond this are looked for before they are sent: an earlier push may have sent them, and died. */
@@ -98,6 +101,7 @@ export async function push(parts: PushParts, options: PushOptions): Promise<Push
   const lease = store.lease([root]);
   try {
     await store.flush();
+    const order = await orderOf(parts, options);
     const under: UnderWay = { unsure: new Set(), packs: new Set(), lost: new Set() };
     // What was listed before will do: whether it holds is looked up in the end.
     let before = await lookAt(index, { signal });
@@ -112,7 +116,7 @@ export async function push(parts: PushParts, options: PushOptions): Promise<Push
       const isUndisturbed = await undisturbed(parts, { before, now, under }, signal);
       before = now;
       if (!isThere || !isUndisturbed) continue;
-      named = await giveName(parts, { there, sent, last, before: named }, options);
+      named = await giveName(parts, { there, sent, last, before: named, order }, options);
       if (performance.now() - looked < QUICK_MS) break;
       // It took long enough for collections to take the root for one that nobody needs.
       const later = await lookAt(index, { signal, newerThan: performance.now() });
@@ -215,14 +219,20 @@ interface Named {
 /** Writes the root, and then the name. */
 async function giveName(
   parts: PushParts,
-  given: { there: ReadName; sent: Sent; last: SeenRef | undefined; before: Named | undefined },
+  given: {
+    there: ReadName;
+    sent: Sent;
+    last: SeenRef | undefined;
+    before: Named | undefined;
+    order: readonly Link[];
+  },
   options: PushOptions,
 ): Promise<Named> {
-  const { sent, last, before } = given;
+  const { sent, last, before, order } = given;
   const there = before ? before.ref : given.there;
   const nodes = await nodesOf(parts, { sent, last }, options);
   const isNamed = newest(there)?.root === options.root;
-  const isNew = await nameRoot(parts, { nodes, isNamed }, options);
+  const isNew = await nameRoot(parts, { nodes, order, isNamed }, options);
   const moved = await pointTo(parts, there, options);
   return { nodes, ref: moved.ref, changed: moved.changed || isNew || before?.changed === true };
 }
@@ -314,23 +324,33 @@ function entriesOf(packs: readonly Omit<WrittenPack, 'parts'>[]): FrameEntries[]
  * From here on the root is there for everybody. One that is there, and that no name may need by now, is written again: a
  * collection that has found it unneeded then finds another version, and leaves it.
  *
+ * @param given.order one that is longer than what is there takes its place
  * @returns whether it was not there before, or not pinned
  */
 async function nameRoot(
   { storage }: PushParts,
-  { nodes, isNamed }: { nodes: readonly NodeRange[]; isNamed: boolean },
+  { nodes, order, isNamed }: { nodes: readonly NodeRange[]; order: readonly Link[]; isNamed: boolean },
   { root, name, signal }: PushOptions,
 ): Promise<boolean> {
   const pinned = name === undefined;
-  const fresh = { root, nodes, pinned, time: Date.now() };
+  const fresh = { root, nodes, order, pinned, time: Date.now() };
   // Most roots are new; one that is named was there a moment ago.
   const read = () => readManifest(storage, root, signal).catch(damaged);
   let there = isNamed ? await read() : undefined;
   for (;;) {
     const last = there === 'damaged' ? undefined : there?.manifest;
-    if (last?.pinned || (last && isNamed && !pinned)) return false;
-    const body = [encodeManifest({ ...(last ?? fresh), pinned })];
-    if (await storage.put(rootName(root), body, { signal, ...expected(there) })) return !last || pinned;
+    const isKept = last?.pinned === true || (last !== undefined && isNamed && !pinned);
+    const known = last?.order ?? [];
+    if (isKept && order.length <= known.length) return false;
+    const body = [
+      encodeManifest({
+        ...(last ?? fresh),
+        order: order.length > known.length ? order : known,
+        pinned: pinned || last?.pinned === true,
+      }),
+    ];
+    if (await storage.put(rootName(root), body, { signal, ...expected(there) }))
+      return !last || (pinned && !last.pinned);
     there = await read();
   }
 }

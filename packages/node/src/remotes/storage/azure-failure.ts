@@ -133,7 +133,8 @@ const ADVICE: Record<string, string> = {
     'the SAS token is for other things: it takes one for containers and objects',
   AuthorizationSourceIPMismatch: 'the SAS token is for another address',
   AuthorizationProtocolMismatch: 'the SAS token is for https alone',
-  AuthorizationFailure: 'the firewall of the storage account may not let this machine in',
+  AuthorizationFailure:
+    'see whether the key or token is right; the firewall of the storage account may not let this machine in either',
   KeyBasedAuthenticationNotPermitted: 'the account takes no keys: use a SAS token, or `az login`',
   PublicAccessNotPermitted: 'no credentials were sent, and the account is not public',
   NoAuthenticationInformation: 'no credentials were sent, and the account is not public',
