@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  addRecords,
   type BlockSource,
   createTreeWriter,
   type DirectoryEntry,
@@ -22,6 +23,7 @@ import {
   recordProvenance,
   recordReference,
   recordResolution,
+  recordResolved,
   resolutionKeys,
   rootEntry,
   statCacheFile,
@@ -89,6 +91,8 @@ export interface Origins {
   resolve(origin: Origin, options: OriginOptions): Promise<ResolvedOrigin>;
   /** The same for an entry of a tree, with what is laid over it. */
   resolveEntry(entry: OriginEntry, options: OriginOptions): Promise<DirectoryEntry | FileEntry>;
+  /** Whether it is known what an entry of a tree stands for, without asking anyone. */
+  isResolved(entry: OriginEntry): boolean;
   /** Whether references of a driver mean nothing to other machines. */
   isLocal(driver: string, caller?: OriginCaller): Promise<boolean>;
   /** Whether an origin is a file or a directory; undefined when only fetching it can tell. */
@@ -231,7 +235,7 @@ export function createOrigins(options: OriginsOptions): Origins {
         requests: 0,
         notes: [],
       };
-      await record(root, how);
+      await record(root, how, [integrity]);
       promised.add(root, { driver, reference, integrity });
       return await describe(root, { driver, reference, integrity });
     } catch (error) {
@@ -244,11 +248,10 @@ export function createOrigins(options: OriginsOptions): Origins {
   }
 
   /** Blocks are durable before what names them is written. */
-  async function record(root: Link, how: Provenance): Promise<void> {
+  async function record(root: Link, how: Provenance, integrities: Iterable<string>): Promise<void> {
     store.keepRoot(root);
     await store.flush();
-    await recordProvenance(store, root, how);
-    await recordResolution(store, { ...how, root });
+    await recordResolved(store, root, { how, integrities });
   }
 
   function contextOf(
@@ -261,6 +264,7 @@ export function createOrigins(options: OriginsOptions): Origins {
     return {
       signal,
       newTree: () => createTreeWriter(store, { signal, leases }),
+      addRecords: (records) => addRecords(store, records),
       async importDirectory(path) {
         const { root, size, files, warnings } = await importTree(store, path, {
           home,
@@ -308,10 +312,7 @@ export function createOrigins(options: OriginsOptions): Origins {
       const root = checkedRoot(content, pinned);
       const reference = `${name}:${pin.reference}`;
       const how: Provenance = { reference, integrity, from: 'origin', time: Date.now(), ...cost, notes };
-      await record(root, how);
-      if (pin.integrity !== undefined && pin.integrity !== integrity) {
-        await recordResolution(store, { reference, integrity: pin.integrity, root });
-      }
+      await record(root, how, new Set([integrity, pin.integrity ?? integrity]));
       if (asked.integrity === undefined) {
         const known = { reference: pin.reference, integrity, time: how.time };
         await recordReference(store, `${name}:${asked.reference}`, known);
@@ -429,6 +430,12 @@ export function createOrigins(options: OriginsOptions): Origins {
     resolve,
     resolveEntry,
     rescue,
+    isResolved(entry) {
+      const { reference, integrity, laid } = resolutionKeys(entry);
+      const key = laid ?? integrity;
+      const root = key === undefined ? undefined : findResolution(store, reference, key);
+      return root !== undefined && store.locate(root) !== undefined;
+    },
     isLocal: async (name, caller = itself) => (await driverOf(name, caller)).local ?? false,
     async kindOf({ driver: name, reference }, caller = itself) {
       const driver = await driverOf(name, caller);
