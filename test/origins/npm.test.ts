@@ -130,6 +130,59 @@ node_modules/.bin:\ntool\n\nnode_modules/@scope:\ntool\n`,
   });
 });
 
+describe.skipIf(unlessMountable('packages that are likely'))('packages of a lockfile', () => {
+  let box: Sandbox;
+  let at: Registry;
+  const asked = () => at.log.map((line) => line.replace(/^GET .*\/-\/(.*)-[^-]*$/, '$1')).toSorted();
+
+  beforeEach(async () => {
+    at = await registry();
+    box = sandbox(undefined, { env: at.environment });
+    const lock = lockedRegistry(at);
+    const add = (name: string, code: string, needs: string[], below?: string) =>
+      lock.add(
+        { name, version: '1.0.0' },
+        {
+          files: { 'index.js': code },
+          locked: { dependencies: Object.fromEntries(needs.map((need) => [need, '1'])) },
+          ...(below === undefined ? {} : { below }),
+        },
+      );
+    add('top', "require('first')", ['first', 'second']);
+    add('first', '', ['third']);
+    add('second', '', []);
+    add('third', '', ['fourth']);
+    add('fourth', '', ['far'], 'node_modules/third/');
+    add('fourth', '', ['unused']);
+    add('far', '', ['farther']);
+    add('farther', '', []);
+    add('unused', '', []);
+    fs.writeFileSync(box.path('package-lock.json'), lock.text());
+  });
+
+  afterEach(() => stopDaemon(box));
+
+  test('are fetched ahead for who follows what they need, a few steps, and no others', async () => {
+    const from = 'npm-lock:package-lock.json';
+    await box.ok('workspace', 'create', 'app', '--from', from, './node_modules');
+    await shOk(box, 'ls -lR node_modules/.package-lock.json; cat node_modules/top/index.js');
+    expect(asked()).toEqual(['top']);
+    await shOk(box, `node -e "require('top')"`);
+    await expect.poll(asked).toEqual(['first', 'fourth', 'second', 'third', 'top']);
+    // That of `third` is laid over it, and is there with it.
+    await shOk(box, 'cat node_modules/third/node_modules/fourth/index.js node_modules/second/index.js');
+    await expect.poll(asked).toEqual(['far', 'farther', 'first', 'fourth', 'second', 'third', 'top']);
+    await box.ok('workspace', 'remove', '--discard', 'app');
+  });
+
+  test('are not, where nothing is to be fetched ahead', async () => {
+    await box.ok('mount', '--no-prefetch', 'npm-lock:package-lock.json', 'node_modules');
+    await shOk(box, `node -e "require('top')"; sleep 0.3`);
+    expect(asked()).toEqual(['first', 'top']);
+    await box.ok('unmount', 'node_modules');
+  });
+});
+
 describe.skipIf(unlessMountable('install scripts'))('install scripts of a lockfile', () => {
   let box: Sandbox;
   let at: Registry;

@@ -4,11 +4,11 @@ import type { BlockStore } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
 import { router } from '../store/router.js';
 import { createThreadPool, type ThreadPool } from '../threads/pool.js';
+import { raiseAgain } from '../threads/thread-error.js';
 import { kernelModule } from '../wasm/kernels.js';
 import { checkTrees } from './check-trees.js';
 import { type ImageFile, openImageFile } from './image-file.js';
 import { imageSource } from './open-image.js';
-import { raiseAgain } from './thread-error.js';
 import { createFrameUnpacker, type UnpackJob } from './unpack-frames.js';
 import type { UnpackQuestion, UnpackThreadData } from './unpack-thread.js';
 

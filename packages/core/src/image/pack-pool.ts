@@ -1,9 +1,9 @@
 import { createThreadPool, type ThreadPool } from '../threads/pool.js';
+import { raiseAgain } from '../threads/thread-error.js';
 import { kernelModule } from '../wasm/kernels.js';
 import type { ImageCompression } from './frame-compression.js';
 import type { PackedFrame, PackJob } from './pack-frames.js';
 import type { PackThreadData } from './pack-thread.js';
-import { raiseAgain } from './thread-error.js';
 
 export type PackPool = ThreadPool<PackJob, PackedFrame>;
 

@@ -1,10 +1,10 @@
 import { workerData } from 'node:worker_threads';
 import { segmentPath } from '../store/segments.js';
 import { serveJobs } from '../threads/serve.js';
+import { plainError } from '../threads/thread-error.js';
 import { shareKernelModule } from '../wasm/kernels.js';
 import type { WasmModule } from '../wasm/wasm-types.js';
 import { createFramePacker, type PackedFrame, type PackJob } from './pack-frames.js';
-import { plainError } from './thread-error.js';
 
 export interface PackThreadData {
   /** The directory of the segments. */

@@ -1,8 +1,8 @@
 import { workerData } from 'node:worker_threads';
 import { serveJobs } from '../threads/serve.js';
+import { plainError } from '../threads/thread-error.js';
 import { shareKernelModule } from '../wasm/kernels.js';
 import type { WasmModule } from '../wasm/wasm-types.js';
-import { plainError } from './thread-error.js';
 import { createFrameUnpacker, type UnpackJob } from './unpack-frames.js';
 
 /** What an unpacking thread asks: which digests are wanted, or to take records. */

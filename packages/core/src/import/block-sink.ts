@@ -85,7 +85,8 @@ export function createBlockSink(store: BlockStore, signal?: AbortSignal): BlockS
   };
 }
 
-function listRecords(records: Buffer): BatchedRecord[] {
+/** What is in a batch of records of our own. */
+export function listRecords(records: Buffer): BatchedRecord[] {
   const batch: BatchedRecord[] = [];
   for (let offset = 0; offset < records.length; ) {
     const record = ownRecord(records, offset);

@@ -41,7 +41,16 @@ interface Batch {
   blocks: NewBlock[];
 }
 
-export function createContentWriter(sink: IngestSink, signal: AbortSignal): ContentWriter {
+export interface ContentWriterOptions {
+  signal: AbortSignal;
+  /** No other thread helps. */
+  alone?: boolean;
+}
+
+export function createContentWriter(
+  sink: IngestSink,
+  { signal, alone = false }: ContentWriterOptions,
+): ContentWriter {
   const underWay = new Set<Promise<void>>();
   let batch: Batch | undefined;
   let failure: { error: unknown } | undefined;
@@ -63,7 +72,7 @@ export function createContentWriter(sink: IngestSink, signal: AbortSignal): Cont
     if (!batch) return;
     const { arena, blocks } = batch;
     batch = undefined;
-    if (++batches === HELPED) helper = takeRecordHelper();
+    if (++batches === HELPED && !alone) helper = takeRecordHelper();
     const helped = helper && helper.active() < HELPER_BATCHES;
     const sent = (
       helped ? (helper as RecordHelper).store(sink, blocks) : storeBlocks(sink, blocks, arena.encode)

@@ -1,5 +1,5 @@
-import { raiseAgain } from '../image/thread-error.js';
 import { createThreadPool, type ThreadPool } from '../threads/pool.js';
+import { raiseAgain } from '../threads/thread-error.js';
 import { kernelModule } from '../wasm/kernels.js';
 import { type UnpackedFrames, type UnpackFrames, unpackFrames } from './frame-records.js';
 

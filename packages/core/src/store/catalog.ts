@@ -350,9 +350,38 @@ const MOST_PROVENANCES = 8;
 
 /** One content may come in several ways. Durable with the next flush. */
 export async function recordProvenance(store: LocalStore, root: Link, how: Provenance): Promise<void> {
+  await store.index.write({ texts: [provenanceText(store, root, how)] });
+}
+
+export interface Resolved {
+  how: Provenance;
+  integrities: Iterable<string>;
+  /** References, each with its driver, that lead to what was resolved. */
+  references?: { names: Iterable<string>; known: KnownReference };
+}
+
+/**
+ * All at once: what an origin stands for by each of `integrities`, how it has come, and the references that lead to
+ * it. Durable with the next flush.
+ */
+export async function recordResolved(
+  store: LocalStore,
+  root: Link,
+  { how, integrities, references }: Resolved,
+): Promise<void> {
+  const texts: TextChange[] = [provenanceText(store, root, how)];
+  for (const integrity of integrities)
+    texts.push(['resolved', resolutionName(how.reference, integrity), formatLink(root)]);
+  for (const name of references?.names ?? [])
+    texts.push(['reference', name, JSON.stringify(references?.known)]);
+  await store.index.write({ texts });
+}
+
+type TextChange = ['provenance' | 'resolved' | 'reference', string, string];
+
+function provenanceText(store: LocalStore, root: Link, how: Provenance): TextChange {
   const others = listProvenances(store, root).filter(({ reference }) => reference !== how.reference);
-  const text = JSON.stringify([how, ...others].slice(0, MOST_PROVENANCES));
-  await store.index.write({ texts: [['provenance', formatLink(root), text]] });
+  return ['provenance', formatLink(root), JSON.stringify([how, ...others].slice(0, MOST_PROVENANCES))];
 }
 
 /** The newest first. */

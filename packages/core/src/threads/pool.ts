@@ -20,6 +20,8 @@ export interface ThreadPoolOptions<Question, Answer> {
   threads?: number | undefined;
   /** Jobs that a thread works on at the same time. Default 2: one at work, one waiting. */
   jobsPerThread?: number;
+  /** A pool without jobs does not keep the process from ending. */
+  mayEnd?: boolean;
   /** Answers what a job asks. */
   serve?: (question: Question) => Promise<Answer>;
   /** Buffers that move with an answer. */
@@ -44,10 +46,11 @@ export function createThreadPool<Job, Result, Question = never, Answer = never>(
 }
 
 function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Question, Answer>) {
-  const { script, data, serve, transfer } = options;
+  const { script, data, mayEnd, serve, transfer } = options;
   // Options of this process, such as --input-type, may make no sense to a thread that is a file.
   const worker = new Worker(script, { workerData: data, stdin: false, execArgv: [] });
   const jobs = new Map<number, PromiseWithResolvers<Result>>();
+  if (mayEnd) worker.unref();
   let nextId = 0;
   let dead: { error: unknown } | undefined;
 
@@ -82,6 +85,7 @@ function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Q
     }
     const job = jobs.get(message.id);
     jobs.delete(message.id);
+    if (mayEnd && jobs.size === 0) worker.unref();
     if (message.type === 'result') job?.resolve(message.result);
     else job?.reject(message.error);
   });
@@ -95,6 +99,7 @@ function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Q
       const id = nextId++;
       const result = Promise.withResolvers<Result>();
       jobs.set(id, result);
+      if (mayEnd) worker.ref();
       worker.postMessage({ type: 'job', id, job } satisfies ToThread<Job, Answer>, [...transfer]);
       return result.promise;
     },

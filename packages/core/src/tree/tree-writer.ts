@@ -7,6 +7,7 @@ import { type Link, linkCodec, linkDigest, RAW } from '../format/link.js';
 import { nameProblem, sortByName } from '../format/name.js';
 import { createBlockSink } from '../import/block-sink.js';
 import { createContentWriter } from '../import/content-writer.js';
+import type { BlockStore } from '../store/block-store.js';
 import type { Lease, LocalStore } from '../store/local.js';
 import { layOver } from './lay-over.js';
 import { isDirectoryLike } from './resolve-entry.js';
@@ -53,7 +54,12 @@ export interface TreeWriterOptions {
   signal: AbortSignal;
   /** Gets the leases of all that is written and put, which are then the caller's to release. */
   leases?: Lease[];
+  /** No other thread helps to compress much content. */
+  alone?: boolean;
 }
+
+/** What a tree is made in. */
+export type TreeStore = BlockStore & Pick<LocalStore, 'append' | 'holds' | 'lease' | 'keepRoot'>;
 
 /** A directory that is being made; what is in it is laid over `base`, or else over what its place has below. */
 interface Draft {
@@ -65,11 +71,11 @@ interface Draft {
 const MAX_ENTRIES = 8_000_000;
 
 export function createTreeWriter(
-  store: LocalStore,
-  { signal, leases: callers }: TreeWriterOptions,
+  store: TreeStore,
+  { signal, leases: callers, alone = false }: TreeWriterOptions,
 ): TreeWriter {
   const sink = createBlockSink(store, signal);
-  const contents = createContentWriter(sink, signal);
+  const contents = createContentWriter(sink, { signal, alone });
   const root: Draft = { children: new Map() };
   const leases = callers ?? [];
   leases.push(store.lease());

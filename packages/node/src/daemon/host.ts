@@ -360,6 +360,7 @@ function partsOf(home: Home, { keeper, log, expectsAnyone, push, askPeers }: Par
     log,
     resolveOrigin: (root, entry, signal) =>
       origins.resolveEntry(entry, { signal, caller: root && origins.callerOf(root) }),
+    isResolved: origins.isResolved,
     expectsPeers,
     onLowerLost,
   });

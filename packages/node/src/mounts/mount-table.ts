@@ -23,6 +23,7 @@ import type { ServerReport } from '../fuse/session/messages.js';
 import type { FetchRequest, OriginRequest, ServeFailure } from '../fuse/session/session.js';
 import type { Keeper } from '../keeper/keeper.js';
 import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
+import { createPackagesAhead } from '../prefetch/packages-ahead.js';
 import { prefetchOrder } from '../prefetch/prefetch.js';
 import { createReadAhead } from '../prefetch/read-ahead.js';
 import { readState, writeState } from '../state-file.js';
@@ -117,6 +118,8 @@ export interface MountTableOptions {
     entry: OriginEntry,
     signal: AbortSignal,
   ): Promise<DirectoryEntry | FileEntry>;
+  /** Whether that is known already. */
+  isResolved(entry: OriginEntry): boolean;
   /** Whether providers of the network are likely to come, and none has been here yet. */
   expectsPeers(): boolean;
   /** Told when what overlays lie over has died. */
@@ -145,15 +148,22 @@ export async function readMounts(home: string): Promise<MountRecord[]> {
 type StoredMount = Omit<MountRecord, 'root'> & { root: string };
 
 export function createMountTable(options: MountTableOptions): MountTable {
-  const { home, store, fetch, log, keeper, resolveOrigin, expectsPeers, onLowerLost } = options;
+  const { home, store, fetch, log, keeper, resolveOrigin, isResolved, expectsPeers, onLowerLost } = options;
   const live = new Map<string, LiveMount>();
   const { demand } = fetch;
   const readAhead = createReadAhead({
     store,
     fetch,
-    // Whoever wants nothing prefetched has asked for it.
-    allows: (root) => ![...live.values()].some(({ record }) => record.root === root && !record.prefetch),
+    allows: mayPrefetch,
     onError: (error) => log.warn({ error: String(error) }, 'not read ahead'),
+  });
+  const packagesAhead = createPackagesAhead({
+    source: fetch,
+    isResolved,
+    resolve: resolveOrigin,
+    allows: mayPrefetch,
+    standBack: demand.standBack,
+    onError: (error) => log.warn({ error: (error as Error).message }, 'not resolved ahead'),
   });
   const serve = {
     keeper,
@@ -165,7 +175,8 @@ export function createMountTable(options: MountTableOptions): MountTable {
         Promise.all(links.map(async (link) => ({ link, bytes: await get(link, signal) }))),
       );
     },
-    resolveOrigin({ root, entry, signal }: OriginRequest) {
+    resolveOrigin({ root, path, entry, signal }: OriginRequest) {
+      packagesAhead.after({ root, path, entry });
       return demand.during(() => resolveOrigin(root === '' ? undefined : parseLink(root), entry, signal));
     },
     onFailure({ root, path, origin, error }: ServeFailure) {
@@ -184,6 +195,11 @@ export function createMountTable(options: MountTableOptions): MountTable {
     },
   });
   let placement: Promise<Place> | undefined;
+
+  /** Whoever wants nothing prefetched has asked for it. */
+  function mayPrefetch(root: Link): boolean {
+    return ![...live.values()].some(({ record }) => record.root === root && !record.prefetch);
+  }
 
   /** What nobody has may be somebody's who is about to be known. */
   async function get(link: Link, signal: AbortSignal): Promise<Uint8Array> {
@@ -413,6 +429,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
 
     async close() {
       readAhead.close();
+      packagesAhead.close();
       await table.learnOrders();
       await Promise.all(
         [...live.values()].map(async ({ record: { target }, placed, release }) => {

@@ -75,6 +75,8 @@ export interface OriginContext {
   signal: AbortSignal;
   /** Starts a tree in the store. */
   newTree(): TreeWriter;
+  /** Takes the records of a tree that was made elsewhere, such as in a thread: see `createRecordedTree`. */
+  addRecords(records: Buffer): Promise<void>;
   /** Imports a directory of this machine, as `lazytree import` does; what was left out is in the notes. */
   importDirectory(path: string): Promise<{ entry: DirectoryEntry; notes: string[] }>;
   /** A directory of the driver's own in the home, for what makes the next time cheaper. Whoever removes it loses time alone. */

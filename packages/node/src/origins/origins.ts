@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import {
+  addRecords,
   type BlockSource,
   createTreeWriter,
   type DirectoryEntry,
@@ -18,10 +19,12 @@ import {
   layOver,
   type OriginEntry,
   type Provenance,
+  type Resolved,
   readNode,
   recordProvenance,
   recordReference,
   recordResolution,
+  recordResolved,
   resolutionKeys,
   rootEntry,
   statCacheFile,
@@ -95,6 +98,8 @@ export interface Origins {
   resolve(origin: Origin, options: OriginOptions): Promise<ResolvedOrigin>;
   /** The same for an entry of a tree, with what is laid over it. */
   resolveEntry(entry: OriginEntry, options: OriginOptions): Promise<DirectoryEntry | FileEntry>;
+  /** Whether it is known what an entry of a tree stands for, without asking anyone. */
+  isResolved(entry: OriginEntry): boolean;
   /** Whether references of a driver mean nothing to other machines. */
   isLocal(driver: string, caller?: OriginCaller): Promise<boolean>;
   /** Whether an origin is a file or a directory; undefined when only fetching it can tell. */
@@ -243,7 +248,7 @@ export function createOrigins(options: OriginsOptions): Origins {
         requests: 0,
         notes: [],
       };
-      await record(root, how);
+      await record(root, { how, integrities: [integrity] });
       promised.add(root, { driver, reference, integrity });
       return await describe(root, { driver, reference, integrity });
     } catch (error) {
@@ -256,11 +261,10 @@ export function createOrigins(options: OriginsOptions): Origins {
   }
 
   /** Blocks are durable before what names them is written. */
-  async function record(root: Link, how: Provenance): Promise<void> {
+  async function record(root: Link, resolved: Resolved): Promise<void> {
     store.keepRoot(root);
     await store.flush();
-    await recordProvenance(store, root, how);
-    await recordResolution(store, { ...how, root });
+    await recordResolved(store, root, resolved);
   }
 
   function contextOf(
@@ -273,6 +277,7 @@ export function createOrigins(options: OriginsOptions): Origins {
     return {
       signal,
       newTree: () => createTreeWriter(store, { signal, leases }),
+      addRecords: (records) => addRecords(store, records),
       async importDirectory(path) {
         const { root, size, files, warnings } = await importTree(store, path, {
           home,
@@ -320,13 +325,14 @@ export function createOrigins(options: OriginsOptions): Origins {
       const root = checkedRoot(content, pinned);
       const reference = `${name}:${pin.reference}`;
       const how: Provenance = { reference, integrity, from: 'origin', time: Date.now(), ...cost, notes };
-      await record(root, how);
-      if (pin.integrity !== undefined && pin.integrity !== integrity) {
-        await recordResolution(store, { reference, integrity: pin.integrity, root });
-      }
-      const known = { reference: pin.reference, integrity, time: how.time };
-      for (const text of new Set([pin.reference, asked.reference]))
-        await recordReference(store, `${name}:${text}`, known);
+      await record(root, {
+        how,
+        integrities: new Set([integrity, pin.integrity ?? integrity]),
+        references: {
+          names: new Set([reference, `${name}:${asked.reference}`]),
+          known: { reference: pin.reference, integrity, time: how.time },
+        },
+      });
       const origin = { driver: name, reference: pin.reference, integrity };
       return { ...(await describe(root, origin)), provenance: how };
     } finally {
@@ -448,6 +454,12 @@ export function createOrigins(options: OriginsOptions): Origins {
     resolve,
     resolveEntry,
     rescue,
+    isResolved(entry) {
+      const { reference, integrity, laid } = resolutionKeys(entry);
+      const key = laid ?? integrity;
+      const root = key === undefined ? undefined : findResolution(store, reference, key);
+      return root !== undefined && store.locate(root) !== undefined;
+    },
     isLocal: async (name, caller = itself) => (await driverOf(name, caller)).local ?? false,
     async kindOf({ driver: name, reference }, caller = itself) {
       const driver = await driverOf(name, caller);

@@ -25,6 +25,7 @@ interface Task<T> {
   result: Promise<T>;
   stop: AbortController;
   waiting: Set<JoinOptions>;
+  ended: boolean;
 }
 
 /** The failure of a task that another has begun. */
@@ -45,11 +46,12 @@ export function createSharedTasks<T>(): SharedTasks<T> {
       for (const { onProgress: tell } of waiting) tell?.(progress);
     };
     const result = run({ signal: stop.signal, onProgress }).finally(() => {
+      task.ended = true;
       if (tasks.get(key) === task) tasks.delete(key);
     });
     // Told to those who wait; there may be nobody any more.
     result.catch(() => undefined);
-    const task = { result, stop, waiting };
+    const task: Task<T> = { result, stop, waiting, ended: false };
     tasks.set(key, task);
     return task;
   }
@@ -75,7 +77,7 @@ export function createSharedTasks<T>(): SharedTasks<T> {
         if (task.waiting.size === 0) {
           // Whoever comes now begins anew.
           if (tasks.get(key) === task) tasks.delete(key);
-          task.stop.abort();
+          if (!task.ended) task.stop.abort();
         }
       }
     },

@@ -1,6 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { createTreeWriter, importTree, type LocalStore, type TreeWriter } from '@lazytree/core';
+import { addRecords, createTreeWriter, importTree, type LocalStore, type TreeWriter } from '@lazytree/core';
 import { temporaryDirectory, temporaryStore } from '../../../core/test/helpers.js';
 import type { OriginContext, OriginProgress } from '../../src/origins/driver.js';
 
@@ -56,6 +56,7 @@ export async function driverContext(options: ContextOptions = {}): Promise<TestC
     environment,
     directory: options.directory ?? home,
     newTree: () => counted(createTreeWriter(store, { signal })),
+    addRecords: (records) => addRecords(store, records),
     async importDirectory(path) {
       const { root, size, files, warnings } = await importTree(store, path, { signal });
       const notes = warnings.map(({ path: where, message }) => `${where}: ${message}`);

@@ -9,8 +9,6 @@ export interface BinLink {
   target: string;
 }
 
-const collator = new Intl.Collator('en');
-
 export interface BinLinks {
   links: BinLink[];
   /** Commands of packages that have lost their name to another package, by location. */
@@ -27,35 +25,49 @@ export function binLinks(
   packages: readonly LockedPackage[],
   targetOf: (link: LockedPackage) => LockedPackage | undefined,
 ): BinLinks {
-  const found = new Map<string, BinLink>();
-  const unlinked = new Map<string, string[]>();
-  const withCommands = packages.filter(({ location }) => ownerOf(location) !== undefined);
-  const inTurn = [
-    ...withCommands.filter(({ link }) => !link).sort(byPlace),
-    // What they point to is built last.
-    ...withCommands.filter(({ link }) => link).sort(byPlace),
-  ];
-  for (const locked of inTurn) {
+  const claims: Claim[] = [];
+  for (const locked of packages) {
+    if (ownerOf(locked.location) === undefined) continue;
     const described = locked.link ? targetOf(locked) : locked;
     if (!described?.raw.bin) continue;
     const { location, installedName } = locked;
     const modules = location.slice(0, location.length - installedName.length - 1);
     const { bin = {} } = normalizeBin({ name: described.name, bin: structuredClone(described.raw.bin) });
     for (const [name, path] of Object.entries(bin)) {
-      const at = `${modules}/.bin/${name}`;
-      if (found.has(at)) {
-        unlinked.set(location, [...(unlinked.get(location) ?? []), name]);
-        continue;
-      }
       const target = relative(`/${modules}/.bin`, resolve(`/${location}`, path));
-      found.set(at, { location: at, target });
+      claims.push({ at: `${modules}/.bin/${name}`, name, target, locked });
+    }
+  }
+  const found = new Map(claims.map(({ at, target }) => [at, { location: at, target }]));
+  const unlinked = new Map<string, string[]>();
+  if (found.size < claims.length) {
+    const taken = new Set<string>();
+    for (const { at, name, target, locked } of inTurn(claims)) {
+      if (!taken.has(at)) found.set(at, { location: at, target });
+      else unlinked.set(locked.location, [...(unlinked.get(locked.location) ?? []), name]);
+      taken.add(at);
     }
   }
   return { links: [...found.values()], unlinked };
 }
 
-function byPlace(a: LockedPackage, b: LockedPackage): number {
-  return depthOf(a.location) - depthOf(b.location) || collator.compare(a.location, b.location);
+/** A command that a package would have linked. */
+interface Claim {
+  at: string;
+  name: string;
+  target: string;
+  locked: LockedPackage;
+}
+
+/** As npm links them: those closer to the top first, and what links point to last. To compare as it does takes a while. */
+function inTurn(claims: Claim[]): Claim[] {
+  const collator = new Intl.Collator('en');
+  return claims.toSorted(
+    ({ locked: a }, { locked: b }) =>
+      Number(a.link) - Number(b.link) ||
+      depthOf(a.location) - depthOf(b.location) ||
+      collator.compare(a.location, b.location),
+  );
 }
 
 function depthOf(location: string): number {

@@ -7,6 +7,7 @@ import { formatNpmReference, type NpmReference, npmReadings, parseNpmReference }
 import { createPlaces } from './places.js';
 import { atConfiguredRegistry, findVersion, registryOf, usualTarball } from './registry-package.js';
 import { type PackageManifest, unpackPackage } from './unpack-package.js';
+import { unpackInThread } from './unpack-threads.js';
 
 type OfRegistry = NpmReference & { kind: 'registry' };
 
@@ -93,19 +94,29 @@ async function unpack(
   context: OriginContext,
 ): Promise<OriginContent> {
   const { unlinked } = reference;
+  const { content, integrity } = tarball;
+  const { signal } = context;
   const what = formatNpmReference({ ...reference, unlinked: undefined });
+  const found = Buffer.isBuffer(content)
+    ? await unpackInThread({ tarball: content, what, unlinked })
+    : undefined;
+  signal.throwIfAborted();
+  if (found) {
+    const { entry, records, scripts } = found;
+    await context.addRecords(Buffer.from(records.buffer, records.byteOffset, records.length));
+    return { entry, integrity, notes: notesOf({ scripts }, what) };
+  }
   const tree = context.newTree();
   try {
-    const { signal } = context;
-    const manifest = await unpackPackage(tree, tarball.content, { what, signal, unlinked });
-    return { entry: await tree.finish(), integrity: tarball.integrity, notes: notesOf(manifest, what) };
+    const manifest = await unpackPackage(tree, content, { what, signal, unlinked });
+    return { entry: await tree.finish(), integrity, notes: notesOf(manifest, what) };
   } catch (error) {
     tree.abort();
     throw error;
   }
 }
 
-function notesOf({ scripts }: PackageManifest, what: string): string[] {
+function notesOf({ scripts }: PackageManifest = {}, what: string): string[] {
   if (typeof scripts !== 'object' || scripts === null) return [];
   const there = ['preinstall', 'install', 'postinstall'].filter((name) => typeof scripts[name] === 'string');
   return there.length === 0 ? [] : [`${what} has install scripts (${there.join(', ')}) that were not run`];

@@ -1,14 +1,17 @@
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { errnoOf, fromSystemError, LazytreeError } from '@lazytree/core/errors';
-import type { OriginDriver } from '../driver.js';
+import type { OriginContext, OriginDriver } from '../driver.js';
 import { atExisting, isFileAt } from '../readings.js';
 import { createIntegrityCheck } from './integrity.js';
 import { writeLockTree } from './lock-tree.js';
 import { ofOthers, readLockfile } from './lockfile.js';
+import { readNpmConfig } from './npm-config.js';
 import { formatNpmLockReference, forThisMachine, parseNpmLockReference } from './npm-lock-reference.js';
 
 const MAX_LOCKFILE = 256 << 20;
+/** After a tree is made, until packages are prepared for. */
+const PREPARE_MS = 100;
 /** In a directory, in the order in which npm looks for them. */
 const NAMES = ['npm-shrinkwrap.json', 'package-lock.json'];
 const OTHERS = [
@@ -44,7 +47,9 @@ export const driver: OriginDriver = {
     try {
       const lockfile = readLockfile(content.toString('utf8'), path);
       const notes = await writeLockTree(tree, lockfile, { ...asked, path });
-      return { entry: await tree.finish(), integrity: found, notes };
+      const entry = await tree.finish();
+      prepareForPackages(context);
+      return { entry, integrity: found, notes };
     } catch (error) {
       tree.abort();
       throw error;
@@ -54,6 +59,15 @@ export const driver: OriginDriver = {
 
 function hasLockfile(directory: string): boolean {
   return NAMES.some((name) => isFileAt(join(directory, name)));
+}
+
+/** Loads what packages are fetched with, when whoever waits for the tree has got it. */
+function prepareForPackages(context: OriginContext): void {
+  const prepare = async () => {
+    await Promise.all([import('./npm-driver.js'), readNpmConfig(context)]);
+  };
+  // Whoever fetches a package meets the same error, and tells of it.
+  setTimeout(() => void prepare().catch(() => undefined), PREPARE_MS).unref();
 }
 
 async function readLock(path: string): Promise<{ path: string; content: Buffer }> {

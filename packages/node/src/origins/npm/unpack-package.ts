@@ -19,6 +19,8 @@ export interface UnpackOptions {
   /** The package, for errors: `react@18.2.0`. */
   what: string;
   signal: AbortSignal;
+  /** Only what is not so large that it has to be unpacked as a stream. */
+  atOnce?: boolean;
   /** Where a file of the package is to be in the tree, or undefined if nowhere. Default: at its own path. */
   placeOf?: (path: string) => string | undefined;
   unlinked?: Unlinked | undefined;
@@ -44,17 +46,20 @@ const gunzipAtOnce = promisify(gunzip);
  * `.npmignore`, and with what package.json names as `bin` executable and without a carriage return after its `#!` line,
  * also in packages that it bundles.
  *
- * @returns the package's own manifest, if there is one that can be read
+ * @returns the package's own manifest, if there is one that can be read; undefined when it is too large for `atOnce`, and
+ * nothing of it is in the tree
  * @throws LazytreeError CORRUPT
  */
 export async function unpackPackage(
   tree: TreeWriter,
   tarball: Buffer | AsyncIterable<Uint8Array>,
-  { what, signal, ...options }: UnpackOptions,
-): Promise<PackageManifest> {
+  { what, signal, atOnce = false, ...options }: UnpackOptions,
+): Promise<PackageManifest | undefined> {
   const files = createFiles(tree, options);
   try {
-    await readTar(await uncompressed(tarball), { onFile: files.add, signal });
+    const whole = await uncompressed(tarball);
+    if (atOnce && !Buffer.isBuffer(whole)) return undefined;
+    await readTar(whole, { onFile: files.add, signal });
   } catch (cause) {
     signal.throwIfAborted();
     if (cause instanceof LazytreeError && cause.code !== 'CORRUPT') throw cause;
@@ -235,16 +240,21 @@ async function uncompressed(
   tarball: Buffer | AsyncIterable<Uint8Array>,
 ): Promise<Buffer | AsyncIterable<Uint8Array>> {
   if (!Buffer.isBuffer(tarball)) return inflate(tarball);
+  return (await unzipAtOnce(tarball)) ?? inflate([tarball]);
+}
+
+/** Undefined for what is too large for that. */
+async function unzipAtOnce(tarball: Buffer): Promise<Buffer | undefined> {
   if (!isGzip(tarball)) return tarball;
   // What gzip says of the size is true for any that is as it should be.
   const size = tarball.length < 18 ? Number.NaN : tarball.readUInt32LE(tarball.length - 4);
-  if (!(size <= UNPACKED_AT_ONCE)) return inflate([tarball]);
+  if (!(size <= UNPACKED_AT_ONCE)) return undefined;
   try {
     const chunkSize = Math.max(size + 1, 64);
     return await gunzipAtOnce(tarball, { chunkSize, maxOutputLength: UNPACKED_AT_ONCE });
   } catch (error) {
     if ((error as { code?: unknown }).code !== 'ERR_BUFFER_TOO_LARGE') throw error;
-    return inflate([tarball]);
+    return undefined;
   }
 }
 

@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describeSpec, directory, file } from '../../../../core/test/helpers.js';
-import { driver as npm } from '../../../src/origins/npm/npm-driver.js';
+import { driver as npm } from '../../../dist/origins/npm/npm-driver.js';
 import { driver as npmLock } from '../../../src/origins/npm/npm-lock-driver.js';
 import { driver as unpkg } from '../../../src/origins/npm/unpkg-driver.js';
 import { driverConformance } from '../driver-conformance.js';

@@ -1,5 +1,5 @@
 import { createTreeWriter, type DirectoryEntry, type Entry, type Link, listDirectory } from '@lazytree/core';
-import { driver as npm } from '../../../src/origins/npm/npm-driver.js';
+import { driver as npm } from '../../../dist/origins/npm/npm-driver.js';
 import type { TestContext } from '../driver-context.js';
 
 /** A tree with all its origins fetched, and what is laid over them in its place. */

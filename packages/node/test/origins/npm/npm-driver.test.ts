@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 import { formatLink } from '@lazytree/core';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { afterwards, errorOf, exportDescription, pseudoRandom } from '../../../../core/test/helpers.js';
-import { driver } from '../../../src/origins/npm/npm-driver.js';
+import { driver } from '../../../dist/origins/npm/npm-driver.js';
 import { driver as unpkg } from '../../../src/origins/npm/unpkg-driver.js';
 import { type ContextOptions, driverContext } from '../driver-context.js';
 import { integrityOf, packed } from './packed.js';

@@ -1,0 +1,160 @@
+import { type BlockSource, findEntry, type Link, type OriginEntry, parseLink } from '@lazytree/core';
+import { isUnavailable } from '../fetch/block-unavailable.js';
+import { type PackageGraph, readPackageGraph } from '../origins/npm/package-graph.js';
+
+/** Resolves the packages that are likely to be looked into after one that was. */
+export interface PackagesAhead {
+  /** To be called when somebody looks into an origin that is not resolved. Nobody need wait for it. */
+  after(look: { root: string; path: string; entry: OriginEntry }): void;
+  close(): void;
+}
+
+export interface PackagesAheadOptions {
+  source: BlockSource;
+  /** Whether an origin is resolved already, as far as that is known without waiting. */
+  isResolved(entry: OriginEntry): boolean;
+  resolve(root: Link, entry: OriginEntry, signal: AbortSignal): Promise<unknown>;
+  /** Whether anything may be fetched of a root that nobody has asked for. */
+  allows(root: Link): boolean;
+  /** Resolves when those who wait for something have asked for it. */
+  standBack(): Promise<void>;
+  onError(error: unknown): void;
+}
+
+/** Packages that are on their way ahead at a time: fewer than origins fetch, so that what is demanded waits for none. */
+const TOGETHER = 12;
+/** Node_modules that are remembered. */
+const MANY = 16;
+/** Steps from a package that are gone ahead. */
+const STEPS = 2;
+
+/** A node_modules that is being read. */
+interface Reading {
+  graph: PackageGraph;
+  /** Who needs it, of those that were looked into. */
+  neededBy: Map<string, string>;
+  /** What was looked into, or is resolved ahead. */
+  begun: Set<string>;
+}
+
+interface Wanted {
+  root: Link;
+  reading: Reading;
+  place: string;
+}
+
+/**
+ * Who looks into a package, and then into one that it needs, runs a program, which needs the others as well: from then on
+ * what packages need comes before it is asked for. Who only looks at one package gets nothing else.
+ */
+export function createPackagesAhead(options: PackagesAheadOptions): PackagesAhead {
+  const { source, isResolved, resolve, allows, standBack, onError } = options;
+  const readings = new Map<string, Promise<Reading | undefined>>();
+  const ended = new AbortController();
+  const { signal } = ended;
+  /** Needed by what was looked into last, the likeliest first; and what that needs in turn. */
+  let next: Wanted[] = [];
+  let later: Wanted[] = [];
+  let active = 0;
+
+  /** That of the outermost node_modules on the way to an origin, and the place of the origin in it. */
+  async function readingOf(
+    root: Link,
+    path: string,
+  ): Promise<{ reading: Reading; place: string } | undefined> {
+    for (let end = 0; end >= 0; end = path.indexOf('/', end + 1)) {
+      const directory = path.slice(0, end);
+      const key = `${root}${directory}`;
+      const known = readings.get(key) ?? read(root, directory);
+      readings.delete(key);
+      readings.set(key, known);
+      const reading = await known;
+      if (reading) return { reading, place: directory === '' ? path : path.slice(end + 1) };
+    }
+    return undefined;
+  }
+
+  async function read(root: Link, directory: string): Promise<Reading | undefined> {
+    for (const oldest of readings.keys()) {
+      if (readings.size < MANY) break;
+      readings.delete(oldest);
+    }
+    let link = root;
+    for (const name of directory === '' ? [] : directory.split('/')) {
+      const entry = await findEntry(source, link, name, { signal });
+      if (entry?.kind !== 'directory') return undefined;
+      link = entry.link;
+    }
+    const graph = await readPackageGraph(source, link, { signal });
+    return graph && { graph, neededBy: new Map(), begun: new Set() };
+  }
+
+  async function follow(root: Link, path: string): Promise<void> {
+    const found = await readingOf(root, path);
+    if (!found) return;
+    const { reading, place } = found;
+    const { graph, neededBy, begun } = reading;
+    begun.add(place);
+    const parent = neededBy.get(place);
+    for (const dependency of graph.dependenciesOf(place)) {
+      if (!neededBy.has(dependency)) neededBy.set(dependency, place);
+    }
+    if (parent === undefined) return;
+    want(root, reading, place);
+    want(root, reading, parent);
+    for (let free = TOGETHER - active; free > 0; free--) void work();
+  }
+
+  /** What is a step away goes before all that was wanted earlier, what is further after it. */
+  function want(root: Link, reading: Reading, from: string): void {
+    const { graph, begun } = reading;
+    let edge = [from];
+    for (let step = 1; step <= STEPS; step++) {
+      edge = [...new Set(edge.flatMap((place) => graph.dependenciesOf(place)))];
+      const wanted = edge.filter((place) => !begun.has(place)).map((place) => ({ root, reading, place }));
+      if (step === 1) next = [...wanted, ...next];
+      else later.push(...wanted);
+    }
+  }
+
+  async function work(): Promise<void> {
+    active++;
+    try {
+      for (let item = take(); item; item = take()) {
+        const { root, reading, place } = item;
+        const entry = reading.graph.entries.get(place);
+        if (!entry || reading.begun.has(place)) continue;
+        reading.begun.add(place);
+        if (isResolved(entry) || !allows(root)) continue;
+        await standBack();
+        await resolve(root, entry, signal);
+      }
+    } catch (error) {
+      // Where one cannot be had, others cannot be, either; who needs them is told why.
+      next = [];
+      later = [];
+      if (!signal.aborted) onError(error);
+    } finally {
+      active--;
+    }
+  }
+
+  function take(): Wanted | undefined {
+    signal.throwIfAborted();
+    return next.shift() ?? later.shift();
+  }
+
+  return {
+    after({ root: text, path, entry }) {
+      if (signal.aborted || text === '' || entry.driver !== 'npm') return;
+      const root = parseLink(text);
+      if (!allows(root)) return;
+      follow(root, path).catch((error: unknown) => {
+        if (!signal.aborted && !isUnavailable(error)) onError(error);
+      });
+    },
+    close() {
+      ended.abort();
+    },
+  };
+}
