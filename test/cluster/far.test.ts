@@ -1,8 +1,9 @@
 import { describe, expect, test } from 'vitest';
+import { pseudoRandom } from '../helpers.ts';
 import { shOk } from '../mount/mounted.ts';
 import { startDelayProxy } from './delay-proxy.ts';
 import { HERE, unlessNetworked } from './network.ts';
-import { formCluster, type Node, seeEachOther } from './nodes.ts';
+import { formCluster, type Node, received, seeEachOther } from './nodes.ts';
 import { importFiles, WORKSPACE } from './trees.ts';
 
 const PORT = 4001;
@@ -47,6 +48,27 @@ describe.skipIf(unlessNetworked('peers that are far'))('a peer 20 ms away', () =
     await shOk(near, `diff -r out ${far.path('changed')}`);
     // By number of files, it would be hundreds.
     expect((await requests(near)) - before).toBeLessThanOrEqual(30);
+
+    // What was read of a tree there, in that order, is on its way here from the mount on, and no more of it.
+    const READ = 'ls modules/m*/f*.js | sort -t/ -k3 | awk "NR % 3 == 0" | xargs cat | sha256sum';
+    const other = Object.fromEntries(
+      Object.entries(WORKSPACE).map(([path, file]) => [path, typeof file === 'string' ? `// ${file}` : file]),
+    );
+    const third = await importFiles(
+      far,
+      { ...other, 'assets/new': pseudoRandom(4 << 20, 'new') },
+      'third',
+      'other',
+    );
+    await far.ok('mount', third, 'read-there');
+    const content = await shOk(far, `cd read-there && ${READ}`);
+    await far.ok('unmount', 'read-there');
+    const [asked, crossed] = [await requests(near), await received(near)];
+    await near.ok('mount', third, 'read-here');
+    expect(await shOk(near, `cd read-here && ${READ}`)).toBe(content);
+    expect((await requests(near)) - asked).toBeLessThanOrEqual(20);
+    expect((await received(near)) - crossed).toBeLessThan(1 << 20);
+    await near.ok('unmount', 'read-here');
     await proxy.close();
   });
 });

@@ -55,6 +55,27 @@ describe('records of blocks', () => {
     expect(batches.length).toBeGreaterThan(2);
   });
 
+  it('that lie beside each other are given as they were read, without a copy', async () => {
+    const store = await temporaryStore();
+    const blocks = Array.from({ length: 40 }, (_, i) => block(pseudoRandom(60_000, i)));
+    for (const one of blocks) await store.put(one);
+    await store.flush();
+    const read: Buffer[] = [];
+    const segments = {
+      ...store.segments,
+      read: (...[place, length]: Parameters<typeof store.segments.read>) => {
+        const bytes = store.segments.read(place, length);
+        read.push(bytes);
+        return bytes;
+      },
+    };
+    const links = blocks.map(({ link }) => link);
+    const batches = await collect(readRecords({ ...store, segments }, links));
+    expect(batches.flatMap(({ records }) => checked(records))).toHaveLength(blocks.length);
+    expect(batches).toHaveLength(read.length);
+    for (const [i, { records }] of batches.entries()) expect(records.buffer).toBe(read[i].buffer);
+  });
+
   it('that are damaged are not given', async () => {
     const store = await temporaryStore();
     const blocks = [1, 2, 3].map((seed) => block(pseudoRandom(1000, seed)));

@@ -45,6 +45,10 @@ export async function* readRecords(
         yield finish(batch);
         batch = emptyBatch();
       }
+      // What one read has brought goes as it is; more would have to be joined with it.
+      if (batch.bytes < BATCH_BYTES / 2) continue;
+      yield finish(batch);
+      batch = emptyBatch();
     }
     for (const link of elsewhere) {
       signal?.throwIfAborted();
@@ -75,7 +79,19 @@ function emptyBatch(): OpenBatch {
 }
 
 function finish({ parts, bytes, ...rest }: OpenBatch): RecordBatch {
-  return { records: Buffer.concat(parts, bytes), ...rest };
+  return { records: adjacent(parts) ?? Buffer.concat(parts, bytes), ...rest };
+}
+
+/** Parts of one buffer that follow each other, without a copy. */
+function adjacent(parts: readonly Buffer[]): Buffer | undefined {
+  if (parts.length === 0) return undefined;
+  const [{ buffer, byteOffset: start }] = parts;
+  let end = start;
+  for (const part of parts) {
+    if (part.buffer !== buffer || part.byteOffset !== end) return undefined;
+    end += part.length;
+  }
+  return Buffer.from(buffer, start, end - start);
 }
 
 function add(batch: OpenBatch, link: Link, record: Buffer, directory: string): void {

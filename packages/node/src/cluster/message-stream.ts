@@ -1,5 +1,6 @@
 import { LazytreeError } from '@lazytree/core';
 import type { Stream } from '@libp2p/interface';
+import { Uint8ArrayList } from 'uint8arraylist';
 import type { Traffic } from './traffic.js';
 
 /** Bytes that may wait for `receive` before the other end is held back. */
@@ -9,8 +10,11 @@ const LENGTH_BYTES = 4;
 
 /** Messages over a libp2p stream, each preceded by its length as an unsigned varint (multiformats/unsigned-varint). */
 export interface MessageStream {
-  /** Resolves when there is room for more. @throws LazytreeError NETWORK when the stream has ended */
-  send(message: Uint8Array, signal?: AbortSignal): Promise<void>;
+  /**
+   * Sends a message, or what its parts are together. Resolves when there is room for more.
+   * @throws LazytreeError NETWORK when the stream has ended
+   */
+  send(message: Uint8Array | readonly Uint8Array[], signal?: AbortSignal): Promise<void>;
   /**
    * The next message, or undefined at the stream's end.
    *
@@ -92,8 +96,9 @@ export function messageStream(stream: Stream, { limit, traffic }: MessageStreamO
       if (stream.writeStatus !== 'writable')
         throw failure ?? new LazytreeError('NETWORK', 'the stream has ended');
       try {
-        // In one piece: the two would be two frames of the muxer.
-        const bytes = withLength(message);
+        // One by one they would be frames of the muxer.
+        const parts = message instanceof Uint8Array ? [message] : message;
+        const bytes = new Uint8ArrayList(lengthOf(parts), ...parts);
         if (traffic) traffic.sent += bytes.length;
         if (!stream.send(bytes)) await stream.onDrain(signal ? { signal } : {});
       } catch (error) {
@@ -120,15 +125,12 @@ export function messageStream(stream: Stream, { limit, traffic }: MessageStreamO
   };
 }
 
-function withLength(message: Uint8Array): Buffer {
+function lengthOf(parts: readonly Uint8Array[]): Uint8Array {
   const prefix: number[] = [];
-  let rest = message.length;
+  let rest = parts.reduce((sum, part) => sum + part.length, 0);
   for (; rest > 127; rest = Math.floor(rest / 128)) prefix.push((rest & 127) | 128);
   prefix.push(rest);
-  const bytes = Buffer.allocUnsafe(prefix.length + message.length);
-  bytes.set(prefix);
-  bytes.set(message, prefix.length);
-  return bytes;
+  return Uint8Array.from(prefix);
 }
 
 export interface Assembler {

@@ -7,6 +7,7 @@ import { tcp } from '@libp2p/tcp';
 import { yamux } from '@libp2p/yamux';
 import { createLibp2p } from 'libp2p';
 import { cannotListen } from './check-addresses.js';
+import { createNoiseCrypto } from './noise-crypto.js';
 
 /** Machines of a cluster, and those that would be: more are turned away. */
 const CONNECTIONS = 512;
@@ -44,7 +45,7 @@ export async function openNetwork(
       nodeInfo: { name: 'lazytree', version, userAgent: `lazytree/${version}` },
       addresses: { listen: [...listen] },
       transports: [tcp()],
-      connectionEncrypters: [noise()],
+      connectionEncrypters: [noise({ crypto: createNoiseCrypto() })],
       streamMuxers: [
         yamux({ streamOptions: { maxStreamWindowSize: WINDOW, maxReadBufferLength: 2 * WINDOW } }),
       ],

@@ -6,6 +6,7 @@ import { type Host, openHost } from './host.js';
 import { type HomeSocket, listenInHome } from './listen.js';
 import type { Log } from './log.js';
 import type { ExecuteCommand } from './protocol.js';
+import { keepYoungGenerationSmall } from './young-generation.js';
 
 /** Enough for a service manager, or somebody who sees it, to start another one. */
 const KEEP_MS = 30_000;
@@ -43,6 +44,7 @@ export interface RunDaemonOptions {
  */
 export async function runDaemon(options: RunDaemonOptions): Promise<void> {
   const { home, version, log, keepMs = KEEP_MS } = options;
+  keepYoungGenerationSmall();
   let { stays } = options;
   let awaited = options.awaited !== undefined;
   const host = await openHost({

@@ -170,7 +170,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
     storeDirectory: store.directory,
     push: true,
     fetch({ root, path, links, signal }: FetchRequest) {
-      readAhead.after({ root, path });
+      readAhead.after({ root, path, links });
       return demand.during(() =>
         Promise.all(links.map(async (link) => ({ link, bytes: await get(link, signal) }))),
       );
@@ -242,6 +242,8 @@ export function createMountTable(options: MountTableOptions): MountTable {
     };
     try {
       await bringNodes(record.root, prefetching.signal);
+      // While it is being mounted, so that whoever reads then finds it there.
+      if (record.prefetch) prefetch(record.root, prefetching.signal);
       placement ??= choosePlacement({
         bases,
         serve,
@@ -252,7 +254,6 @@ export function createMountTable(options: MountTableOptions): MountTable {
       });
       const place = await placement;
       const placed = await place(record.root, record.target);
-      if (record.prefetch) prefetch(record.root, prefetching.signal);
       return { record, placed, release };
     } catch (error) {
       await release();

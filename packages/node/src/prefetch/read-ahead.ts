@@ -16,10 +16,13 @@ import { isUnavailable } from '../fetch/block-unavailable.js';
 import type { FetchChain } from '../fetch/fetch-chain.js';
 import type { Wanted } from '../fetch/work.js';
 
-/** Fetches what is likely to be read after a file that had to be fetched. */
+/** Fetches what is likely to be read after a file that somebody waits for. */
 export interface ReadAhead {
-  /** To be called when a file is being fetched that somebody waits for. Nobody need wait for it. */
-  after(read: { root: string; path: string }): void;
+  /**
+   * To be called when somebody waits for a file, be it because it has to be fetched, or because it came so lately that
+   * the thread that serves does not know of it. Nobody need wait for this.
+   */
+  after(read: { root: string; path: string; links: readonly Link[] }): void;
   close(): void;
 }
 
@@ -36,7 +39,7 @@ const FILE_BYTES = 128 << 10;
 const MOST_FILES = 200;
 const MOST_BYTES = 1 << 20;
 /** Directories that had to be gone to one after another before the ones that follow are fetched as well. */
-const BEFORE_OTHERS = 8;
+const BEFORE_OTHERS = 4;
 /** Within this. */
 const RECENT_MS = 2000;
 /** Each time twice as much is fetched, up to so many times as much. */
@@ -48,16 +51,23 @@ const SLICE_MS = 5;
 
 /** How a root is being read. */
 interface Reading {
-  /** From which a file had to be fetched last, and when. */
+  /** Of the last file that had to be fetched, and when somebody last waited for one. */
   directory: string;
   time: number;
-  /** How often it was another one than before. */
+  /** How often it was another directory than before. */
   changes: number;
+  /** Who goes on beyond the directory: what follows in the tree, as far as nobody has looked at it. */
+  rest?: AsyncGenerator<FileEntry>;
+  /** How many times as much is to be fetched next. */
+  times: number;
+  /** The second half of what was fetched last. Whoever has come so far is to find more when that is read. */
+  mark: Set<Link>;
 }
 
 /**
  * Who reads one file of a directory is likely to read its others, so they come with the first. Who goes from directory
- * to directory and finds nothing there gets those that follow, too, more of them each time.
+ * to directory and finds nothing there gets those that follow, too, more of them each time, and before the end of what
+ * has come is reached. Nothing is fetched beyond that until somebody has come so far.
  */
 export function createReadAhead({ store, fetch, allows, onError }: ReadAheadOptions): ReadAhead {
   const readings = new Map<Link, Reading>();
@@ -66,45 +76,70 @@ export function createReadAhead({ store, fetch, allows, onError }: ReadAheadOpti
   const ended = new AbortController();
   const { signal } = ended;
 
-  /** How many times as much as the rest of a directory is to be fetched. */
-  function timesFor(root: Link, directory: string): number {
+  function readingOf(root: Link): Reading {
     const now = performance.now();
     for (const [other, { time }] of readings) if (now - time > RECENT_MS) readings.delete(other);
-    const before = readings.get(root);
-    const changes = before ? before.changes + (before.directory === directory ? 0 : 1) : 0;
-    readings.set(root, { directory, time: now, changes });
-    return Math.min(2 ** Math.max(0, changes - BEFORE_OTHERS), MOST_TIMES);
+    const known = readings.get(root);
+    if (known) known.time = now;
+    const reading = known ?? { directory: '', time: now, changes: -1, times: 1, mark: new Set() };
+    readings.set(root, reading);
+    return reading;
   }
 
-  async function bring(root: Link, path: string): Promise<void> {
+  /** A file had to be fetched. */
+  async function missed(root: Link, path: string): Promise<void> {
     const names = path.split('/');
     const name = names.pop() ?? '';
     const directory = names.join('/');
+    const reading = readingOf(root);
+    if (reading.changes < 0 || reading.directory !== directory) reading.changes += 1;
+    reading.directory = directory;
+    const onlyFirst = reading.changes <= BEFORE_OTHERS;
     const key = `${root}${directory}`;
     if (active.has(key)) return;
     active.add(key);
     try {
-      const files = await likelyFiles(root, { names, name, times: timesFor(root, directory) });
-      if (files.length > 0) await fetch.bring([files], { signal, eager: true });
+      const files = smallFiles(root, { names, name, onlyFirst });
+      if (onlyFirst) await fetchNext(files, 1);
+      else {
+        reading.rest = files;
+        await goOn(reading);
+      }
     } finally {
       active.delete(key);
     }
   }
 
-  async function likelyFiles(
-    root: Link,
-    { names, name, times }: { names: readonly string[]; name: string; times: number },
-  ): Promise<Wanted[]> {
+  /** Fetches what follows. */
+  async function goOn(reading: Reading): Promise<void> {
+    const { rest } = reading;
+    if (!rest) return;
+    reading.mark = new Set();
+    reading.times = Math.min(reading.times * 2, MOST_TIMES);
+    await fetchNext(rest, reading.times, (links) => {
+      reading.mark = new Set(links.slice(links.length >> 1));
+    });
+  }
+
+  async function fetchNext(
+    from: AsyncGenerator<FileEntry>,
+    times: number,
+    onFound?: (links: Link[]) => void,
+  ): Promise<void> {
+    const files = await nextFiles(from, times);
+    onFound?.(files.map(({ link }) => link));
+    if (files.length > 0) await fetch.bring([files], { signal, eager: true });
+  }
+
+  async function nextFiles(from: AsyncGenerator<FileEntry>, times: number): Promise<Wanted[]> {
     const files: Wanted[] = [];
     let bytes = 0;
-    let looks = LOOKS * MOST_FILES * times;
     let sliceStart = performance.now();
-    const room = () => looks-- > 0 && files.length < MOST_FILES * times && bytes < MOST_BYTES * times;
-    for await (const entries of directoriesFrom(root, { names, name, onlyFirst: times === 1 })) {
-      for (const entry of entries) {
-        if (!room()) return files;
-        if (!isSmall(entry) || bytes + entry.size > MOST_BYTES * times) continue;
-        if (fetch.isComing(entry.link) || store.holds(linkDigest(entry.link))) continue;
+    for (let looks = LOOKS * MOST_FILES * times; looks > 0; looks--) {
+      if (files.length >= MOST_FILES * times || bytes >= MOST_BYTES * times) break;
+      const { value: entry } = await from.next();
+      if (!entry) break;
+      if (!isHereOrComing(entry.link)) {
         files.push({ link: entry.link, size: entry.size });
         bytes += entry.size;
       }
@@ -115,11 +150,15 @@ export function createReadAhead({ store, fetch, allows, onError }: ReadAheadOpti
     return files;
   }
 
-  /** The entries of a directory from a name on, then those before it, and then of the directories that follow it. */
-  async function* directoriesFrom(
+  function isHereOrComing(link: Link): boolean {
+    return fetch.isComing(link) || store.holds(linkDigest(link));
+  }
+
+  /** The small files of a directory from a name on, then those before it, and then those of the directories that follow. */
+  async function* smallFiles(
     root: Link,
     { names, name, onlyFirst }: { names: readonly string[]; name: string; onlyFirst: boolean },
-  ): AsyncGenerator<readonly Entry[]> {
+  ): AsyncGenerator<FileEntry> {
     const links = [root];
     for (const step of names) {
       const entry = await findEntry(fetch, links[links.length - 1], step, { signal });
@@ -130,25 +169,33 @@ export function createReadAhead({ store, fetch, allows, onError }: ReadAheadOpti
     for (let depth = links.length - 1; depth >= 0; depth--) {
       const entries = await listDirectory(fetch, links[depth], { signal });
       const at = entries.findIndex((entry) => entry.name === after);
-      yield [...entries.slice(at + 1), ...entries.slice(0, Math.max(at, 0))];
+      yield* [...entries.slice(at + 1), ...entries.slice(0, Math.max(at, 0))].filter(isSmall);
       if (onlyFirst) return;
       for (const entry of entries.slice(at + 1)) if (entry.kind === 'directory') yield* below(entry.link);
       after = names[depth - 1] ?? '';
     }
   }
 
-  async function* below(link: Link): AsyncGenerator<readonly Entry[]> {
+  async function* below(link: Link): AsyncGenerator<FileEntry> {
     const entries = await listDirectory(fetch, link, { signal });
-    yield entries;
+    yield* entries.filter(isSmall);
     for (const entry of entries) if (entry.kind === 'directory') yield* below(entry.link);
   }
 
+  async function look(root: Link, path: string, links: readonly Link[]): Promise<void> {
+    if (!links.every(isHereOrComing)) return missed(root, path);
+    const reading = readings.get(root);
+    if (!reading) return;
+    reading.time = performance.now();
+    if (links.some((link) => reading.mark.has(link))) await goOn(reading);
+  }
+
   return {
-    after({ root: text, path }) {
+    after({ root: text, path, links }) {
       if (signal.aborted || text === '' || fetch.status().length === 0) return;
       const root = parseLink(text);
       if (!allows(root)) return;
-      bring(root, path).catch((error: unknown) => {
+      look(root, path, links).catch((error: unknown) => {
         if (!signal.aborted && !isUnavailable(error)) onError(error);
       });
     },

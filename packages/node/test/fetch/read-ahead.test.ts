@@ -40,8 +40,8 @@ describe('reading ahead', () => {
     return {
       ahead,
       async read({ path, link }: { path: string; link: Link }): Promise<boolean> {
-        const here = store.holds(link.slice(1));
-        if (!here) ahead.after({ root: formatLink(root), path });
+        const here = store.holds(link.slice(1)) || fetch.isComing(link);
+        ahead.after({ root: formatLink(root), path, links: [link] });
         await fetch.get(link);
         return here;
       },
@@ -60,15 +60,32 @@ describe('reading ahead', () => {
     expect(peer.asked.slice(1).every(({ options }) => !options.urgent)).toBe(true);
   });
 
-  it('goes on to the directories that follow for who goes from one to the next', async () => {
+  const settled = async () => {
+    await vi.waitFor(() => expect(fetch.roots().coming).toEqual([]));
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  };
+
+  it('goes on to the directories that follow for who goes from one to the next, and ahead of them', async () => {
     const { read } = reader();
-    let missed = 0;
+    const missed: number[] = [];
     for (let i = 0; i < files.length; i += 10) {
-      if (!(await read(files[i]))) missed += 1;
-      await vi.waitFor(() => expect(fetch.roots().coming).toEqual([]));
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      if (!(await read(files[i]))) missed.push(i / 10);
+      await settled();
     }
-    expect(missed).toBeLessThan(30);
+    // Those that show what is being done, and nothing from then on.
+    expect(missed).toEqual([0, 1, 2, 3, 4, 5]);
+  });
+
+  it('goes no further than somebody has come', async () => {
+    const { read } = reader();
+    for (let i = 0; i < 80; i += 10) {
+      await read(files[i]);
+      await settled();
+    }
+    // The directories read one by one, and the 400 files that were fetched after them.
+    expect(here()).toBeLessThanOrEqual(60 + 400);
+    expect(here()).toBeGreaterThan(80);
+    expect(files.slice(500).some(({ link }) => store.holds(link.slice(1)))).toBe(false);
   });
 
   it('is not done where it is not wanted, or when it has ended', async () => {

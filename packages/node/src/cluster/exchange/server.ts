@@ -4,7 +4,8 @@ import { messageStream } from '../message-stream.js';
 import { createRateLimit, type RateLimit } from '../rate-limit.js';
 import type { Traffic } from '../traffic.js';
 import type { Answering } from './answers.js';
-import { Answer, Request } from './exchange.js';
+import { encodeAnswer } from './encode-answer.js';
+import { Request } from './exchange.js';
 import { REFS, REQUEST_BURST, REQUEST_BYTES, REQUESTS_PER_SECOND } from './limits.js';
 
 export interface ServeOptions {
@@ -44,9 +45,9 @@ export function createExchangeServer({ admitted, answer, onBadRequest }: ServeOp
         await limitOf(connection).take(signal);
         const request = decode(bytes);
         for await (const part of answer(request, { peer, signal })) {
-          await messages.send(Answer.encode(part), signal);
+          await messages.send(encodeAnswer(part), signal);
         }
-        await messages.send(Answer.encode({ end: true }), signal);
+        await messages.send(encodeAnswer({ end: true }), signal);
       }
       await messages.close();
     } catch (error) {
