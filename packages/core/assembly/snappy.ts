@@ -31,8 +31,6 @@ const SLACK: usize = 128;
 /** The quick effort has one table, of hashes of 4 bytes, in the place of LONG_TABLE. */
 const MIN_QUICK_BITS: u32 = 8;
 const MAX_QUICK_BITS: u32 = 15;
-/** The quick effort's {@link SKIP_SHIFT}; its steps grow without a limit. */
-const QUICK_SKIP_SHIFT: usize = 5;
 
 /** No match starts within this many bytes of the end: an 8-byte load there stays inside the input. */
 const TAIL: usize = 12;
@@ -46,8 +44,8 @@ const MIN_GAIN: i32 = 1;
 /** A match of this length is taken without looking for a better one at the next position. */
 const GOOD_LENGTH: u32 = 32;
 
-/** After 2^SKIP_SHIFT bytes without a match the search steps 2 bytes, after twice as many 3, to MAX_STEP. */
-const SKIP_SHIFT: usize = 6;
+/** After 2^SKIP_SHIFT bytes without a match the search steps 2 bytes, after twice as many 3; to MAX_STEP, or without a limit in the quick effort. */
+const SKIP_SHIFT: usize = 5;
 const MAX_STEP: usize = 64;
 
 const COPY_MAX: u32 = 64;
@@ -167,7 +165,7 @@ function spanQuick(at: usize, to: usize): usize {
     // A copy from further back takes 5 bytes.
     const isShort = (difference & 0xff_ffff_ffff) != 0 && at - source >= COPY2_OFFSETS;
     if (<u32>difference != 0 || isShort) {
-      at += 1 + ((at - literalStart) >> QUICK_SKIP_SHIFT);
+      at += 1 + ((at - literalStart) >> SKIP_SHIFT);
       continue;
     }
     const length = difference != 0 ? <u32>(ctz(difference) >> 3) : lengthAfter8(at, source);

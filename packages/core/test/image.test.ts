@@ -10,7 +10,9 @@ import {
   linkTo,
   listDirectory,
   loadImage,
+  makeLink,
   openImage,
+  RAW,
   saveImage,
   walkTree,
 } from '@lazytree/core';
@@ -86,6 +88,11 @@ describe('a saved image', () => {
       const saved = await saveImage(store, root, path, { compression, threads: 2, onProgress });
       expect(reports.at(-1)).toBe(saved.bytes);
       expect(saved.bytes).toBeGreaterThan(8 << 20);
+      for (const threads of [1, 3]) {
+        const other = await newFile();
+        await saveImage(store, root, other, { compression, threads });
+        expect(fs.readFileSync(other).equals(fs.readFileSync(path)), `${threads} threads`).toBe(true);
+      }
       const target = await temporaryStore();
       expect((await loadImage(target, path, { threads: 2, onProgress })).added.blocks).toBe(saved.blocks);
       expect(reports.at(-1)).toBe(saved.bytes);
@@ -259,6 +266,20 @@ describe('a damaged image', () => {
       }
       await readEverything(path);
     }
+  });
+
+  it('has its index in order, also of digests that begin alike', async () => {
+    const { digestOrder } = await import('../dist/image/format.js');
+    const beginnings = ['', '\0\0\0\0\0\0', '\xff\xff\xff\xff\xff\xff\xff'];
+    const digest = fc
+      .tuple(fc.constantFrom(...beginnings), fc.uint8Array({ minLength: 32, maxLength: 32 }))
+      .map(([beginning, bytes]) => (beginning + Buffer.from(bytes).toString('latin1')).slice(0, 32));
+    fc.assert(
+      fc.property(fc.uniqueArray(digest, { maxLength: 80 }), (digests) => {
+        const order = digestOrder(digests.map((text) => makeLink(RAW, text)));
+        expect([...order].map((i) => digests[i])).toEqual([...digests].sort());
+      }),
+    );
   });
 
   it('stays in bounds whatever its index says', { timeout: 120_000 }, async () => {

@@ -19,7 +19,7 @@ import {
 import { compressFrame, FRAME_BYTES, type ImageCompression } from './frame-compression.js';
 import { type Output, writeNewFile } from './new-file.js';
 import { createFramePacker, type PackedFrame, type PackJob } from './pack-frames.js';
-import { createPackPool, type PackPool } from './pack-pool.js';
+import { createPackPool, createSharedPackPool, type PackPool } from './pack-pool.js';
 import { treeBlocks } from './tree-blocks.js';
 
 export interface SaveImageOptions {
@@ -93,7 +93,9 @@ function poolFor(
     const pack = createFramePacker((segment) => segmentPath(segments, segment));
     return { run: async (job) => pack(job), slots: 1, async close() {} };
   }
-  return createPackPool(segments, { compression, threads });
+  // A frame takes zstd several times as long: whoever shares this thread would have to wait for it.
+  const createPool = compression === 'snappy' ? createSharedPackPool : createPackPool;
+  return createPool(segments, { compression, threads });
 }
 
 interface WriteContext {
