@@ -520,7 +520,7 @@ describe('commands', () => {
       await until(async () => (await running(box)).includes('import'));
       child.kill('SIGINT');
       const { code, out, err } = await ended;
-      expect({ code, out }).toEqual({ code: 130, out: '' });
+      expect({ code, out }).toEqual({ code: 130, out: json.length > 0 ? err : '' });
       expect(err).toMatch(/^[^\n]*interrupted[^\n]*\n$/);
       expect(await running(box)).toEqual([]);
     }

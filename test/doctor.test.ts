@@ -31,7 +31,6 @@ describe('doctor', () => {
   test('says of each thing whether it works, and leaves nothing behind', async () => {
     const box = sandbox();
     const before = fs.readdirSync(box.directory);
-    const mounts = fs.readFileSync('/proc/self/mountinfo', 'utf8');
     const fresh = byName(await doctor(box));
     expect(fresh).toMatchObject({
       home: { status: 'ok' },
@@ -48,7 +47,7 @@ describe('doctor', () => {
     expect(text.err).toBe('');
     expect(byName(await doctor(box)).store).toEqual({ status: 'ok', detail: 'format 1, opens' });
     expect(fs.readdirSync(box.home)).toEqual(inHome);
-    expect(fs.readFileSync('/proc/self/mountinfo', 'utf8')).toBe(mounts);
+    expect(fs.readFileSync('/proc/self/mountinfo', 'utf8')).not.toContain(box.directory);
   });
 
   test.skipIf(unlessMountable('what doctor says of mounts'))('is content where mounts work', async () => {

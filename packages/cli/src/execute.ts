@@ -56,7 +56,7 @@ export async function execute(args: readonly string[], options: ExecuteOptions):
 }
 
 /** What follows `--` is not for this command. */
-export function asksForJson(args: readonly string[]): boolean {
+function asksForJson(args: readonly string[]): boolean {
   const end = args.indexOf('--');
   return args.slice(0, end < 0 ? args.length : end).includes('--json');
 }
