@@ -119,6 +119,13 @@ describe.each(['without a daemon', 'with a daemon'])('trees of origins %s', (kin
       7,
       expect.stringMatching(/^lazytree: offline, and tar:http\S+other\.tgz is not here/),
     ]);
+    const never = archiveOf(box, 'never', { file: 'never\n' });
+    const lazy = compositionIn(box, 'never.json', { deps: `tar:${server.url}/never.tgz#${never.integrity}` });
+    await box.ok('compose', lazy, '--name', 'never');
+    for (const command of ['prefetch', 'resolve']) {
+      const failed = await box.run([command, '--offline', 'never']);
+      expect([failed.code, failed.err]).toEqual([7, expect.stringContaining('never.tgz is not here')]);
+    }
     expect(server.log.length).toBe(requests);
     stop();
   });

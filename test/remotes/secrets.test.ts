@@ -57,6 +57,9 @@ describe.skipIf(unlessMountable('secrets of remotes'))('secrets', () => {
     writeFiles(ana.path('app'), { small: 'small\n', large: pseudoRandom(3 << 20, 'secrets') });
     await run(ana, 'import', 'app', '--name', 'app');
     await run(ana, 'push', 'app', 'r');
+    for (const mistaken of [connectionString, `https://${account}.blob.core.windows.net/c?${sas}`])
+      for (const command of ['push app', 'remote rm', 'log app --remote'])
+        await run(ana, ...command.split(' '), mistaken);
     const ben = await newMachine({ ...place, address, env });
     await ben.ok('mount', 'app@r', 'mounted');
     const isRequest = () => true;

@@ -98,6 +98,8 @@ export function createContext({
       directory: caller.directory ?? '/',
     }),
     async remote(name) {
+      const { refuseSecret } = await import('@lazytree/node/remotes');
+      refuseSecret(name, 'the name of the remote');
       remotes ??= homes.host ? homes.host.remotes() : openOwnRemotes();
       const opened = await remotes;
       if (opened) return opened.open(name, credentialEnv(caller.env));

@@ -13,6 +13,7 @@ export const command: Action = {
     try {
       const { files, bytes } = await context.host().prefetch(root, {
         image,
+        caller: context.originCaller(),
         signal: context.signal,
         onProgress: (state) => progress.update(state),
       });

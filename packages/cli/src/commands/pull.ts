@@ -33,6 +33,7 @@ export const command: Action = {
       // Makes the remote one of those that are asked.
       await (await context.network())?.remotes?.attach();
       const { files, bytes } = await context.host().prefetch(root, {
+        caller: context.originCaller(),
         signal: context.signal,
         onProgress: (state) => progress.update(state),
       });

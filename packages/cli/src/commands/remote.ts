@@ -84,6 +84,7 @@ const rm: Action = {
   arguments: '<name>',
   summary: 'forget a remote; what is stored there stays',
   async run(context, [name]) {
+    refuseSecret(name, 'the name');
     const { directory } = await context.home({ create: false });
     await context.inTurn(TURN, () => removeRemote(directory, name));
     await context.remotesChanged(name);

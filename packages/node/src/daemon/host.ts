@@ -19,7 +19,13 @@ import { type Home, openHome } from '../home.js';
 import { hasRemotes, isClusterHome } from '../home-directory.js';
 import { type Keeper, openKeeper } from '../keeper/keeper.js';
 import { createMountTable, type MountTable } from '../mounts/mount-table.js';
-import { type AskPeers, createOrigins, type Origins, withOrigins } from '../origins/origins.js';
+import {
+  type AskPeers,
+  createOrigins,
+  type OriginCaller,
+  type Origins,
+  withOrigins,
+} from '../origins/origins.js';
 import { accessOrders, extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
 import {
   type PrefetchOptions,
@@ -49,8 +55,11 @@ export interface Host {
   isMember(): boolean;
   /** The home's remotes, opened when they are first asked for; undefined when it has none. */
   remotes(): Promise<Remotes | undefined>;
-  /** Brings all of a tree into the store. */
-  prefetch(root: Link, options: PrefetchOptions & { image?: string | undefined }): Promise<PrefetchProgress>;
+  /** Brings all of a tree into the store, and what its origins stand for to whoever wants it. */
+  prefetch(
+    root: Link,
+    options: PrefetchOptions & { caller: OriginCaller; image?: string | undefined },
+  ): Promise<PrefetchProgress>;
   /** Brings all of a directory or a file, and lets it be read meanwhile: what is on its way is waited for. */
   arriving(entry: DirectoryEntry | FileEntry, options: PrefetchOptions): Arriving;
   /** Whether there is anything that needs the daemon when no command runs. */
@@ -191,12 +200,13 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
     get workspaces() {
       return parts.workspaces;
     },
-    async prefetch(root, { image, ...options }) {
-      const { fetch, mounts, home } = parts;
+    async prefetch(root, { image, caller, ...options }) {
+      const { fetch, mounts, home, origins } = parts;
       const withdraw = await provideImage(fetch, image);
       try {
         // Where origins stand for something, that is to be here as well.
-        const { link } = await resolveTreeOrigins(fetch, home.store, root, { signal: options.signal });
+        const source = withOrigins(fetch, origins, { caller });
+        const { link } = await resolveTreeOrigins(source, home.store, root, { signal: options.signal });
         const fetched = await prefetchTree(fetch, link, { ...options, idle: mounts.demand.standBack });
         await home.store.flush();
         return fetched;
