@@ -25,8 +25,8 @@ export interface PackagesAheadOptions {
 const TOGETHER = 12;
 /** Node_modules that are remembered. */
 const MANY = 16;
-/** Steps from a package that are gone ahead. */
-const STEPS = 2;
+/** After a failure, in which nothing is resolved ahead: where one cannot be had, others cannot be, either. */
+const PAUSE_MS = 30_000;
 
 /** A node_modules that is being read. */
 interface Reading {
@@ -52,10 +52,14 @@ export function createPackagesAhead(options: PackagesAheadOptions): PackagesAhea
   const readings = new Map<string, Promise<Reading | undefined>>();
   const ended = new AbortController();
   const { signal } = ended;
-  /** Needed by what was looked into last, the likeliest first; and what that needs in turn. */
+  /** What is needed by what was looked into last goes first. */
   let next: Wanted[] = [];
-  let later: Wanted[] = [];
   let active = 0;
+  let paused = Number.NEGATIVE_INFINITY;
+
+  function isPausing(): boolean {
+    return performance.now() - paused < PAUSE_MS;
+  }
 
   /** That of the outermost node_modules on the way to an origin, and the place of the origin in it. */
   async function readingOf(
@@ -68,6 +72,7 @@ export function createPackagesAhead(options: PackagesAheadOptions): PackagesAhea
       const known = readings.get(key) ?? read(root, directory);
       readings.delete(key);
       readings.set(key, known);
+      known.catch(() => readings.delete(key));
       const reading = await known;
       if (reading) return { reading, place: directory === '' ? path : path.slice(end + 1) };
     }
@@ -100,21 +105,15 @@ export function createPackagesAhead(options: PackagesAheadOptions): PackagesAhea
       if (!neededBy.has(dependency)) neededBy.set(dependency, place);
     }
     if (parent === undefined) return;
-    want(root, reading, place);
     want(root, reading, parent);
+    want(root, reading, place);
     for (let free = TOGETHER - active; free > 0; free--) void work();
   }
 
-  /** What is a step away goes before all that was wanted earlier, what is further after it. */
   function want(root: Link, reading: Reading, from: string): void {
     const { graph, begun } = reading;
-    let edge = [from];
-    for (let step = 1; step <= STEPS; step++) {
-      edge = [...new Set(edge.flatMap((place) => graph.dependenciesOf(place)))];
-      const wanted = edge.filter((place) => !begun.has(place)).map((place) => ({ root, reading, place }));
-      if (step === 1) next = [...wanted, ...next];
-      else later.push(...wanted);
-    }
+    const wanted = graph.dependenciesOf(from).filter((place) => !begun.has(place));
+    next = [...wanted.map((place) => ({ root, reading, place })), ...next];
   }
 
   async function work(): Promise<void> {
@@ -130,10 +129,10 @@ export function createPackagesAhead(options: PackagesAheadOptions): PackagesAhea
         await resolve(root, entry, signal);
       }
     } catch (error) {
-      // Where one cannot be had, others cannot be, either; who needs them is told why.
+      // Who needs it is told why it cannot be had.
       next = [];
-      later = [];
-      if (!signal.aborted) onError(error);
+      if (!signal.aborted && !isPausing()) onError(error);
+      paused = performance.now();
     } finally {
       active--;
     }
@@ -141,12 +140,12 @@ export function createPackagesAhead(options: PackagesAheadOptions): PackagesAhea
 
   function take(): Wanted | undefined {
     signal.throwIfAborted();
-    return next.shift() ?? later.shift();
+    return next.shift();
   }
 
   return {
     after({ root: text, path, entry }) {
-      if (signal.aborted || text === '' || entry.driver !== 'npm') return;
+      if (signal.aborted || text === '' || entry.driver !== 'npm' || isPausing()) return;
       const root = parseLink(text);
       if (!allows(root)) return;
       follow(root, path).catch((error: unknown) => {

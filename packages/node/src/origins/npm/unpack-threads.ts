@@ -31,9 +31,15 @@ export async function unpackInThread({ tarball, ...job }: UnpackJob): Promise<Un
   });
   // A small buffer may be a part of a larger one, which stays here.
   const copy = new Uint8Array(tarball);
+  const used = pool;
+  const unpacked = used.run({ ...job, tarball: copy }, [copy.buffer]);
+  unpacked.catch((error: unknown) => {
+    // Of the thread itself: those that come next get another one.
+    if (error instanceof Error && pool === used) pool = undefined;
+  });
   active++;
   try {
-    return await raiseAgain(pool.run({ ...job, tarball: copy }, [copy.buffer]), `unpacking ${job.what}`);
+    return await raiseAgain(unpacked, `unpacking ${job.what}`);
   } finally {
     active--;
   }
