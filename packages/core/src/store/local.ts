@@ -65,8 +65,8 @@ export interface LocalStore extends PrunableStore {
   readonly directory: string;
   readonly index: BlockIndex;
   readonly segments: Segments;
-  /** Appends whole records at once; like `put` for each of them. */
-  append(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void>;
+  /** Appends whole records at once, given as one part or several; like `put` for each of them. */
+  append(bytes: Uint8Array | readonly Uint8Array[], records: readonly BatchedRecord[]): Promise<void>;
   /** Whether the block is here and appended; like `has`, without waiting. */
   holds(digest: string): boolean;
   /** Where a block's record is, without reading it. */
@@ -334,7 +334,7 @@ function localStore(
         offset += record.length;
       }
       try {
-        await appendBatch(Buffer.concat([...appending.values()], offset), records);
+        await appendBatch([Buffer.concat([...appending.values()], offset)], records);
       } catch (error) {
         buffered = new Map([...appending, ...buffered]);
         bufferedBytes += offset;
@@ -405,19 +405,22 @@ function localStore(
     return nextFlush;
   }
 
-  async function append(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void> {
+  async function append(
+    bytes: Uint8Array | readonly Uint8Array[],
+    records: readonly BatchedRecord[],
+  ): Promise<void> {
     for (const { digest } of records) touch(digest);
-    await appendBatch(bytes, records);
+    await appendBatch(bytes instanceof Uint8Array ? [bytes] : bytes, records);
     await commitWhenDue();
   }
 
-  async function appendBatch(bytes: Uint8Array, records: readonly BatchedRecord[]): Promise<void> {
-    const { segment, offset } = await segments.append(bytes);
+  async function appendBatch(parts: readonly Uint8Array[], records: readonly BatchedRecord[]): Promise<void> {
+    const { segment, offset } = await segments.append(parts);
     for (const { digest, offset: at, stored, raw, compression } of records) {
       known?.add(digest);
       pending.set(digest, { segment, offset: offset + at, stored, raw, compression });
     }
-    pendingBytes += bytes.length;
+    for (const { length } of parts) pendingBytes += length;
   }
 
   function read(link: Link, location: Location): Uint8Array {

@@ -21,8 +21,8 @@ const MAGIC = Buffer.from('LZTSEG1\n', 'latin1');
 const OPEN_FILES = 128;
 
 export interface Segments {
-  /** Appends whole records; resolves with the place of the first byte once it can be read. */
-  append(records: Uint8Array): Promise<Place>;
+  /** Appends whole records, part after part; resolves with the place of the first byte once it can be read. */
+  append(records: readonly Uint8Array[]): Promise<Place>;
   read(place: Place, length: number): Buffer;
   path(segment: number): string;
   /** Makes everything appended so far durable. Returns the lengths that are. */
@@ -151,7 +151,7 @@ export function openSegments(
             fs.ftruncateSync(target.fd, offset);
             throw error;
           }
-          target.length = offset + records.length;
+          target.length = offset + lengthOf(records);
           lengths.set(target.segment, target.length);
           return { segment: target.segment, offset };
         } catch (error) {
@@ -251,14 +251,29 @@ function writeFully(fd: number, bytes: Uint8Array, position: number): void {
   }
 }
 
-async function write(fd: number, bytes: Uint8Array, position: number): Promise<void> {
-  for (let done = 0; done < bytes.length; ) {
+async function write(fd: number, parts: readonly Uint8Array[], position: number): Promise<void> {
+  let left = parts.filter(({ length }) => length > 0);
+  for (let at = position; left.length > 0; ) {
     const { promise, resolve, reject } = Promise.withResolvers<number>();
-    fs.write(fd, bytes, done, bytes.length - done, position + done, (error, written) =>
-      error ? reject(error) : resolve(written),
-    );
-    done += await promise;
+    fs.writev(fd, left, at, (error, written) => (error ? reject(error) : resolve(written)));
+    const written = await promise;
+    at += written;
+    left = without(left, written);
   }
+}
+
+/** What is left of parts behind so many bytes. */
+function without(parts: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  let skip = bytes;
+  return parts.flatMap((part) => {
+    const start = Math.min(skip, part.length);
+    skip -= start;
+    return start < part.length ? [part.subarray(start)] : [];
+  });
+}
+
+function lengthOf(parts: readonly Uint8Array[]): number {
+  return parts.reduce((sum, { length }) => sum + length, 0);
 }
 
 function datasync(fd: number): Promise<void> {

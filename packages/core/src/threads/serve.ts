@@ -4,22 +4,26 @@ import type { FromThread, ToThread } from './messages.js';
 /** Puts a question to the pool; `transfer` names buffers that move with it. */
 export type Ask<Question, Answer> = (question: Question, transfer?: Transferable[]) => Promise<Answer>;
 
-/** Makes this thread work on a pool's jobs, several at a time when one waits for an answer. */
+/**
+ * Makes this thread work on a pool's jobs, several at a time when one waits for an answer.
+ * @param transfer buffers that move with a result
+ */
 export function serveJobs<Job, Result, Question = never, Answer = never>(
   handle: (job: Job, ask: Ask<Question, Answer>) => Promise<Result>,
+  transfer?: (result: Result) => Transferable[],
 ): void {
   const port = parentPort as MessagePort;
   const waiting = new Map<number, (answer: Answer) => void>();
   let nextId = 0;
 
-  const send = (message: FromThread<Result, Question>, transfer?: Transferable[]) =>
-    port.postMessage(message, transfer);
+  const send = (message: FromThread<Result, Question>, moved?: Transferable[]) =>
+    port.postMessage(message, moved);
 
-  const ask: Ask<Question, Answer> = (question, transfer) => {
+  const ask: Ask<Question, Answer> = (question, moved) => {
     const id = nextId++;
     const { promise, resolve } = Promise.withResolvers<Answer>();
     waiting.set(id, resolve);
-    send({ type: 'question', id, question }, transfer);
+    send({ type: 'question', id, question }, moved);
     return promise;
   };
 
@@ -31,7 +35,7 @@ export function serveJobs<Job, Result, Question = never, Answer = never>(
       return;
     }
     handle(message.job, ask).then(
-      (result) => send({ type: 'result', id, result }),
+      (result) => send({ type: 'result', id, result }, transfer?.(result)),
       (error: unknown) => send({ type: 'failed', id, error }),
     );
   });

@@ -80,11 +80,13 @@ export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptio
     writing = false;
   }
 
-  async function write({ batches, bytes, damaged }: Group): Promise<Error | undefined> {
+  async function write({ batches, damaged }: Group): Promise<Error | undefined> {
     try {
       if (damaged.length > 0) await store.forget(damaged);
-      const { bytes: all, records } = batches.length === 1 ? batches[0] : joined(batches, bytes);
-      await store.append(all, records);
+      await store.append(
+        batches.map((batch) => batch.bytes),
+        recordsOf(batches),
+      );
       flushSoon();
       return undefined;
     } catch (error) {
@@ -150,16 +152,14 @@ export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptio
   };
 }
 
-function joined(batches: readonly Batch[], length: number): Batch {
-  const records: BatchedRecord[] = [];
+/** Where the records are when the batches are one after another. */
+function recordsOf(batches: readonly Batch[]): BatchedRecord[] {
+  const all: BatchedRecord[] = [];
   let start = 0;
-  for (const { bytes, records: own } of batches) {
-    for (const record of own) records.push({ ...record, offset: start + record.offset });
+  for (const { bytes, records } of batches) {
+    for (const record of records)
+      all.push(start === 0 ? record : { ...record, offset: start + record.offset });
     start += bytes.length;
   }
-  const bytes = Buffer.concat(
-    batches.map((batch) => batch.bytes),
-    length,
-  );
-  return { bytes, records };
+  return all;
 }

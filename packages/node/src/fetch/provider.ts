@@ -4,6 +4,8 @@ import type { Link } from '@lazytree/core';
 export interface Parcel {
   /** Whole records of the store's format (docs/store.md), one after another, as the provider has them stored. */
   records: Buffer;
+  /** Whether nobody else has the buffer that `records` are in: whoever takes them may do with it what they like. */
+  exclusive?: boolean;
   /** Blocks that were asked for and that it does not have. */
   missing: readonly Link[];
   /**

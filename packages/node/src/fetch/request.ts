@@ -97,15 +97,15 @@ export async function* answers(
       const next = await Promise.race([parcels.next(), ended.promise]);
       clearTimeout(timer);
       if (next.done) return;
-      const { records: bytes, missing, extra } = next.value;
+      const { records: bytes, exclusive, missing, extra } = next.value;
       if (extra && !peer.provider.generous) throw lied(peer, 'it has sent blocks that nobody asked for');
       transfer.received(bytes.length + (extra?.length ?? 0));
-      const verified = await check(peer, bytes, verifier);
+      const verified = await check(peer, bytes, { verifier, exclusive });
       signal.throwIfAborted();
       peer.recovered();
       yield { ...verified, missing };
       // Whoever waits for what they asked for does not wait for this.
-      if (extra) await keepExtra(await check(peer, extra, verifier));
+      if (extra) await keepExtra(await check(peer, extra, { verifier }));
       limit = stall;
     }
   } catch (error) {
@@ -120,9 +120,13 @@ export async function* answers(
   }
 }
 
-async function check(peer: Peer, bytes: Buffer, verifier: Verifier): Promise<Verified> {
+async function check(
+  peer: Peer,
+  bytes: Buffer,
+  { verifier, exclusive }: { verifier: Verifier; exclusive?: boolean | undefined },
+): Promise<Verified> {
   try {
-    return await verifier.verify(bytes);
+    return await verifier.verify(bytes, exclusive);
   } catch (error) {
     if (error instanceof UntrueRecordError) throw lied(peer, `it has sent a bad record: ${error.message}`);
     throw error;

@@ -9,6 +9,7 @@ import {
   type ThreadPool,
   UntrueRecordError,
 } from '@lazytree/core';
+import type { Checked, CheckJob } from './verify-thread.js';
 
 /** Records that are true: see `createReceivedChecker`. */
 export interface Verified {
@@ -21,8 +22,12 @@ export interface Verified {
 export interface Verifier {
   /** Says that so many bytes are about to come: threads take a while to start. */
   expect(bytes: number): void;
-  /** @throws UntrueRecordError */
-  verify(bytes: Buffer): Promise<Verified>;
+  /**
+   * @param exclusive nobody else has the buffer that the bytes are in: they need not be copied, and are to be used as
+   *   they come back
+   * @throws UntrueRecordError
+   */
+  verify(bytes: Buffer, exclusive?: boolean): Promise<Verified>;
   close(): Promise<void>;
 }
 
@@ -33,7 +38,7 @@ const START_BYTES = 2 << 20;
 const IDLE_MS = 10_000;
 const MOST_THREADS = 4;
 
-type Pool = ThreadPool<ArrayBuffer, string | undefined>;
+type Pool = ThreadPool<CheckJob, Checked>;
 
 export function createVerifier(): Verifier {
   let starting: Promise<Pool> | undefined;
@@ -44,12 +49,12 @@ export function createVerifier(): Verifier {
 
   /** Threads take a while to start, and until then there is as much done here. */
   function start(): Promise<Pool> {
-    const started = createThreadPool<ArrayBuffer, string | undefined>({
+    const started = createThreadPool<CheckJob, Checked>({
       script: new URL('./verify-thread.js', import.meta.url),
       data: undefined,
       threads: Math.max(1, Math.min(availableParallelism() - 1, MOST_THREADS)),
     });
-    return started.run(new ArrayBuffer(0)).then(() => {
+    return started.run({ buffer: new ArrayBuffer(0), offset: 0, length: 0 }).then(() => {
       pool = started;
       return started;
     });
@@ -84,10 +89,11 @@ export function createVerifier(): Verifier {
 
   return {
     expect,
-    async verify(bytes) {
-      const records = splitReceived(bytes);
-      count(bytes.length);
-      if (pool && bytes.length >= LEAST_BYTES) await checkOn(pool, bytes);
+    async verify(given, exclusive = false) {
+      const records = splitReceived(given);
+      count(given.length);
+      let bytes = given;
+      if (pool && bytes.length >= LEAST_BYTES) bytes = await checkOn(pool, bytes, exclusive);
       else {
         checkHere ??= createReceivedChecker();
         checkHere(bytes, records);
@@ -101,8 +107,12 @@ export function createVerifier(): Verifier {
   };
 }
 
-async function checkOn(pool: Pool, bytes: Buffer): Promise<void> {
-  const copy = new Uint8Array(bytes).buffer;
-  const problem = await pool.run(copy, [copy]);
+async function checkOn(pool: Pool, bytes: Buffer, exclusive: boolean): Promise<Buffer> {
+  const { length } = bytes;
+  const moved = exclusive ? bytes : new Uint8Array(bytes);
+  const { byteOffset: offset } = moved;
+  const job = { buffer: moved.buffer as ArrayBuffer, offset, length };
+  const { buffer, problem } = await pool.run(job, [job.buffer]);
   if (problem !== undefined) throw new UntrueRecordError(problem);
+  return Buffer.from(buffer, offset, length);
 }

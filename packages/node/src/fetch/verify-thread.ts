@@ -1,15 +1,30 @@
 import { createReceivedChecker, serveJobs, splitReceived, UntrueRecordError } from '@lazytree/core';
 
-/** Checks records of a bulk transfer. Resolves to what is wrong with them, if anything is. */
+/** Records of a bulk transfer, somewhere in a buffer. */
+export interface CheckJob {
+  buffer: ArrayBuffer;
+  offset: number;
+  length: number;
+}
+
+/** The buffer again, and what is wrong with the records, if anything is. */
+export interface Checked {
+  buffer: ArrayBuffer;
+  problem?: string;
+}
+
 const check = createReceivedChecker();
 
-serveJobs<ArrayBuffer, string | undefined>(async (job) => {
-  const bytes = Buffer.from(job);
-  try {
-    check(bytes, splitReceived(bytes));
-    return undefined;
-  } catch (error) {
-    if (error instanceof UntrueRecordError) return error.message;
-    throw error;
-  }
-});
+serveJobs<CheckJob, Checked>(
+  async ({ buffer, offset, length }) => {
+    const bytes = Buffer.from(buffer, offset, length);
+    try {
+      check(bytes, splitReceived(bytes));
+      return { buffer };
+    } catch (error) {
+      if (error instanceof UntrueRecordError) return { buffer, problem: error.message };
+      throw error;
+    }
+  },
+  ({ buffer }) => [buffer],
+);

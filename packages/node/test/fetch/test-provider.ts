@@ -122,12 +122,17 @@ export function testProvider(store: LocalStore, behaviour: Behaviour = {}): Test
       else missing.push(link);
       bytes += record?.length ?? 33;
       if (bytes < parcelBytes) continue;
-      yield { records: Buffer.concat(records), missing };
+      yield parcelOf(records, missing);
       records = [];
       missing = [];
       bytes = 0;
     }
-    if (bytes > 0) yield { records: Buffer.concat(records), missing };
+    if (bytes > 0) yield parcelOf(records, missing);
+  }
+
+  function parcelOf(parts: readonly Buffer[], missing: Link[]): Parcel {
+    const records = Buffer.concat(parts);
+    return { records, missing, exclusive: records.length === records.buffer.byteLength };
   }
 
   async function nodesBelow(root: Link, have: readonly Link[]): Promise<Link[]> {

@@ -469,7 +469,7 @@ describe('tiers of providers', () => {
         ...store,
         append(all, records) {
           written.push(...records.map(({ digest }) => digest));
-          bytes += all.length;
+          bytes += (all instanceof Uint8Array ? [all] : all).reduce((sum, { length }) => sum + length, 0);
           return store.append(all, records);
         },
       };

@@ -51,6 +51,8 @@ function* parcelOf(
   if (records.length + missing.length === 0) return;
   yield {
     records: Buffer.from(records.buffer, records.byteOffset, records.length),
+    // Of a message, of which all else has been decoded.
+    exclusive: true,
     missing: decodeLinks(missing, most),
   };
 }
