@@ -28,7 +28,7 @@ export function createRecordedTree(signal: AbortSignal): RecordedTree {
     },
     async append(bytes, batch) {
       for (const { digest } of batch) digests.add(digest);
-      records.push(bytes);
+      records.push(...(bytes instanceof Uint8Array ? [bytes] : bytes));
     },
     lease: () => ({ complete: true, release() {} }),
     keepRoot() {},
@@ -52,5 +52,5 @@ export async function addRecords(store: LocalStore, records: Buffer): Promise<vo
     batch.push({ ...record, offset: at });
     at += piece.length;
   }
-  if (batch.length > 0) await store.append(Buffer.concat(pieces, at), batch);
+  if (batch.length > 0) await store.append(pieces, batch);
 }
