@@ -11,6 +11,15 @@ export type ImageCompression = 'snappy' | 'zstd';
  */
 export const FRAME_BYTES: Readonly<Record<ImageCompression, number>> = { snappy: 2 << 20, zstd: 4 << 20 };
 
+/**
+ * The same for frames of nodes. A listing needs a few of them, and snappy blocks below 64 KiB are decoded without loading
+ * an addon; larger ones would hardly be smaller, as nodes are mostly digests.
+ */
+export const NODE_FRAME_BYTES: Readonly<Record<ImageCompression, number>> = {
+  snappy: 60 << 10,
+  zstd: FRAME_BYTES.zstd,
+};
+
 /** The fastest that makes images smaller than `tar | zstd`. */
 const ZSTD_LEVEL = 3;
 /** Spans the frame. */

@@ -5,6 +5,7 @@ import { formatLink, type Link, linkDigest } from '../format/link.js';
 import type { Location } from '../store/block-index.js';
 import type { BlockSource } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
+import { Compression } from '../store/record.js';
 import { segmentPath } from '../store/segments.js';
 import { verifying } from '../store/verifying.js';
 import { rootEntry } from '../tree/path.js';
@@ -16,7 +17,7 @@ import {
   type Frame,
   type WrittenBlocks,
 } from './format.js';
-import { compressFrame, FRAME_BYTES, type ImageCompression } from './frame-compression.js';
+import { compressFrame, FRAME_BYTES, type ImageCompression, NODE_FRAME_BYTES } from './frame-compression.js';
 import { type Output, writeNewFile } from './new-file.js';
 import { createFramePacker, type PackedFrame, type PackJob } from './pack-frames.js';
 import { createPackPool, createSharedPackPool, type PackPool } from './pack-pool.js';
@@ -115,8 +116,8 @@ async function writeImage({ store, local, root, output, pool, options }: WriteCo
   const { compression: kind = 'snappy', signal, onProgress } = options;
   const source = local ?? verifying(store);
   const progress = { blocks: 0, bytes: 0, found: 0 };
-  const nodes = createSection(output, pool, kind);
-  const content = createSection(output, pool, kind);
+  const nodes = createSection(output, pool, { kind, frameBytes: NODE_FRAME_BYTES[kind] });
+  const content = createSection(output, pool, { kind, frameBytes: FRAME_BYTES[kind] });
   const links: Link[] = [];
   let next = 0;
   nodes.release();
@@ -187,9 +188,11 @@ function joinSections(nodes: Section, content: Section): WrittenBlocks {
   };
 }
 
+/** Snappy makes little of what is mostly digests, and whoever opens the image would wait for it. */
 async function writeIndex(output: Output, index: Buffer, kind: ImageCompression): Promise<void> {
   const offset = output.length();
-  const { compression, payload } = compressFrame(kind, index);
+  const plain = { compression: Compression.none, payload: index };
+  const { compression, payload } = kind === 'snappy' ? plain : compressFrame(kind, index);
   await output.write(payload);
   const place = { offset, stored: payload.length, raw: index.length, crc: crc32(payload), compression };
   await output.write(encodeTrailer(place));
@@ -197,11 +200,17 @@ async function writeIndex(output: Output, index: Buffer, kind: ImageCompression)
 
 type Section = ReturnType<typeof createSection>;
 
+interface SectionOptions {
+  kind: ImageCompression;
+  /** Raw bytes of a frame. */
+  frameBytes: number;
+}
+
 /**
  * A run of frames. Gathers blocks into frames, has them packed, and writes them in order: those of a section
  * that is released as they come, with as many under way as keep the threads busy.
  */
-function createSection(output: Output, pool: PackPool, kind: ImageCompression) {
+function createSection(output: Output, pool: PackPool, { kind, frameBytes }: SectionOptions) {
   const blocks: WrittenBlocks = { links: [], frames: [], offsets: [], lengths: [] };
   const frames: Frame[] = [];
   const underWay: Promise<PackedFrame>[] = [];
@@ -250,7 +259,7 @@ function createSection(output: Output, pool: PackPool, kind: ImageCompression) {
     underWay: () => underWay.length,
     /** The bytes of a block, or where they are; one section has all of one kind. */
     async add(link: Link, length: number, block: Uint8Array | Location): Promise<void> {
-      if (raw + length > FRAME_BYTES[kind]) await flush();
+      if (raw + length > frameBytes) await flush();
       blocks.links.push(link);
       blocks.frames.push(frames.length + underWay.length);
       blocks.offsets.push(raw);
