@@ -126,6 +126,25 @@ describe.each(['without a daemon', 'with a daemon'])('trees of origins %s', (kin
       const failed = await box.run([command, '--offline', 'never']);
       expect([failed.code, failed.err]).toEqual([7, expect.stringContaining('never.tgz is not here')]);
     }
+    // All of them, wherever in the tree they are, and before anything is written.
+    const many = {
+      deps: `tar:${server.url}/never.tgz#${never.integrity}`,
+      'more/deps': `tar:${server.url}/ever.tgz#${never.integrity}`,
+    };
+    await box.ok('compose', compositionIn(box, 'many.json', many), '--name', 'many');
+    const missing = ['ever.tgz', 'never.tgz'].map((name) => expect.stringMatching(`^tar:http.*/${name}`));
+    for (const command of [
+      ['resolve', 'many'],
+      ['prefetch', 'many'],
+      ['export', 'many', 'nothing'],
+    ]) {
+      const { code, out } = await box.run([...command, '--offline', '--json']);
+      expect([code, JSON.parse(out).error]).toEqual([
+        7,
+        expect.objectContaining({ code: 'NETWORK', missing }),
+      ]);
+    }
+    expect(fs.existsSync(box.path('nothing'))).toBe(false);
     expect(server.log.length).toBe(requests);
     stop();
   });

@@ -7,6 +7,8 @@ interface Reported {
   code?: unknown;
   message?: unknown;
   hint?: unknown;
+  /** What was not there, in full. */
+  missing?: unknown;
   exitCode?: unknown;
 }
 
@@ -40,7 +42,7 @@ export async function fail(
 
 /** One line: what went wrong, where, and what to do about it. Nothing for what is no error. */
 function errorLine(error: unknown, json: boolean): string {
-  const { message, hint, code, exitCode } = error as Reported;
+  const { message, hint, missing, code, exitCode } = error as Reported;
   if (isCommanderError(error) && exitCode === 0) return '';
   if (code === 'commander.help') {
     return errorLine({ code: 'USAGE', message: 'no command given', hint: HELP }, json);
@@ -52,6 +54,7 @@ function errorLine(error: unknown, json: boolean): string {
       code: isCommanderError(error) ? 'USAGE' : (code ?? 'FAILED'),
       message: text,
       hint: advice,
+      missing,
     };
     return `${JSON.stringify({ error: report })}\n`;
   }

@@ -65,6 +65,19 @@ export class InvalidNodeError extends LazytreeError {
   }
 }
 
+/** Origins that are not here, while nobody may be asked for them. */
+export class OfflineError extends LazytreeError {
+  /** References, each with its driver. */
+  readonly missing: readonly string[];
+  constructor(missing: readonly string[], message = `offline, and ${missing.join(', ')} are not here`) {
+    super('NETWORK', message, {
+      hint: 'use it once with the network, or pull a tree that has it; then it stays',
+    });
+    this.name = 'OfflineError';
+    this.missing = missing;
+  }
+}
+
 export function isMissing(error: unknown): error is BlockMissingError {
   return error instanceof BlockMissingError;
 }

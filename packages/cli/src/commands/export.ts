@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import {
   asDirectory,
+  checkTreeOrigins,
   type ExportOptions,
   type ExportResult,
   exportTree,
@@ -9,6 +10,7 @@ import {
   statCacheFile,
 } from '@lazytree/core';
 import { isImageSpec, parsePeerRef } from '@lazytree/node';
+import { isOffline } from '@lazytree/node/origins';
 import { type Action, type Context, ExitCode, type Output } from '../command.js';
 import { memberCluster } from '../member-cluster.js';
 import { openTree, whileArriving } from '../open-tree.js';
@@ -48,6 +50,8 @@ async function write(context: Context, spec: string, { target, existing }: Place
   const progress = await context.progress('export');
   try {
     const { link } = asDirectory(tree.entry, spec);
+    if (isOffline(context.originCaller()))
+      await checkTreeOrigins(tree.store, link, { signal: context.signal });
     const home = isImageSpec(spec) ? undefined : await context.home({ create: false });
     const statCache = home && statCacheFile(home.store.directory, EXPORT_USE, target);
     const options: ExportOptions = {

@@ -1,11 +1,11 @@
-import { LazytreeError } from '../errors.js';
+import { LazytreeError, OfflineError } from '../errors.js';
 import { encodeDirectory } from '../format/directory-node.js';
 import type { DirectoryEntry, Entry } from '../format/entry.js';
 import { MAX_TREE_DEPTH } from '../format/limits.js';
 import type { Link } from '../format/link.js';
 import type { BlockSource, BlockStore, StoreOptions } from '../store/block-store.js';
 import { listDirectory, readNode } from './directory.js';
-import { resolveEntry } from './resolve-entry.js';
+import { type PlainEntry, resolveEntry } from './resolve-entry.js';
 
 export interface ResolveTreeOptions extends StoreOptions {
   /** Told of each origin entry that has been resolved. */
@@ -18,7 +18,7 @@ export interface ResolveTreeOptions extends StoreOptions {
  *
  * @param source knows of origins
  * @param store gets the nodes that are new
- * @throws LazytreeError as `resolveOrigin`
+ * @throws LazytreeError as `resolveOrigin`; of several OfflineErrors one that names all that is missing
  */
 export async function resolveTreeOrigins(
   source: BlockSource,
@@ -28,8 +28,13 @@ export async function resolveTreeOrigins(
 ): Promise<DirectoryEntry> {
   const done = new Map<Link, Promise<DirectoryEntry>>();
   const { signal, onResolved } = options;
+  const offline: OfflineError[] = [];
   const { size, files } = await readNode(source, root, options);
-  return directory({ kind: 'directory', name: '', link: root, size, files }, '', 0);
+  const resolved = await directory({ kind: 'directory', name: '', link: root, size, files }, '', 0);
+  if (offline.length === 1) throw offline[0];
+  if (offline.length > 1)
+    throw new OfflineError([...new Set(offline.flatMap(({ missing }) => missing))].sort());
+  return resolved;
 
   function directory(entry: DirectoryEntry, path: string, depth: number): Promise<DirectoryEntry> {
     const known = done.get(entry.link);
@@ -69,10 +74,30 @@ export async function resolveTreeOrigins(
   }
 
   async function origin(entry: Entry & { kind: 'origin' }, path: string, depth: number): Promise<Entry> {
-    const found = await resolveEntry(source, entry, path, options);
+    let found: PlainEntry;
+    try {
+      found = await resolveEntry(source, entry, path, options);
+    } catch (error) {
+      if (!(error instanceof OfflineError)) throw error;
+      offline.push(error);
+      return entry;
+    }
     onResolved?.(path);
     return found.kind === 'directory' ? directory(found, path, depth + 1) : found;
   }
+}
+
+/**
+ * Finds out, before anything is made of a tree, whether all that its origins stand for can be had.
+ *
+ * @throws LazytreeError as `resolveTreeOrigins`
+ */
+export async function checkTreeOrigins(
+  source: BlockSource,
+  root: Link,
+  options: StoreOptions,
+): Promise<void> {
+  await resolveTreeOrigins(source, { async put() {} }, root, options);
 }
 
 function sameLink(a: Entry, b: Entry): boolean {

@@ -17,6 +17,7 @@ import {
   type Link,
   type LocalStore,
   layOver,
+  OfflineError,
   type OriginEntry,
   type Provenance,
   type Resolved,
@@ -156,8 +157,10 @@ export function createOrigins(options: OriginsOptions): Origins {
         return (await run()).value;
       } catch (error) {
         if (!(error instanceof SharedFailure)) throw error;
-        const { code } = error.cause as LazytreeError;
-        if (code !== 'REFUSED' && code !== 'NOT_FOUND') throw error.cause;
+        const cause = error.cause as LazytreeError;
+        const isTheirs =
+          cause.code === 'REFUSED' || cause.code === 'NOT_FOUND' || cause instanceof OfflineError;
+        if (!isTheirs) throw cause;
       }
     }
   }
@@ -495,13 +498,11 @@ function checkedRoot({ entry, integrity }: OriginContent, pinned: Origin): Link 
   return entry.link;
 }
 
-function offline({ driver, reference, integrity }: Origin, asked: Origin): LazytreeError {
+function offline({ driver, reference, integrity }: Origin, asked: Origin): OfflineError {
   const name = `${driver}:${reference}`;
   const what = reference === asked.reference ? name : `${name} (for ${asked.reference})`;
   const which = integrity === undefined ? '' : `, ${integrity}`;
-  return new LazytreeError('NETWORK', `offline, and ${what} is not here${which}`, {
-    hint: 'use it once with the network, or pull a tree that has it; then it stays',
-  });
+  return new OfflineError([name], `offline, and ${what} is not here${which}`);
 }
 
 /** A source of blocks that knows the origins of a home. */
