@@ -48,6 +48,8 @@ const MOST_TIMES = 16;
 const LOOKS = 2;
 /** Looking at files that are all here waits for nothing: others get their turn after this. */
 const SLICE_MS = 5;
+/** After so many turns of the event loop, what was asked for before has been sent. */
+const TURNS = 2;
 
 /** How a root is being read. */
 interface Reading {
@@ -128,6 +130,8 @@ export function createReadAhead({ store, fetch, allows, onError }: ReadAheadOpti
   ): Promise<void> {
     const files = await nextFiles(from, times);
     onFound?.(files.map(({ link }) => link));
+    // What somebody waits for is gathered for a turn, and goes first.
+    for (let turn = 0; turn < TURNS; turn++) await yieldToEvents();
     if (files.length > 0) await fetch.bring([files], { signal, eager: true });
   }
 
