@@ -45,6 +45,10 @@ export interface VerifyReport {
   lost: string[];
 }
 
+function newReport(): VerifyReport {
+  return { blocks: 0, bytes: 0, bad: [], damage: [], dropped: 0, recovered: 0, lost: [] };
+}
+
 export interface VerifyOptions {
   repair?: boolean;
   signal?: AbortSignal;
@@ -56,15 +60,7 @@ export async function verifyStore(store: LocalStore, options: VerifyOptions = {}
   await store.flush();
   const lease = store.lease();
   try {
-    const report: VerifyReport = {
-      blocks: 0,
-      bytes: 0,
-      bad: [],
-      damage: [],
-      dropped: 0,
-      recovered: 0,
-      lost: [],
-    };
+    const report = newReport();
     if (options.repair) report.lost = await dropUnreadable(store);
     const scanned = store.segments.lengths();
     const good = await scanStore(store, report, { ...options, scanned });
@@ -221,15 +217,7 @@ export async function verifyTree(
   options: VerifyOptions = {},
 ): Promise<VerifyReport> {
   const { signal, onProgress } = options;
-  const report: VerifyReport = {
-    blocks: 0,
-    bytes: 0,
-    bad: [],
-    damage: [],
-    dropped: 0,
-    recovered: 0,
-    lost: [],
-  };
+  const report = newReport();
   const corrupt = new Map<string, string>();
   const counted = createFingerprintSet();
   const checked: BlockSource = {

@@ -359,7 +359,7 @@ describe('the git driver', () => {
 });
 
 describe('a reference of git', () => {
-  const parsed = (text: string) => driver.parse(text, { directory: '/work/here' });
+  const parsed = (text: string) => driver.parse(text, { directory: '/srv/here' });
   it.each([
     ['https://Example.ORG/a/b.git', 'https://example.org/a/b.git'],
     ['https://example.org/a/b.git/#main', 'https://example.org/a/b.git#main'],
@@ -367,9 +367,9 @@ describe('a reference of git', () => {
     ['git+ssh://git@example.org/a.git', 'ssh://git@example.org/a.git'],
     ['git@example.org:a/b.git#HEAD', 'git@example.org:a/b.git'],
     ['ssh://git@example.org:2222/a', 'ssh://git@example.org:2222/a'],
-    ['../r.git', '/work/r.git'],
-    ['./a:b', '/work/here/a:b'],
-    ['.', '/work/here'],
+    ['../r.git', '/srv/r.git'],
+    ['./a:b', '/srv/here/a:b'],
+    ['.', '/srv/here'],
     ['file:///a/b/', 'file:///a/b'],
   ])('%s is %s', (text, canonical) => {
     expect(parsed(text)).toBe(canonical);
