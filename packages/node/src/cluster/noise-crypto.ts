@@ -9,7 +9,7 @@ const SHORT_BYTES = 1200;
 
 /**
  * The cryptography of noise as it comes, but for long messages: the keys of a connection are made into key objects
- * once, and not for each message, which takes half as long as encrypting one.
+ * once, and not for each message.
  */
 export function createNoiseCrypto(): ICryptoInterface {
   const keys = new WeakMap<Uint8Array, KeyObject>();
