@@ -3,6 +3,7 @@ import { type Action, ExitCode, type Options, type Output } from './command.js';
 import { COMMANDS } from './commands.js';
 import { createContext } from './context.js';
 import { fail } from './errors.js';
+import { hasFlag } from './has-flag.js';
 import type { Homes } from './homes.js';
 import { buildProgram } from './program.js';
 import { type Terminal, writeOut } from './terminal.js';
@@ -18,8 +19,8 @@ export interface ExecuteOptions {
 export async function execute(args: readonly string[], options: ExecuteOptions): Promise<number> {
   const { caller, homes, perform } = options;
   const { terminal } = caller;
-  const json = asksForJson(args);
-  const offline = args.includes('--offline');
+  const json = hasFlag(args, '--json');
+  const offline = hasFlag(args, '--offline');
   let exitCode: number = ExitCode.done;
 
   async function run(action: Action, values: string[], given: Options): Promise<number> {
@@ -53,12 +54,6 @@ export async function execute(args: readonly string[], options: ExecuteOptions):
   } catch (error) {
     return fail(error, caller, json);
   }
-}
-
-/** What follows `--` is not for this command. */
-function asksForJson(args: readonly string[]): boolean {
-  const end = args.indexOf('--');
-  return args.slice(0, end < 0 ? args.length : end).includes('--json');
 }
 
 async function print(terminal: Terminal, json: boolean, { data, text, news }: Output): Promise<void> {

@@ -3,6 +3,7 @@ import { ExitCode } from './command.js';
 import { fail } from './errors.js';
 import { exactArguments } from './exact-arguments.js';
 import { exactDirectory } from './exact-directory.js';
+import { hasFlag } from './has-flag.js';
 import { ownHome, type SurveyAhead } from './homes.js';
 import { askRunningDaemon, isForDaemon, performAnywhere } from './route.js';
 import { ownTerminal } from './terminal.js';
@@ -54,7 +55,7 @@ export async function run(argv: string[]): Promise<number> {
       },
     });
   } catch (error) {
-    return await fail(error, caller, args.includes('--json'));
+    return await fail(error, caller, hasFlag(args, '--json'));
   } finally {
     ahead?.stop();
     ignore();
