@@ -27,19 +27,28 @@ describe.skipIf(unlessNetworked('origins in clusters'))('what one machine has re
   beforeAll(async () => {
     [anna, bert, carl] = await formCluster(['anna', 'bert', 'carl']);
     const tree = Object.fromEntries(['one', 'two', 'three'].map((name) => [name, archive(name)]));
-    await anna.ok('compose', compositionIn(anna, 'app.json', tree), '--name', 'app');
+    // Where nobody listens, and nobody is to be asked.
+    const far = tree.one.replace(/^tar:.*#/, 'tar:http://127.0.0.1:9/far.tgz#');
+    await anna.ok(
+      'compose',
+      compositionIn(anna, 'app.json', { ...tree, far: far.replace(/.{8}==$/, 'AAAAAAAA==') }),
+      '--name',
+      'app',
+    );
   });
 
   test('the others need not fetch: neither for a mount, nor by its reference', async () => {
     expect(await anna.ok('cat', 'app/one/read.me')).toBe('one');
     fs.rmSync(places.one.file);
     await bert.ok('mount', 'app@anna', 'there');
-    expect(await shOk(bert, 'ls there; cat there/one/read.me')).toBe('one\nthree\ntwo\none\n');
+    expect(await shOk(bert, 'ls there; cat there/one/read.me')).toBe('far\none\nthree\ntwo\none\n');
     expect(await bert.ok('why', 'app@anna/one/large')).toMatch(
       /^one: tar:\S+one\.tgz \(sha512-\S+\) from peer anna/,
     );
     const { integrity } = await anna.json<{ integrity: string }>('stat', 'app/one');
     expect(await carl.ok('ls', `tar:${places.one.file}#${integrity}`)).toBe('large\nread.me');
+    const offline = await carl.run(['ls', '--offline', 'app@anna/far']);
+    expect([offline.code, offline.err]).toEqual([7, expect.stringContaining('offline, and tar:http')]);
   });
 
   test('nobody has resolved is fetched by whoever wants it', async () => {
