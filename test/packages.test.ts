@@ -1,5 +1,15 @@
 import { execFileSync, spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { isBuiltin } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -90,6 +100,70 @@ test('the lockfile has a checksum for every package, and names no registry', () 
     [],
   );
 });
+
+test('the packed packages run where nothing else of this repository is', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lazytree-packed-'));
+  try {
+    const packed = ['core', 'node', 'cli'].map((folder) =>
+      packInto(join(ROOT, 'packages', folder), directory),
+    );
+    writeFileSync(join(directory, 'package.json'), '{"private":true}');
+    const options = ['--ignore-scripts', '--omit=dev', '--prefer-offline', '--no-audit', '--no-fund'];
+    execFileSync('npm', ['install', ...options, ...packed], { cwd: directory, stdio: 'ignore' });
+    const env = { ...process.env, LAZYTREE_HOME: join(directory, 'home') };
+    const lazytree = (...args: string[]) =>
+      execFileSync(join(directory, 'node_modules', '.bin', 'lazytree'), args, {
+        cwd: directory,
+        env,
+        encoding: 'utf8',
+      });
+    // A block that is large and compressed is decoded by the addon.
+    const text = 'a line of which there are many\n'.repeat(20_000);
+    mkdirSync(join(directory, 'tree'));
+    writeFileSync(join(directory, 'tree', 'small.txt'), 'small');
+    writeFileSync(join(directory, 'tree', 'large.txt'), text);
+    const root = lazytree('import', 'tree').trim().split(/\s/)[0];
+    lazytree('export', root, 'copy');
+    expect(readFileSync(join(directory, 'copy', 'small.txt'), 'utf8')).toBe('small');
+    expect(readFileSync(join(directory, 'copy', 'large.txt'), 'utf8')).toBe(text);
+    lazytree('save', root, 'tree.lzt');
+    expect(lazytree('ls', 'image:tree.lzt').trim().split('\n')).toHaveLength(2);
+    expect(JSON.parse(lazytree('verify', '--json', root))).toMatchObject({ sound: true });
+    const outside = new Set(bundled().flatMap(requiredBy));
+    expect(outside).toContain('snappy');
+    expect([...outside].filter((name) => !isInstalled(name))).toEqual([]);
+
+    function bundled(): string[] {
+      const place = join(directory, 'node_modules', 'lazytree', 'dist', 'bundle');
+      return readdirSync(place, { recursive: true, encoding: 'utf8' })
+        .filter((path) => path.endsWith('.js'))
+        .map((path) => join(place, path));
+    }
+
+    function isInstalled(name: string): boolean {
+      return existsSync(join(directory, 'node_modules', name, 'package.json'));
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}, 300_000);
+
+/** Packages that are not in a bundle and that it loads when it needs them. */
+function requiredBy(file: string): string[] {
+  const text = readFileSync(file, 'utf8').replace(/^\s*(?:\/\/|\/?\*).*$/gm, '');
+  const names = text.matchAll(
+    /(?:\b(?:require|import)|createRequire\([\w.]+\))\(\s*["'](@[\w-]+\/[\w.-]+|\w[\w.-]*)(?:\/[^"']*)?["']\s*\)/g,
+  );
+  return [...new Set(Array.from(names, ([, name]) => name))].filter((name) => !isBuiltin(name));
+}
+
+/** @returns the file that was made */
+function packInto(cwd: string, directory: string): string {
+  const args = ['pack', '--ignore-scripts', '--json', '--pack-destination', directory];
+  const json = execFileSync('npm', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] });
+  const [{ filename }] = Object.values<{ filename: string }>(JSON.parse(json));
+  return join(directory, filename);
+}
 
 test('the types of everything that is exported are sound, for those who check libraries as well', () => {
   const directory = mkdtempSync(join(tmpdir(), 'lazytree-types-'));
