@@ -206,7 +206,22 @@ export function createCborReader(input: Uint8Array): CborReader {
     return slice;
   }
 
+  function isAscii(from: number, to: number): boolean {
+    for (let i = from; i < to; i++) if (buffer[i] > 0x7f) return false;
+    return true;
+  }
+
   function text(maxBytes: number): string {
+    const first = at < buffer.length ? buffer[at] : 0;
+    const end = at + 1 + (first & 31);
+    // Most texts are short, and to decode UTF-8 takes longer than to see that there is nothing to decode.
+    if (first >>> 5 === TEXT && (first & 31) < 24 && end <= buffer.length && end - at - 1 <= maxBytes) {
+      if (isAscii(at + 1, end)) {
+        const short = buffer.toString('latin1', at + 1, end);
+        at = end;
+        return short;
+      }
+    }
     const slice = bytes(TEXT, 'text', maxBytes);
     if (!isUtf8(slice)) fail('text that is not UTF-8');
     return slice.toString('utf8');

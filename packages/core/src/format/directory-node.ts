@@ -1,7 +1,15 @@
 import { InvalidNodeError, LazytreeError } from '../errors.js';
 import { type CborReader, type CborWriter, createCborReader, createCborWriter } from './cbor.js';
 import { MAX_CHUNK } from './chunker.js';
-import { addTotals, type Entry, type Metadata, MODE_MASK, type OriginEntry, type Totals } from './entry.js';
+import {
+  addTotals,
+  type Entry,
+  isFile,
+  type Metadata,
+  MODE_MASK,
+  type OriginEntry,
+  type Totals,
+} from './entry.js';
 import type { EncodedNode } from './file-node.js';
 import { endsGroup, hashName, MAX_GROUP, MAX_GROUP_BYTES, SINGLE_NODE_ITEMS } from './grouping.js';
 import { MAX_INDEX_LEVELS, MAX_NAME_BYTES, MAX_ORIGIN_TEXT_BYTES, MAX_TARGET_BYTES } from './limits.js';
@@ -252,8 +260,13 @@ function decodeLeaf(reader: CborReader): DirectoryLeaf {
     if (i > 0 && compareNames(entries[i - 1].name, entry.name) >= 0) {
       throw new InvalidNodeError(`entry '${entry.name}' out of order or twice`);
     }
-    totals.size += 'size' in entry ? entry.size : 0;
-    totals.files += entry.kind === 'directory' ? entry.files : 'size' in entry ? 1 : 0;
+    if (entry.kind === 'directory') {
+      totals.size += entry.size;
+      totals.files += entry.files;
+    } else if (isFile(entry)) {
+      totals.size += entry.size;
+      totals.files += 1;
+    }
     entries.push(entry);
   }
   reader.key('size');

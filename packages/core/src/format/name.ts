@@ -55,8 +55,19 @@ const SURROGATE = /[\ud800-\udfff]/;
  * unless a surrogate is involved, in a pair or as an escaped byte.
  */
 export function compareNames(a: string, b: string): number {
-  if (SURROGATE.test(a) || SURROGATE.test(b)) return Buffer.compare(nameToBytes(a), nameToBytes(b));
-  return a < b ? -1 : a > b ? 1 : 0;
+  const length = Math.min(a.length, b.length);
+  for (let i = 0; i < length; i++) {
+    const left = a.charCodeAt(i);
+    const right = b.charCodeAt(i);
+    if (left === right) continue;
+    if (isSurrogate(left) || isSurrogate(right)) return Buffer.compare(nameToBytes(a), nameToBytes(b));
+    return left - right;
+  }
+  return a.length - b.length;
+}
+
+function isSurrogate(unit: number): boolean {
+  return (unit & 0xf800) === 0xd800;
 }
 
 /** Sorts what has names as {@link compareNames} does, and returns it. */

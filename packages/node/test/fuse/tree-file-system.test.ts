@@ -108,7 +108,10 @@ function page({ files, retried }: Served, node: number, offset: number, most: nu
   });
   const told = entries.filter(({ name }) => name !== '.' && name !== '..').map((entry) => entry.node);
   expect(added).toEqual(told);
-  if (plus) for (const id of added) files.remember(id);
+  if (plus) {
+    for (const id of added) files.remember(id);
+    files.openNext(node);
+  }
   return entries;
 }
 
@@ -614,6 +617,60 @@ describe('listing', () => {
     expect(reads).toHaveLength(2);
     lookup(served, top, 'name 4321');
     expect(reads).toHaveLength(2);
+  });
+});
+
+describe('the directory that a walk comes to next', () => {
+  /** More directories in one than are quickly gone through, and files before, between and after them. */
+  const wide = Array.from({ length: 150 }, (_, i) => [
+    `${i}`.padStart(3, '0'),
+    i % 3 === 1 ? directory({ a: file(`${i}`), deep: directory({ b: file(`b${i}`) }) }) : file(`${i}`),
+  ]);
+  const spec = directory(Object.fromEntries(wide) as Record<string, TreeNode>);
+
+  /** Reads that a walk through everything waits for; those of `openNext` are nobody's. */
+  function walk(missing: (link: Link) => boolean = () => false) {
+    let waited: Link[] = [];
+    let unasked = 0;
+    let waiting = true;
+    const served = serve([spec], (link) => {
+      if (waiting) waited.push(link);
+      else unasked += 1;
+      return missing(link);
+    });
+    const { files } = served;
+    const openNext = files.openNext.bind(files);
+    files.openNext = (node) => {
+      waiting = false;
+      openNext(node);
+      waiting = true;
+    };
+    const seen: string[] = [];
+    const visit = (node: number) => {
+      for (const { name, node: child } of list(served, node, 1000).slice(2)) {
+        const { path } = files.describe(child);
+        seen.push(path);
+        if ((files.attributes(child).mode & 0o170000) === 0o040000) visit(child);
+        else expect(name).toBe(path.split('/').at(-1));
+      }
+    };
+    const top = openRoot(served, 0);
+    waited = [];
+    visit(top);
+    return { seen, waited: new Set(waited).size, unasked };
+  }
+
+  it('is open when it is asked for', () => {
+    const { seen, waited, unasked } = walk();
+    expect(seen).toHaveLength(150 + 50 * 3);
+    // All but the top directory, once each.
+    expect({ waited, unasked }).toEqual({ waited: 0, unasked: 100 });
+  });
+
+  it('is not fetched before somebody asks for it', () => {
+    const { seen, waited } = walk(() => true);
+    expect(seen).toHaveLength(150 + 50 * 3);
+    expect(waited).toBeGreaterThanOrEqual(100);
   });
 });
 

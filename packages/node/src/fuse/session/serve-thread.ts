@@ -302,7 +302,9 @@ function readdir({ unique, node, opcode }: RequestHeader, bytes: Buffer): void {
   const added = files.list(node, offset, (name, of, next) => reply.addDirent(name, of, { next, room, plus }));
   files.use(node).requests += 1;
   if (plus) for (const id of added) files.remember(id);
-  if (!write(reply.directory(unique)) && plus) for (const id of added) files.forget(id, 1);
+  if (!write(reply.directory(unique))) {
+    if (plus) for (const id of added) files.forget(id, 1);
+  } else if (plus) files.openNext(node);
 }
 
 function getxattr(unique: number, node: number, bytes: Buffer): void {

@@ -46,7 +46,13 @@ export function openListing(link: Link, read: ReadBlock): Listing {
   const { size, files } = node;
   if (node.kind === 'leaf') {
     const count = node.entries.length;
-    const part = partOf({ start: 0, count, first: '' }, (block) => decode(link, block) as DirectoryLeaf);
+    // Who opens a directory wants its entries next.
+    let opened: DirectoryLeaf | undefined = node;
+    const part = partOf({ start: 0, count, first: '' }, (block) => {
+      const first = opened;
+      opened = undefined;
+      return first ?? (decode(link, block) as DirectoryLeaf);
+    });
     return { link, count, size, files, parts: [part] };
   }
   const parts: Part[] = [];

@@ -38,33 +38,17 @@ const AGAIN_MS = 5000;
  * file in the middle of such a list is left out: that it is read says that it is time for the next list.
  */
 export interface PushPlannerOptions {
-  nodes: Nodes;
   parts: DecodedParts;
   given: Given;
+  /** The directory that a walk comes to after another. */
+  after(directory: Directory): Directory | undefined;
 }
 
-export function createPushPlanner({ nodes, parts, given }: PushPlannerOptions) {
+export function createPushPlanner({ parts, given, after }: PushPlannerOptions) {
   /** The directory after the last one that was planned. */
   let next: Directory | undefined;
   let directories = 1;
   let marker = 0;
-
-  /** The directory that a walk through all that has been listed comes to after `directory`. */
-  function after(directory: Directory): Directory | undefined {
-    const below = firstFrom(directory, 0);
-    if (below) return below;
-    for (let at = directory; at.parent; at = at.parent) {
-      const beside = firstFrom(at.parent, at.position + 1);
-      if (beside) return beside;
-    }
-    return undefined;
-  }
-
-  /** Ids are handed out in order of position as a directory is listed. */
-  function firstFrom({ children }: Directory, position: number): Directory | undefined {
-    for (const [at, id] of children ?? []) if (at >= position) return nodes.directory(id);
-    return undefined;
-  }
 
   function collect(from: Directory, position = 0): PushList | undefined {
     const list: { node: number; size: number; link: Link }[] = [];

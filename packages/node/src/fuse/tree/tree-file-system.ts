@@ -28,6 +28,7 @@ import {
 } from './nodes.js';
 import { createPushPlanner, type Given, type PushList } from './push-planner.js';
 import { newNodes, restoreNodes } from './restore-nodes.js';
+import { createWalkOrder } from './walk-order.js';
 
 /** What is served: one tree, or the directory `/<CID>` of every root there is. */
 export type View = { root: Link } | { allRoots: true };
@@ -59,6 +60,11 @@ export interface TreeFileSystem {
     offset: number,
     add: (name: Uint8Array, of: Attributes, next: number) => boolean,
   ): number[];
+  /**
+   * Opens the directory that a walk comes to after this one, unless it has to be fetched: to be called when a listing
+   * has been answered, while whoever asked for it is busy with it.
+   */
+  openNext(node: number): void;
   /** A file's or a directory's CID, or undefined for what has none. */
   cid(node: number): string | undefined;
   /** What to put into the page cache now that a file has been read, if anything. */
@@ -96,7 +102,8 @@ export function createTreeFileSystem(
     mayReuse: given.idle,
     onReuse: given.delete,
   });
-  const planner = createPushPlanner({ nodes, parts, given });
+  const after = createWalkOrder({ nodes, parts });
+  const planner = createPushPlanner({ parts, given, after });
   const content = createContent(blocks);
   const top = isNew ? addTop() : nodes.directory(ROOT_NODE);
   if (top?.id !== ROOT_NODE || top.link !== (allRoots ? undefined : view.root)) {
@@ -373,6 +380,17 @@ export function createTreeFileSystem(
         }
       }
       return added;
+    },
+    openNext(node) {
+      const from = nodes.directory(node);
+      const next = from && after(from);
+      if (!next?.link || next.content) return;
+      try {
+        const of = nodes.open(next);
+        if (of.listing.count > 0) load(of, of.listing.parts[0]);
+      } catch {
+        // Whoever asks for it is told why it cannot be opened.
+      }
     },
     cid(node) {
       const found = nodes.directory(node);
