@@ -9,7 +9,9 @@ import {
   lazytreeMount,
   lazytreeWorkspace,
   mountAll,
+  OVERLAY,
   onOneProcessor,
+  overlay,
   RESTIC_MOUNT,
   resticMount,
   SQUASHFUSE,
@@ -73,9 +75,12 @@ export function* benchmark(context) {
     yield timesRow('cold read of everything, after find, on one processor', pinned.read);
   }
 
-  for (const [label, times] of warm(context, [ext4(path), ...fast])) {
-    yield timesRow(`warm ${label}, mount`, without(times, WORKSPACE), { peer: EXT4, max: MAX_WARM });
-    yield timesRow(`warm ${label}, workspace`, only(times, WORKSPACE, EXT4), {
+  for (const [label, times] of warm(context, [ext4(path), overlay(context, path), ...fast])) {
+    yield timesRow(`warm ${label}, mount`, without(times, WORKSPACE, OVERLAY), {
+      peer: EXT4,
+      max: MAX_WARM,
+    });
+    yield timesRow(`warm ${label}, workspace`, only(times, WORKSPACE, EXT4, OVERLAY), {
       ours: WORKSPACE,
       peer: EXT4,
       max: MAX_WARM,

@@ -13,6 +13,8 @@ export const SQUASHFUSE = 'squashfuse_ll';
 const BINDFS = 'bindfs';
 export const RESTIC_MOUNT = 'restic mount';
 export const EXT4 = 'ext4';
+/** What of a workspace's time is the kernel's own, whatever lies below. */
+export const OVERLAY = 'overlayfs on ext4';
 
 const MOST_SECONDS = 60;
 
@@ -61,6 +63,26 @@ export function onOneProcessor(command) {
  */
 export function ext4(path) {
   return { name: EXT4, data: [], mount: () => path };
+}
+
+/**
+ * The directory, with a writable layer over it as a workspace has one over its mount.
+ * @param {Context} context
+ * @param {string} path
+ * @returns {FileSystem}
+ */
+export function overlay(context, path) {
+  return {
+    name: OVERLAY,
+    data: [],
+    mount(stack, directory) {
+      const [upper, work] = [context.fresh('upper'), context.fresh('work')];
+      const options = `lowerdir=${path},upperdir=${upper},workdir=${work},redirect_dir=on,metacopy=on,xino=on`;
+      run({ argv: ['mount', '-t', 'overlay', 'overlay', '-o', options, directory] });
+      stack.defer(() => takeAway(directory));
+      return directory;
+    },
+  };
 }
 
 /**
