@@ -109,6 +109,10 @@ describe.skipIf(unlessNetworked('clusters of two'))('two machines and a third', 
     expectSameTree(anna.path('many'), bert.path('many'));
     // The node of the root, which names all directories, and that of one of them.
     expect((await received(bert)) - before).toBeLessThan(60_000);
+    fs.appendFileSync(bert.path('many/d7/new'), 'edited');
+    // The second one finds what the first has made of it, however early it looks.
+    await Promise.all([first, second].map((tree) => bert.ok('export', tree, 'many', '--update')));
+    expect([first, second]).toContain(await bert.ok('import', 'many'));
   });
 
   test('a workspace of a peer’s tree runs, and what it saves is had by the peer', async () => {

@@ -360,6 +360,20 @@ describe('verify', () => {
     for (const { link } of later) expect(await store.has(link)).toBe(true);
   });
 
+  it('says at once that blocks have gone from it, or may have', async () => {
+    const store = await temporaryStore();
+    const { root } = await imported(store, manyFiles(20, { size: 500 }));
+    const states = [`${store.epoch()} ${store.collection()}`];
+    const look = () => states.push(`${store.epoch()} ${store.collection()}`);
+    await store.delete([root]);
+    look();
+    await gc(store);
+    look();
+    await gc(store);
+    look();
+    expect(new Set(states).size).toBe(4);
+  });
+
   it('has nothing left to say after repair, an import and a collection', async () => {
     const store = await temporaryStore();
     const { source, root } = await imported(store, manyFiles(100, { size: 500 }));

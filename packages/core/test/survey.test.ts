@@ -2,7 +2,8 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beginSurvey, createMemoryStore, importTree, type Survey } from '@lazytree/core';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
+import { helpSurvey } from '../dist/import/survey-helper.js';
 import { createSurveyWalk, isUnchanged, type SurveyData } from '../dist/import/survey-walk.js';
 import { type DirectorySpec, directory, file, manyFiles, temporaryDirectory, writeTree } from './helpers.js';
 
@@ -55,6 +56,13 @@ describe('a survey', () => {
     survey?.stop();
     await survey?.finish();
     expect(survey && isRootUnchanged(survey)).toBe(false);
+  });
+
+  it('that begins ahead comes to its end by itself', async () => {
+    const { source, statCache } = await imported(manyFiles(50));
+    const survey = beginSurvey(source, statCache, { ahead: true });
+    await vi.waitFor(() => expect(survey && isRootUnchanged(survey)).toBe(true));
+    survey?.stop();
   });
 
   it('that does not look has the cache, and takes nothing for unchanged', async () => {
@@ -133,6 +141,15 @@ describe('two walks', () => {
       while (main.step()) if (ahead % 2) helper.step();
       expect(unchanged(shared), `the helper was ${ahead} steps ahead`).toBe(true);
       expect(main.seen() + helper.seen()).toBeLessThan(2 * 80);
+    }
+  });
+
+  it('are helped by one thread, time after time', async () => {
+    const shared = await data();
+    for (let time = 0; time < 3; time++) {
+      const again = { ...shared, marks: new SharedArrayBuffer(shared.marks.byteLength) };
+      helpSurvey(again);
+      await vi.waitFor(() => expect(unchanged(again)).toBe(true));
     }
   });
 

@@ -1,12 +1,14 @@
 import { resolve } from 'node:path';
 import {
   asDirectory,
+  beginSurvey,
   checkTreeOrigins,
   type ExportOptions,
   type ExportResult,
   exportTree,
   formatLink,
   LazytreeError,
+  type Survey,
   statCacheFile,
 } from '@lazytree/core';
 import { isImageSpec, parsePeerRef } from '@lazytree/node';
@@ -45,7 +47,35 @@ function existing(update: unknown, force: unknown): Place['existing'] {
   return update ? 'update' : force ? 'force' : 'refuse';
 }
 
-async function write(context: Context, spec: string, { target, existing }: Place): Promise<ExportResult> {
+/** Exports to one directory follow one another: each is to find it as the one before has left it. */
+function write(context: Context, spec: string, place: Place): Promise<ExportResult> {
+  return context.inTurn(`export ${place.target}`, async () => {
+    const ahead = await lookAhead(context, place);
+    try {
+      return await writeTree(context, spec, { ...place, ahead });
+    } finally {
+      ahead?.stop();
+    }
+  });
+}
+
+/** While the daemon waits for the tree, it can look at what is there. */
+async function lookAhead(context: Context, { target, existing }: Place): Promise<Survey | undefined> {
+  if (existing === 'refuse' || !context.hasHost) return undefined;
+  const { store } = await context.home({ create: false });
+  return beginSurvey(target, statCacheFile(store.directory, EXPORT_USE, target), { ahead: true });
+}
+
+interface Write extends Place {
+  /** Of the target. */
+  ahead: Survey | undefined;
+}
+
+async function writeTree(
+  context: Context,
+  spec: string,
+  { target, existing, ahead }: Write,
+): Promise<ExportResult> {
   const tree = await openTree(context, spec);
   const progress = await context.progress('export');
   try {
@@ -56,7 +86,7 @@ async function write(context: Context, spec: string, { target, existing }: Place
     const statCache = home && statCacheFile(home.store.directory, EXPORT_USE, target);
     const options: ExportOptions = {
       existing,
-      ...(statCache === undefined ? {} : { statCache, survey: context.survey(statCache) }),
+      ...(statCache === undefined ? {} : { statCache, survey: ahead ?? context.survey(statCache) }),
       signal: context.signal,
       onProgress: (state) => progress.update(state),
     };
@@ -64,7 +94,7 @@ async function write(context: Context, spec: string, { target, existing }: Place
       whileArriving(context, { spec, tree, all: existing !== 'update' }, (store) =>
         exportTree(store, link, target, options),
       );
-    const result = await context.inTurn(`export ${target}`, () => context.makeFiles(run));
+    const result = await context.makeFiles(run);
     for (const path of result.origins) context.warn(`${path}: an origin that is not resolved, left out`);
     return result;
   } finally {

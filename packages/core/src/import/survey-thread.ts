@@ -1,6 +1,7 @@
-import { workerData } from 'node:worker_threads';
+import { parentPort } from 'node:worker_threads';
 import { createSurveyWalk, type SurveyData } from './survey-walk.js';
 
-const data: SurveyData = workerData;
-const { step } = createSurveyWalk(data, { helper: true });
-while (step());
+parentPort?.on('message', (data: SurveyData) => {
+  const { step } = createSurveyWalk(data, { helper: true });
+  while (step());
+});

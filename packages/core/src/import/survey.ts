@@ -1,9 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { setImmediate as yieldToEvents } from 'node:timers/promises';
-import { Worker } from 'node:worker_threads';
 import { realPath } from './real-path.js';
 import { openStatCache, type StatCacheReader } from './stat-cache.js';
 import type { RecordPlace } from './stat-record.js';
+import { helpSurvey } from './survey-helper.js';
 import { createSurveyWalk, isUnchanged, markIndex, type SurveyData } from './survey-walk.js';
 
 /**
@@ -35,6 +35,8 @@ interface SurveyOptions {
  * saves.
  */
 const WORTH_A_THREAD = 50_000;
+/** Of a survey that begins ahead: its thread may be there from the one before, or starts while something else is waited for. */
+const WORTH_A_THREAD_AHEAD = 8_000;
 /** Others, such as a store that is being opened, have their turn in between. */
 const SLICE_MS = 2;
 
@@ -44,18 +46,22 @@ interface BeginOptions {
    * is known to be unchanged. Default true.
    */
   looks?: boolean;
+  /** It goes on by itself, because whoever begins it waits for something else first. Default false. */
+  ahead?: boolean;
 }
 
 /** Returns undefined where there is no cache to be used for this, or no such directory. */
 export function beginSurvey(
   path: string,
   statCache: string,
-  { looks = true }: BeginOptions = {},
+  { looks = true, ahead = false }: BeginOptions = {},
 ): Survey | undefined {
   const cache = openStatCache(statCache);
   if (!cache) return undefined;
   try {
-    return createSurvey(realPath(path), cache, looks);
+    const survey = createSurvey(realPath(path), cache, { looks, ahead });
+    if (ahead) void survey.finish();
+    return survey;
   } catch {
     // Whoever uses the directory will say so.
     cache.close();
@@ -63,8 +69,13 @@ export function beginSurvey(
   }
 }
 
-function createSurvey(root: string, cache: StatCacheReader, looks: boolean): Survey {
-  const walk = looks && cache.shared ? startWalk(root, cache, cache.shared) : undefined;
+function createSurvey(
+  root: string,
+  cache: StatCacheReader,
+  { looks, ahead }: Required<BeginOptions>,
+): Survey {
+  const worthAThread = ahead ? WORTH_A_THREAD_AHEAD : WORTH_A_THREAD;
+  const walk = looks && cache.shared ? startWalk(root, cache, cache.shared, worthAThread) : undefined;
   let open = true;
 
   return {
@@ -90,22 +101,14 @@ function createSurvey(root: string, cache: StatCacheReader, looks: boolean): Sur
   };
 }
 
-function startWalk(root: string, cache: StatCacheReader, bytes: SharedArrayBuffer) {
+function startWalk(root: string, cache: StatCacheReader, bytes: SharedArrayBuffer, worthAThread: number) {
   const marks = new Uint8Array(new SharedArrayBuffer((cache.length >>> 5) + 2));
   const { rootRecord, trusted } = cache;
   const data: SurveyData = { root, cache: bytes, rootRecord, trusted, marks: marks.buffer };
-  if (cache.files >= WORTH_A_THREAD && availableParallelism() > 1) startHelper(data);
+  if (cache.files >= worthAThread && availableParallelism() > 1) helpSurvey(data);
   return {
     ...createSurveyWalk(data, { helper: false }),
     isUnchanged: (record: RecordPlace) => isUnchanged(Atomics.load(marks, markIndex(record))),
     stop: () => Atomics.store(marks, marks.length - 1, 1),
   };
-}
-
-function startHelper(data: SurveyData): void {
-  const script = new URL('./survey-thread.js', import.meta.url);
-  const worker = new Worker(script, { workerData: data, stdin: false, execArgv: [] });
-  // Without this thread the survey is slower and no less right.
-  worker.on('error', () => undefined);
-  worker.unref();
 }

@@ -105,10 +105,16 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
   /** Writes that are done and not durable by themselves, and those of them that a later one has made durable. */
   let loose = 0;
   let synced = 0;
+  /** What was read of the meta table, which is asked for with every node of a tree. */
+  const meta = new Map<string, string | undefined>();
 
   function blockKey(digest: string): Buffer {
     scratch.write(digest, 1, DIGEST_BYTES, 'latin1');
     return scratch;
+  }
+
+  function read(table: Table, name: string): string | undefined {
+    return db.getSync(textKey(table, name))?.toString();
   }
 
   return {
@@ -134,6 +140,7 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
       // A sync takes everything along that was written before; a deletion of nothing brings one about.
       if (batch.length === 0 && durable && loose > synced) batch.del(textKey('meta', ''));
       if (batch.length === 0) return batch.close();
+      const written = [...texts].filter(([table]) => table === 'meta');
       try {
         const before = loose;
         await batch.write({ sync: durable });
@@ -141,6 +148,8 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
         else loose += 1;
       } catch (error) {
         throw explain(error, directory, false);
+      } finally {
+        for (const [, name] of written) meta.delete(name);
       }
     },
     async *entries() {
@@ -154,7 +163,9 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
       return lengths;
     },
     getText(table, name) {
-      return db.getSync(textKey(table, name))?.toString();
+      if (table !== 'meta') return read(table, name);
+      if (!meta.has(name)) meta.set(name, read(table, name));
+      return meta.get(name);
     },
     async listText(table) {
       const found: [string, string][] = [];
