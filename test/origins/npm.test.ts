@@ -155,22 +155,23 @@ describe.skipIf(unlessMountable('packages that are likely'))('packages of a lock
     add('fourth', '', ['far'], 'node_modules/third/');
     add('fourth', '', ['unused']);
     add('far', '', ['farther']);
-    add('farther', '', []);
+    add('farther', '', ['farthest']);
+    add('farthest', '', []);
     add('unused', '', []);
     fs.writeFileSync(box.path('package-lock.json'), lock.text());
   });
 
   afterEach(() => stopDaemon(box));
 
-  test('are fetched ahead for who follows what they need, a step, and no others', async () => {
+  test('are fetched ahead for who follows what they need, two steps, and no others', async () => {
     const from = 'npm-lock:package-lock.json';
     await box.ok('workspace', 'create', 'app', '--from', from, './node_modules');
     await shOk(box, 'ls -lR node_modules/.package-lock.json; cat node_modules/top/index.js');
     expect(asked()).toEqual(['top']);
     await shOk(box, `node -e "require('top')"`);
-    await expect.poll(asked).toEqual(['first', 'second', 'third', 'top']);
+    await expect.poll(asked).toEqual(['first', 'fourth', 'second', 'third', 'top']);
     await shOk(box, 'cat node_modules/third/node_modules/fourth/index.js node_modules/second/index.js');
-    await expect.poll(asked).toEqual(['far', 'first', 'fourth', 'second', 'third', 'top']);
+    await expect.poll(asked).toEqual(['far', 'farther', 'first', 'fourth', 'second', 'third', 'top']);
     await box.ok('workspace', 'remove', '--discard', 'app');
   });
 

@@ -6,6 +6,7 @@ import {
   type BlockStore,
   createMemoryStore,
   DAG_CBOR,
+  type DirectoryEntry,
   type Entry,
   encodeDirectory,
   exportTree,
@@ -247,6 +248,39 @@ describe.each(stores)('from a store that is %s', (_, open) => {
     const result = await exportTree(store, root, target);
     expect(result.origins.sort()).toEqual(['d/o', 'react']);
     expect(describeDirectory(target)).toEqual(['d/']);
+  });
+
+  it('what an origin stands for is written while others are on their way', async () => {
+    const store = await open();
+    const link = await putSpec(store, manyFiles(200));
+    const origin = (name: string): Entry => ({
+      kind: 'origin',
+      name,
+      of: 'directory',
+      driver: 'npm',
+      reference: name,
+    });
+    const scope = await putDirectory(store, [origin('later')]);
+    const root = await putDirectory(store, [
+      { kind: 'directory', name: '@scope', link: scope, size: 0, files: 0 },
+      origin('first'),
+    ]);
+    const written = Promise.withResolvers<void>();
+    const asked: string[] = [];
+    const source = {
+      ...store,
+      // In turn: `later` comes when something of `first` has been written, and never if that waits for it.
+      async resolveOrigin({ name }: Entry): Promise<DirectoryEntry> {
+        asked.push(name);
+        if (name === 'later') await written.promise;
+        return { kind: 'directory', name, link, size: 40_000, files: 200 };
+      },
+    };
+    const result = await exportTree(source, root, join(await temporaryDirectory(), 'target'), {
+      onProgress: ({ files }) => files > 0 && written.resolve(),
+    });
+    expect(asked).toEqual(['first', 'later']);
+    expect(result).toMatchObject({ files: 400, origins: [] });
   });
 });
 

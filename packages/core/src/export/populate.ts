@@ -134,26 +134,33 @@ function createPopulator(
     return { path, depth, parent, slot, entry, entries: [], waiting: 1 };
   }
 
+  /**
+   * Origins are waited for when nothing else is left to write, in the order in which they were asked for: what resolves
+   * them may take them in turn, and what has come is written while others are on their way.
+   */
   async function writeAll(top: Pending): Promise<void> {
-    const stack: (Pending | Later)[] = [top];
-    for (let next = stack.pop(); next; next = stack.pop()) {
+    const directories = [top];
+    const awaited: Later[] = [];
+    for (;;) {
       work.check();
-      if (typeof next === 'function') {
-        const resolved = await next();
-        if (resolved) stack.push(resolved);
+      const next = directories.pop();
+      if (next) {
+        directories.push(...(await writeDirectory(next, awaited)).reverse());
+        settle(next);
         continue;
       }
-      const below = await writeDirectory(next);
-      for (let i = below.length - 1; i >= 0; i--) stack.push(below[i]);
-      settle(next);
+      const later = awaited.shift();
+      if (!later) break;
+      const resolved = await later();
+      if (resolved) directories.push(resolved);
     }
     await sendList(pool === undefined && list.length < FEW_FILES);
   }
 
-  async function writeDirectory(directory: Pending): Promise<(Pending | Later)[]> {
+  async function writeDirectory(directory: Pending, awaited: Later[]): Promise<Pending[]> {
     const { path, parent, entry } = directory;
     if (parent) makeDirectory(path, entry.metadata !== undefined);
-    const below: (Pending | Later)[] = [];
+    const below: Pending[] = [];
     const entries = await reading(inTree(path), () => listDirectory(store, entry.link, { signal }));
     directory.entries = new Array(entries.length);
     for (let slot = 0; slot < entries.length; slot++) {
@@ -161,13 +168,13 @@ function createPopulator(
       if (item.kind === 'directory') below.push(pending(directory, item, slot));
       else if (isFile(item)) await addFile({ directory, slot, entry: item });
       else if (item.kind === 'symlink') directory.entries[slot] = makeSymlink(path, item);
-      else if (store.resolveOrigin) below.push(originIn(directory, slot, item));
+      else if (store.resolveOrigin) awaited.push(originIn(directory, slot, item));
       else origins.push(inTree(`${path}/${item.name}`));
     }
     return below;
   }
 
-  /** All origins of a directory are resolved side by side, while what comes before them is written. */
+  /** All origins that are known of are resolved side by side, while other things are written. */
   function originIn(directory: Pending, slot: number, entry: OriginEntry): Later {
     directory.waiting += 1;
     const resolving = resolveEntry(store, entry, inTree(`${directory.path}/${entry.name}`), { signal });

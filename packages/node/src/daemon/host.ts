@@ -368,8 +368,8 @@ function partsOf(home: Home, { keeper, log, expectsAnyone, push, askPeers }: Par
     fetch,
     keeper,
     log,
-    resolveOrigin: (root, entry, signal) =>
-      origins.resolveEntry(entry, { signal, caller: root && origins.callerOf(root) }),
+    resolveOrigin: (root, entry, options) =>
+      origins.resolveEntry(entry, { ...options, caller: root && origins.callerOf(root) }),
     isResolved: origins.isResolved,
     expectsPeers,
     onLowerLost,

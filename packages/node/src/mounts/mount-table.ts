@@ -22,6 +22,7 @@ import { mayMount } from '../fuse/device/privilege.js';
 import type { ServerReport } from '../fuse/session/messages.js';
 import type { FetchRequest, OriginRequest, ServeFailure } from '../fuse/session/session.js';
 import type { Keeper } from '../keeper/keeper.js';
+import type { OriginOptions } from '../origins/origins.js';
 import { extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
 import { createPackagesAhead } from '../prefetch/packages-ahead.js';
 import { prefetchOrder } from '../prefetch/prefetch.js';
@@ -116,7 +117,7 @@ export interface MountTableOptions {
   resolveOrigin(
     root: Link | undefined,
     entry: OriginEntry,
-    signal: AbortSignal,
+    options: Pick<OriginOptions, 'signal' | 'ahead'>,
   ): Promise<DirectoryEntry | FileEntry>;
   /** Whether that is known already. */
   isResolved(entry: OriginEntry): boolean;
@@ -160,7 +161,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
   const packagesAhead = createPackagesAhead({
     source: fetch,
     isResolved,
-    resolve: resolveOrigin,
+    resolve: (root, entry, signal) => resolveOrigin(root, entry, { signal, ahead: true }),
     allows: mayPrefetch,
     standBack: demand.standBack,
     onError: (error) => log.warn({ error: (error as Error).message }, 'not resolved ahead'),
@@ -177,7 +178,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
     },
     resolveOrigin({ root, path, entry, signal }: OriginRequest) {
       packagesAhead.after({ root, path, entry });
-      return demand.during(() => resolveOrigin(root === '' ? undefined : parseLink(root), entry, signal));
+      return demand.during(() => resolveOrigin(root === '' ? undefined : parseLink(root), entry, { signal }));
     },
     onFailure({ root, path, origin, error }: ServeFailure) {
       const cid = (error as { cid?: string }).cid;

@@ -73,6 +73,8 @@ export interface OriginContent {
 /** What a driver may use. */
 export interface OriginContext {
   signal: AbortSignal;
+  /** Whether nobody waits for it at the moment: what somebody waits for goes first, wherever there is a queue. */
+  isAhead(): boolean;
   /** Starts a tree in the store. */
   newTree(): TreeWriter;
   /** Takes the records of a tree that was made elsewhere, such as in a thread: see `createRecordedTree`. */

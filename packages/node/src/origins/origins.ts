@@ -49,6 +49,8 @@ export interface OriginOptions {
   /** Default: the last one who named the tree that the entry is in, or else the process itself. */
   caller?: OriginCaller | undefined;
   onProgress?: ((progress: OriginProgress) => void) | undefined;
+  /** Nobody waits for it yet: it gives way to what somebody waits for. */
+  ahead?: boolean;
 }
 
 /** What an origin stands for. */
@@ -273,12 +275,13 @@ export function createOrigins(options: OriginsOptions): Origins {
   function contextOf(
     name: string,
     caller: OriginCaller,
-    { signal, onProgress }: TaskContext,
+    { signal, isAhead, onProgress }: TaskContext,
     cost: { bytes: number; requests: number },
     leases: Lease[],
   ): OriginContext {
     return {
       signal,
+      isAhead,
       newTree: () => createTreeWriter(store, { signal, leases }),
       addRecords: (records) => addRecords(store, records),
       async importDirectory(path) {

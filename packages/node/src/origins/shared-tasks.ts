@@ -3,11 +3,15 @@ import type { OriginProgress } from './driver.js';
 export interface JoinOptions {
   signal: AbortSignal;
   onProgress?: ((progress: OriginProgress) => void) | undefined;
+  /** It is likely to be wanted, and nobody waits for it yet. */
+  ahead?: boolean;
 }
 
-/** What a task is given: a signal that aborts when nobody waits for it any more. */
+/** What a task is given: a signal that aborts when nobody wants it any more. */
 export interface TaskContext {
   signal: AbortSignal;
+  /** Whether all who want it want it ahead. */
+  isAhead(): boolean;
   onProgress(progress: OriginProgress): void;
 }
 
@@ -45,7 +49,8 @@ export function createSharedTasks<T>(): SharedTasks<T> {
     const onProgress = (progress: OriginProgress) => {
       for (const { onProgress: tell } of waiting) tell?.(progress);
     };
-    const result = run({ signal: stop.signal, onProgress }).finally(() => {
+    const isAhead = () => [...waiting].every(({ ahead }) => ahead === true);
+    const result = run({ signal: stop.signal, isAhead, onProgress }).finally(() => {
       task.ended = true;
       if (tasks.get(key) === task) tasks.delete(key);
     });

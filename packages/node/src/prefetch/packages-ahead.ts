@@ -23,6 +23,8 @@ export interface PackagesAheadOptions {
 
 /** Packages that are on their way ahead at a time: fewer than origins fetch, so that what is demanded waits for none. */
 const TOGETHER = 12;
+/** So far it goes ahead of who reads; from a package to one that it needs is a step. */
+const STEPS = 2;
 /** Node_modules that are remembered. */
 const MANY = 16;
 /** After a failure, in which nothing is resolved ahead: where one cannot be had, others cannot be, either. */
@@ -111,9 +113,19 @@ export function createPackagesAhead(options: PackagesAheadOptions): PackagesAhea
   }
 
   function want(root: Link, reading: Reading, from: string): void {
-    const { graph, begun } = reading;
-    const wanted = graph.dependenciesOf(from).filter((place) => !begun.has(place));
+    const wanted = needsOf(reading, from);
     next = [...wanted.map((place) => ({ root, reading, place })), ...next];
+  }
+
+  /** What a package needs, and what that needs, the closest first. */
+  function needsOf({ graph, begun }: Reading, from: string): string[] {
+    const found = new Set<string>();
+    let level = [from];
+    for (let step = 0; step < STEPS; step++) {
+      level = level.flatMap((place) => graph.dependenciesOf(place)).filter((place) => !found.has(place));
+      for (const place of level) found.add(place);
+    }
+    return [...found].filter((place) => !begun.has(place));
   }
 
   async function work(): Promise<void> {

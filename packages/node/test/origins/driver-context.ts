@@ -53,6 +53,7 @@ export async function driverContext(options: ContextOptions = {}): Promise<TestC
     received,
     open: () => open,
     signal,
+    isAhead: () => false,
     environment,
     directory: options.directory ?? home,
     newTree: () => counted(createTreeWriter(store, { signal })),

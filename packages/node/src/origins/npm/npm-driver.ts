@@ -7,14 +7,14 @@ import { formatNpmReference, type NpmReference, npmReadings, parseNpmReference }
 import { createPlaces } from './places.js';
 import { atConfiguredRegistry, findVersion, registryOf, usualTarball } from './registry-package.js';
 import { type PackageManifest, unpackPackage } from './unpack-package.js';
-import { unpackInThread } from './unpack-threads.js';
+import { THREADS, unpackInThread } from './unpack-threads.js';
 
 type OfRegistry = NpmReference & { kind: 'registry' };
 
 /** Packages that are on their way at a time: what of them waits in memory is bounded. */
 const packages = createPlaces(32);
-/** Tarballs that are unpacked at a time; others wait, as they came. */
-const unpackers = createPlaces(4);
+/** Tarballs that are unpacked at a time, one at work and one waiting for each thread; others wait, as they came. */
+const unpackers = createPlaces(2 * THREADS);
 /** Where registries have said that tarballs are, by registry and package; most are in the usual place. */
 const tarballs = new Map<string, string>();
 const MAX_KNOWN = 4096;
@@ -34,7 +34,7 @@ export const driver: OriginDriver = {
     if (reference.kind === 'git') return pinGitPackage(reference, context);
     return { reference: formatNpmReference(reference) };
   },
-  fetch: (pin, context) => packages(() => fetchPackage(pin, context), context.signal),
+  fetch: (pin, context) => packages(() => fetchPackage(pin, context), context),
 };
 
 async function fetchPackage(asked: OriginPin, context: OriginContext): Promise<OriginContent> {
@@ -47,7 +47,7 @@ async function fetchPackage(asked: OriginPin, context: OriginContext): Promise<O
   }
   const tarball = await tarballOf(reference, asked, context);
   try {
-    return await unpackers(() => unpack(tarball, reference, context), context.signal);
+    return await unpackers(() => unpack(tarball, reference, context), context);
   } finally {
     await tarball.release();
   }

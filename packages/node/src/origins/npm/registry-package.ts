@@ -40,9 +40,19 @@ export async function findVersion(
   return versionOf(pick(packument, what, { wanted, config }), { name, registry });
 }
 
+/** By scope, for each configuration that is in use: a thousand packages are of few scopes. */
+const registries = new WeakMap<NpmConfig, Map<string, string>>();
+
 /** With a slash at its end. */
 export function registryOf(name: string, config: NpmConfig): string {
-  return registryFetch.pickRegistry(name, config).replace(/\/*$/, '/');
+  const byScope = registries.get(config) ?? new Map<string, string>();
+  registries.set(config, byScope);
+  const scope = name.startsWith('@') ? name.slice(0, name.indexOf('/')) : '';
+  const known = byScope.get(scope);
+  if (known !== undefined) return known;
+  const registry = registryFetch.pickRegistry(name, config).replace(/\/*$/, '/');
+  byScope.set(scope, registry);
+  return registry;
 }
 
 /** Where registries have a tarball, unless they say otherwise. */

@@ -67,7 +67,7 @@ export function takeAnswer<T>(
         },
         { signal, limits: limitsOf(config), judge: (error) => judgeRegistryFailure(error, { url, what }) },
       ),
-    signal,
+    context,
   );
 }
 

@@ -9,6 +9,9 @@ const FEW = 4;
 const IDLE_MS = 10_000;
 const MOST_THREADS = 4;
 
+/** How many there are, when there are any. */
+export const THREADS = Math.max(1, Math.min(availableParallelism() - 1, MOST_THREADS));
+
 let pool: Pool | undefined;
 let active = 0;
 let recent = 0;
@@ -21,17 +24,13 @@ let idle: NodeJS.Timeout | undefined;
  * @throws LazytreeError CORRUPT
  */
 export async function unpackInThread({ tarball, ...job }: UnpackJob): Promise<UnpackedPackage | undefined> {
-  idle = idle?.refresh() ?? setTimeout(rest, IDLE_MS).unref();
-  if (++recent <= FEW && !pool) return undefined;
-  pool ??= createThreadPool({
-    script: new URL('./unpack-package-thread.js', import.meta.url),
-    data: undefined,
-    threads: Math.max(1, Math.min(availableParallelism() - 1, MOST_THREADS)),
-    mayEnd: true,
-  });
+  if (++recent <= FEW && !pool) {
+    restLater();
+    return undefined;
+  }
+  const used = startUnpackThreads();
   // A small buffer may be a part of a larger one, which stays here.
   const copy = new Uint8Array(tarball);
-  const used = pool;
   const unpacked = used.run({ ...job, tarball: copy }, [copy.buffer]);
   unpacked.catch((error: unknown) => {
     // Of the thread itself: those that come next get another one.
@@ -43,6 +42,22 @@ export async function unpackInThread({ tarball, ...job }: UnpackJob): Promise<Un
   } finally {
     active--;
   }
+}
+
+/** Also for packages that are likely to come: it takes longer than to unpack one. */
+export function startUnpackThreads(): Pool {
+  restLater();
+  pool ??= createThreadPool({
+    script: new URL('./unpack-package-thread.js', import.meta.url),
+    data: undefined,
+    threads: THREADS,
+    mayEnd: true,
+  });
+  return pool;
+}
+
+function restLater(): void {
+  idle = idle?.refresh() ?? setTimeout(rest, IDLE_MS).unref();
 }
 
 function rest(): void {
