@@ -77,7 +77,10 @@ const OPTIONS = {
   legalComments: 'linked',
   logLevel: 'warning',
 };
-await buildMerged({ ...OPTIONS, entryPoints: { main: join(PACKAGES, 'cli/dist/main.js') } }, 'main');
+await buildMerged({ ...OPTIONS, entryPoints: { main: join(PACKAGES, 'cli/dist/main.js') } }, [
+  { of: 'main', into: 'asking.js' },
+  { of: 'execute', into: 'executing.js' },
+]);
 // Each by itself, with no more in it than it uses: a thread has to be there at once.
 await build({
   ...OPTIONS,

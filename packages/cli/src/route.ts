@@ -10,7 +10,7 @@ import {
 } from '@lazytree/node/home-directory';
 import type { Caller } from './caller.js';
 import { type Action, RUN_SCRIPTS } from './command.js';
-import { COMMANDS, HERE } from './commands.js';
+import { COMMAND_NAMES, HERE } from './command-names.js';
 
 /** Looks for the socket of a daemon that has just taken the store. */
 const LOOKS = 10;
@@ -29,7 +29,7 @@ export async function askRunningDaemon(args: readonly string[], caller: Caller):
 /** Whether a command line is for the daemon if one runs, as far as can be told without loading its command. */
 export function isForDaemon(args: readonly string[]): boolean {
   const [named, action] = args.filter((argument) => !argument.startsWith('-'));
-  if (named === undefined || !(named in COMMANDS)) return false;
+  if (!COMMAND_NAMES.some((name) => name === named)) return false;
   if (HERE.has(named) || HERE.has(`${named} ${action}`)) return false;
   if (args.includes(RUN_SCRIPTS)) return false;
   return !args.some((argument) => /^(?:--help|--version|-[A-Za-z]*[hV].*)$/.test(argument));

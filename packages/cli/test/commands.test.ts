@@ -1,8 +1,9 @@
 import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { expect, test } from 'vitest';
-import { COMMANDS, HERE } from '../dist/commands.js';
+import { describe, expect, test } from 'vitest';
+import { HERE } from '../dist/command-names.js';
+import { COMMANDS } from '../dist/commands.js';
 
 test('commands that are not sent to a daemon without being loaded are those that run in the caller’s process', async () => {
   for (const [name, load] of Object.entries(COMMANDS)) {
@@ -15,31 +16,47 @@ test('commands that are not sent to a daemon without being loaded are those that
   }
 });
 
-test('what starts a command is two files, with the commands in them and without the daemon', () => {
+describe('the bundle', () => {
   const bundle = new URL('../dist/bundle/', import.meta.url);
   const read = (file: string) => fs.readFileSync(new URL(file, bundle), 'utf8');
-  const loaded = new Set(['main.js']);
-  for (const file of loaded) {
-    for (const [, chunk] of read(file).matchAll(/^import (?:.* from )?"\.\/([^"]+)";$/gm)) loaded.add(chunk);
+  const files = fs.readdirSync(bundle).filter((name) => name.endsWith('.js'));
+
+  /** A file and what is loaded with it, in the order in which it is found. */
+  function loadedWith(first: string): string[] {
+    const loaded = new Set([first]);
+    for (const file of loaded) {
+      for (const [, chunk] of read(file).matchAll(/^import (?:.* from )?"\.\/([^"]+)";$/gm))
+        loaded.add(chunk);
+    }
+    return [...loaded];
   }
-  expect([...loaded]).toEqual(['main.js', 'shared.js']);
-  expect(read('main.js')).toContain('"packages/cli/dist/commands/ls.js"');
-  // What is not a module of its own any more has no name here; of that, what it defines is looked for.
-  for (const file of loaded)
-    expect(read(file)).not.toMatch(
-      /"node_modules\/(?:zod|pino|@azure)\/|"packages\/node\/dist\/daemon\/run-daemon/,
-    );
-  const apart = fs.readdirSync(bundle).filter((name) => name.endsWith('.js') && !loaded.has(name));
-  for (const large of ['ZodType', 'BlobServiceClient', 'node_modules/pino/', 'async function runDaemon']) {
-    expect({ large, apart: apart.some((file) => read(file).includes(large)) }).toEqual({
-      large,
-      apart: true,
-    });
-    expect({ large, loaded: [...loaded].filter((file) => read(file).includes(large)) }).toEqual({
-      large,
-      loaded: [],
-    });
-  }
+
+  test('what asks a daemon is two files, in which there is nothing that carries a command out', () => {
+    const loaded = loadedWith('main.js');
+    expect(loaded).toEqual(['main.js', 'asking.js']);
+    for (const file of loaded) {
+      expect(read(file)).not.toMatch(/"packages\/cli\/dist\/commands\/|"node_modules\//);
+      expect(read(file)).not.toContain('"packages/core/dist/store/local.js"');
+    }
+  });
+
+  test('what carries a command out is two more, with the commands in them and without the daemon', () => {
+    const [execute] = files.filter((name) => name.startsWith('execute-'));
+    const loaded = loadedWith(execute);
+    expect([...loaded].sort()).toEqual(['asking.js', execute, 'executing.js']);
+    expect(loaded.some((file) => read(file).includes('"packages/cli/dist/commands/ls.js"'))).toBe(true);
+    // What is not a module of its own any more has no name here; of that, what it defines is looked for.
+    for (const file of loaded)
+      expect(read(file)).not.toMatch(
+        /"node_modules\/(?:zod|pino|@azure)\/|"packages\/node\/dist\/daemon\/run-daemon/,
+      );
+    const apart = files.filter((name) => !loaded.includes(name));
+    for (const large of ['ZodType', 'BlobServiceClient', 'node_modules/pino/', 'async function runDaemon']) {
+      const having = (some: string[]) => some.filter((file) => read(file).includes(large));
+      expect({ large, loaded: having(loaded) }).toEqual({ large, loaded: [] });
+      expect({ large, apart: having(apart).length > 0 }).toEqual({ large, apart: true });
+    }
+  });
 });
 
 test('what is read runs when it is used: a command that does nothing loads little of node', () => {
