@@ -39,3 +39,23 @@ export const HERE: ReadonlySet<string> = new Set([
   'workspace exec',
   'workspace run-scripts',
 ]);
+
+/** Those that a daemon carries out and nobody else: it is started when none runs. */
+export const DAEMONS: ReadonlySet<string> = new Set([
+  'mount',
+  'unmount',
+  'mounts',
+  'prefetch',
+  'pull',
+  'cluster init',
+  'cluster invite',
+  'cluster join',
+  'cluster leave',
+  'cluster peers',
+  'workspace create',
+  'workspace list',
+  'workspace save',
+  'workspace fork',
+  'workspace restore',
+  'workspace remove',
+]);

@@ -2,16 +2,17 @@ import { spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, test } from 'vitest';
-import { HERE } from '../dist/command-names.js';
+import { DAEMONS, HERE } from '../dist/command-names.js';
 import { COMMANDS } from '../dist/commands.js';
 
-test('commands that are not sent to a daemon without being loaded are those that run in the caller’s process', async () => {
+test('where a command runs is known before it is loaded', async () => {
   for (const [name, load] of Object.entries(COMMANDS)) {
     const { command } = await load();
     const actions = 'actions' in command ? Object.entries(command.actions) : [['', command] as const];
     for (const [action, { where }] of actions) {
       const words = `${name} ${action}`.trim();
-      expect({ words, here: where === 'here' }).toEqual({ words, here: HERE.has(name) || HERE.has(words) });
+      const known = HERE.has(name) || HERE.has(words) ? 'here' : DAEMONS.has(words) ? 'daemon' : 'anywhere';
+      expect({ words, where: where ?? 'anywhere' }).toEqual({ words, where: known });
     }
   }
 });
