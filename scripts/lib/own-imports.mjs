@@ -11,11 +11,8 @@ import { dirname, join, resolve } from 'node:path';
  * the compiled code of hundreds of functions that are not called.
  */
 const APART = [
-  './execute.js',
-  './serve-commands.js',
-  './survey-ahead.js',
+  './run-here.js',
   '@lazytree/core/names',
-  '@lazytree/node/home',
   '@lazytree/node/daemon',
   '@lazytree/node/open-remotes',
   '@lazytree/node/compose',

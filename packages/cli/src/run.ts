@@ -5,15 +5,9 @@ import { fail } from './errors.js';
 import { exactArguments } from './exact-arguments.js';
 import { exactDirectory } from './exact-directory.js';
 import { hasFlag } from './has-flag.js';
-import { ownHome, type SurveyAhead } from './homes.js';
 import { askRunningDaemon, isForDaemon, performAnywhere, startAhead } from './route.js';
 import { ownTerminal } from './terminal.js';
 import { VERSION } from './version.js';
-
-/** Whether a command line may be about a directory that is known from before. */
-function mayBeSurveyed(args: readonly string[]): boolean {
-  return args.includes('import') || args.includes('export');
-}
 
 /** Runs one command line and returns its exit code. Never throws. */
 export async function run(argv: string[]): Promise<number> {
@@ -41,7 +35,6 @@ export async function run(argv: string[]): Promise<number> {
     env: process.env,
     debug: Boolean(process.env.LAZYTREE_DEBUG),
   };
-  let survey: SurveyAhead | undefined;
   let daemon: DaemonAhead | undefined;
   try {
     if (isForDaemon(args)) {
@@ -49,11 +42,10 @@ export async function run(argv: string[]): Promise<number> {
       if (answer !== undefined) return answer;
       daemon = await startAhead(args);
     }
-    if (mayBeSurveyed(args)) survey = (await import('./survey-ahead.js')).surveyAhead(args, caller);
-    const { execute } = await import('./execute.js');
-    return await execute(args, {
+    const { runHere } = await import('./run-here.js');
+    return await runHere(args, {
       caller,
-      homes: { ...ownHome, commands: () => import('./serve-commands.js'), ahead: survey },
+      lasts: daemon === undefined,
       perform(action, run) {
         if (action.handlesSignals) ignore();
         return performAnywhere(action, { args, caller, ahead: daemon, run });
@@ -62,7 +54,6 @@ export async function run(argv: string[]): Promise<number> {
   } catch (error) {
     return await fail(error, caller, hasFlag(args, '--json'));
   } finally {
-    survey?.stop();
     daemon?.stop();
     ignore();
   }

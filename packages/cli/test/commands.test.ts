@@ -42,9 +42,9 @@ describe('the bundle', () => {
   });
 
   test('what carries a command out is two more, with the commands in them and without the daemon', () => {
-    const [execute] = files.filter((name) => name.startsWith('execute-'));
-    const loaded = loadedWith(execute);
-    expect([...loaded].sort()).toEqual(['asking.js', execute, 'executing.js']);
+    const [runHere] = files.filter((name) => name.startsWith('run-here-'));
+    const loaded = loadedWith(runHere);
+    expect([...loaded].sort()).toEqual(['asking.js', 'executing.js', runHere]);
     expect(loaded.some((file) => read(file).includes('"packages/cli/dist/commands/ls.js"'))).toBe(true);
     // What is not a module of its own any more has no name here; of that, what it defines is looked for.
     for (const file of loaded)
