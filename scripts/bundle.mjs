@@ -69,15 +69,22 @@ const OPTIONS = {
   plugins: [levelAddon, version, lazyBuiltins(LATE), ownImports(PACKAGES), requestsApart],
   chunkNames: '[name]-[hash]',
   // The Azure library asks whether a body is one, which makes Node load all of its fetch: 40 ms before the first request.
-  define: { FormData: 'undefined' },
+  // The first look at `performance` makes it load all that measures something: 10 ms. The process's clock is one, too.
+  define: { FormData: 'undefined', 'performance.now': 'processClock' },
   // CommonJS dependencies call require for node's own modules.
   banner: {
-    js: "const require = process.getBuiltinModule('node:module').createRequire(import.meta.url);",
+    js: [
+      "const require = process.getBuiltinModule('node:module').createRequire(import.meta.url);",
+      'const processClock = () => process.uptime() * 1000;',
+    ].join('\n'),
   },
   legalComments: 'linked',
   logLevel: 'warning',
 };
-await buildMerged({ ...OPTIONS, entryPoints: { main: join(PACKAGES, 'cli/dist/main.js') } }, 'main');
+await buildMerged({ ...OPTIONS, entryPoints: { main: join(PACKAGES, 'cli/dist/main.js') } }, [
+  { of: 'main', into: 'asking.js' },
+  { of: 'run-here', into: 'executing.js' },
+]);
 // Each by itself, with no more in it than it uses: a thread has to be there at once.
 await build({
   ...OPTIONS,

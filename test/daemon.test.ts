@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import fs from 'node:fs';
 import { type AddressInfo, connect, createServer } from 'node:net';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
+import type { Duplex, Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import {
   afterwards,
@@ -78,6 +78,44 @@ async function ask(box: Sandbox, head: string, body = ''): Promise<string> {
 }
 
 describe('start, status and stop', () => {
+  test('a command line in which something is wrong leaves no daemon, and nothing of one but its log', async () => {
+    const box = sandbox();
+    writeFiles(box.path('w'), { a: 'a' });
+    await box.ok('import', 'w', '--name', 'work');
+    const before = listing(box.home);
+    for (const wrong of [
+      ['mount', 'work'],
+      ['mount', 'work', 'm', '--not-an-option'],
+      ['workspace', 'create'],
+    ])
+      expect(await box.run(wrong)).toMatchObject({ code: 2, out: '' });
+    expect(await status(box)).toMatchObject({ running: false });
+    expect(listing(box.home, (path) => path.endsWith('/daemon.log'))).toEqual(before);
+    expect(fs.readFileSync(join(box.home, 'daemon.log'), 'utf8')).toBe('');
+    // Nor does one come later.
+    expect(await box.ok('ls', 'work')).toContain('a');
+  });
+
+  test('a process that is to be a daemon ends with the one that has started it, unless it was told to go on', async () => {
+    const box = sandbox();
+    fs.mkdirSync(box.home);
+    const child = spawn(process.execPath, [BIN, 'daemon', 'run'], {
+      env: { ...process.env, LAZYTREE_HOME: box.home, LAZYTREE_DAEMON_STARTED_FOR: 'command' },
+      stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+    });
+    const told = child.stdio[3] as Readable;
+    let said = '';
+    told.on('data', (bytes) => {
+      said += bytes;
+    });
+    expect(
+      await Promise.race([once(told, 'data'), new Promise((resolve) => setTimeout(resolve, 1500))]),
+    ).toBe(undefined);
+    told.destroy();
+    expect(await once(child, 'exit')).toEqual([0, null]);
+    expect(said).toBe('');
+  });
+
   test('one that is told to listen where it cannot says so, and is not there', async () => {
     const box = sandbox();
     stopAfterwards(box);
@@ -360,6 +398,7 @@ describe('start, status and stop', () => {
         stdio: ['ignore', 'ignore', 'inherit', 'pipe'],
       });
       const ended = once(child, 'close');
+      (child.stdio[3] as Duplex).write('go\n');
       const [ready] = await once(child.stdio[3] as Readable, 'data');
       expect(JSON.parse(ready)).toEqual({ ready: true });
       return { pid: child.pid, ended, leave: () => child.stdio[3]?.destroy() };

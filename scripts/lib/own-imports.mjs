@@ -5,11 +5,14 @@ import { readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 
 /**
- * The parts of the command that are large, and that most processes have no use for. To have the commands in files of
- * their own costs more than it saves, also where a daemon carries them out: a file that is opened, read and linked
- * takes as long as the compiled code of hundreds of functions that are not called.
+ * What is loaded when it is needed. First what carries a command out, which a caller of a daemon has no use for: to read
+ * it takes longer than to ask the daemon. Then parts that are large, and that most processes have no use for. To have
+ * each command in a file of its own costs more than it saves: a file that is opened, read and linked takes as long as
+ * the compiled code of hundreds of functions that are not called.
  */
 const APART = [
+  './run-here.js',
+  '@lazytree/core/names',
   '@lazytree/node/daemon',
   '@lazytree/node/open-remotes',
   '@lazytree/node/compose',

@@ -21,5 +21,8 @@ if (!existsSync(MAIN)) refuse('not built: run npm run build');
 // Not where node has it by default: others can write to the system's directory for temporary files, and what is in this
 // one is run.
 const caches = env.XDG_CACHE_HOME?.startsWith('/') ? env.XDG_CACHE_HOME : `${homedir()}/.cache`;
-enableCompileCache(env.NODE_COMPILE_CACHE ?? `${caches}/lazytree/code`);
+// What is kept is what the first process that writes it has run, and a daemon runs other functions than a command does.
+const [, , command, action] = process.argv;
+const part = command === 'daemon' && action === 'run' ? 'daemon' : 'code';
+enableCompileCache(env.NODE_COMPILE_CACHE ?? `${caches}/lazytree/${part}`);
 await import(MAIN.href);

@@ -1,7 +1,8 @@
 import type { Command } from './command.js';
+import type { CommandName } from './command-names.js';
 
 /** Commands by name, in the order of the help; each is loaded only when it is used. */
-export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
+export const COMMANDS: Record<CommandName, () => Promise<{ command: Command }>> = {
   import: () => import('./commands/import.js'),
   export: () => import('./commands/export.js'),
   ls: () => import('./commands/ls.js'),
@@ -31,11 +32,3 @@ export const COMMANDS: Record<string, () => Promise<{ command: Command }>> = {
   doctor: () => import('./commands/doctor.js'),
   daemon: () => import('./commands/daemon.js'),
 };
-
-/** Commands, and actions of commands, that run in the caller's process, also when a daemon runs. */
-export const HERE: ReadonlySet<string> = new Set([
-  'daemon',
-  'doctor',
-  'workspace exec',
-  'workspace run-scripts',
-]);

@@ -1,28 +1,3 @@
-import { getHeapSpaceStatistics, setFlagsFromString } from 'node:v8';
 import { run } from './run.js';
 
-/** Bytes that V8's young generation may have. It is quick with little, and a long import would let it have 128 MB. */
-const YOUNG_BYTES = 24 << 20;
-const LOOK_MS = 200;
-/** Over before any of this matters, and to load what does it takes some milliseconds. */
-const BRIEF = /^(?:ls|stat|log|ref|pin|mounts|status|why)$/;
-
-function tuneForLongWork(): void {
-  // Optimised code is made by threads that most commands, which last a second, need for other work; what lasts gets it.
-  setFlagsFromString('--invocation-count-for-turbofan=20000');
-  // Young garbage is little: to wake others up for it takes longer than it does.
-  setFlagsFromString('--no-parallel-scavenge');
-  // For threads, whose heaps are made after this.
-  setFlagsFromString('--max-semi-space-size=8');
-  const look = setInterval(() => {
-    const young = getHeapSpaceStatistics().find(({ space_name }) => space_name === 'new_space');
-    if (young && young.space_size < YOUNG_BYTES) return;
-    setFlagsFromString('--semi-space-growth-factor=1');
-    clearInterval(look);
-  }, LOOK_MS).unref();
-}
-
-const args = process.argv.slice(2);
-if (!BRIEF.test(args.find((argument) => !argument.startsWith('-')) ?? 'ls')) tuneForLongWork();
-
-process.exitCode = await run(args);
+process.exitCode = await run(process.argv.slice(2));

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
 import { LazytreeError } from '@lazytree/core/errors';
+import type { DaemonAhead } from '@lazytree/node/daemon-client';
 import {
   daemonLog,
   daemonSocket,
@@ -7,10 +8,11 @@ import {
   homeDirectory,
   isClusterHome,
   keeperSocket,
+  storeDirectory,
 } from '@lazytree/node/home-directory';
 import type { Caller } from './caller.js';
 import { type Action, RUN_SCRIPTS } from './command.js';
-import { COMMANDS, HERE } from './commands.js';
+import { COMMAND_NAMES, DAEMONS, HERE } from './command-names.js';
 
 /** Looks for the socket of a daemon that has just taken the store. */
 const LOOKS = 10;
@@ -29,10 +31,27 @@ export async function askRunningDaemon(args: readonly string[], caller: Caller):
 /** Whether a command line is for the daemon if one runs, as far as can be told without loading its command. */
 export function isForDaemon(args: readonly string[]): boolean {
   const [named, action] = args.filter((argument) => !argument.startsWith('-'));
-  if (named === undefined || !(named in COMMANDS)) return false;
+  if (!COMMAND_NAMES.some((name) => name === named)) return false;
   if (HERE.has(named) || HERE.has(`${named} ${action}`)) return false;
   if (args.includes(RUN_SCRIPTS)) return false;
   return !args.some((argument) => /^(?:--help|--version|-[A-Za-z]*[hV].*)$/.test(argument));
+}
+
+/**
+ * Begins to start a daemon for a command line that will need one unless something is wrong with it, which takes as long
+ * to find out as a process takes to begin. Not where nothing was ever stored, so that a slip of the pen makes no home.
+ */
+export async function startAhead(args: readonly string[]): Promise<DaemonAhead | undefined> {
+  const [named, action] = args.filter((argument) => !argument.startsWith('-'));
+  if (!DAEMONS.has(named) && !DAEMONS.has(`${named} ${action}`)) return undefined;
+  if (!existsSync(storeDirectory(homeDirectory()))) return undefined;
+  const { prepareForCommand } = await import('./start-daemon.js');
+  try {
+    return prepareForCommand();
+  } catch {
+    // Whoever needs it then meets the same error, and tells of it.
+    return undefined;
+  }
 }
 
 /**
@@ -52,6 +71,8 @@ function hasOthers(): boolean {
 export interface PerformOptions {
   args: readonly string[];
   caller: Caller;
+  /** A daemon that is under way already. */
+  ahead?: DaemonAhead | undefined;
   /** Runs the action in this process. */
   run(): Promise<number>;
 }
@@ -59,7 +80,7 @@ export interface PerformOptions {
 /** Runs an action where it belongs: here, or in the daemon, which is started when it has to be. */
 export async function performAnywhere(
   action: Action,
-  { args, caller, run }: PerformOptions,
+  { args, caller, ahead, run }: PerformOptions,
 ): Promise<number> {
   if (action.where === 'here' || (action.runsScripts && args.includes(RUN_SCRIPTS))) return run();
   if (action.where === 'daemon' || isAwaited()) return throughNewDaemon();
@@ -80,7 +101,7 @@ export async function performAnywhere(
   async function throughNewDaemon(): Promise<number> {
     const { startForCommand } = await import('./start-daemon.js');
     for (let start = 0; start < STARTS; start++) {
-      await startForCommand();
+      await startForCommand(start === 0 ? ahead : undefined);
       const exitCode = await askRunningDaemon(args, caller);
       if (exitCode !== undefined) return exitCode;
     }

@@ -1,18 +1,13 @@
+import type { DaemonAhead } from '@lazytree/node/daemon-client';
 import type { Caller } from './caller.js';
 import { ExitCode } from './command.js';
 import { fail } from './errors.js';
 import { exactArguments } from './exact-arguments.js';
 import { exactDirectory } from './exact-directory.js';
 import { hasFlag } from './has-flag.js';
-import { ownHome, type SurveyAhead } from './homes.js';
-import { askRunningDaemon, isForDaemon, performAnywhere } from './route.js';
+import { askRunningDaemon, isForDaemon, performAnywhere, startAhead } from './route.js';
 import { ownTerminal } from './terminal.js';
 import { VERSION } from './version.js';
-
-/** Whether a command line may be about a directory that is known from before. */
-function mayBeSurveyed(args: readonly string[]): boolean {
-  return args.includes('import') || args.includes('export');
-}
 
 /** Runs one command line and returns its exit code. Never throws. */
 export async function run(argv: string[]): Promise<number> {
@@ -40,24 +35,26 @@ export async function run(argv: string[]): Promise<number> {
     env: process.env,
     debug: Boolean(process.env.LAZYTREE_DEBUG),
   };
-  let ahead: SurveyAhead | undefined;
+  let daemon: DaemonAhead | undefined;
   try {
-    const answer = isForDaemon(args) ? await askRunningDaemon(args, caller) : undefined;
-    if (answer !== undefined) return answer;
-    if (mayBeSurveyed(args)) ahead = (await import('./survey-ahead.js')).surveyAhead(args, caller);
-    const { execute } = await import('./execute.js');
-    return await execute(args, {
+    if (isForDaemon(args)) {
+      const answer = await askRunningDaemon(args, caller);
+      if (answer !== undefined) return answer;
+      daemon = await startAhead(args);
+    }
+    const { runHere } = await import('./run-here.js');
+    return await runHere(args, {
       caller,
-      homes: { ...ownHome, commands: () => import('./serve-commands.js'), ahead },
+      lasts: daemon === undefined,
       perform(action, run) {
         if (action.handlesSignals) ignore();
-        return performAnywhere(action, { args, caller, run });
+        return performAnywhere(action, { args, caller, ahead: daemon, run });
       },
     });
   } catch (error) {
     return await fail(error, caller, hasFlag(args, '--json'));
   } finally {
-    ahead?.stop();
+    daemon?.stop();
     ignore();
   }
 

@@ -1,4 +1,5 @@
 export * from './find-ref-elsewhere.js';
+export { warmUp } from './fuse/session/session.js';
 export * from './held-roots.js';
 export * from './home.js';
 export * from './home-directory.js';

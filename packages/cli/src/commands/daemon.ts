@@ -1,4 +1,5 @@
 import { LazytreeError } from '@lazytree/core/errors';
+import { warmUp } from '@lazytree/node';
 import {
   type DaemonStatus,
   daemonStatus,
@@ -54,6 +55,8 @@ async function become(
   const format = formatNamed(logFormat);
   const keepMs = keepTime();
   const level = logLevel();
+  // What is mounted first needs a thread, which takes as long to start as all the rest of a daemon.
+  warmUp();
   const [{ createLog, openLogFile, readableLog, runDaemon }, { commandsOf, loadCommands }] =
     await Promise.all([import('@lazytree/node/daemon'), context.commands()]);
   const home = homeDirectory();
@@ -65,6 +68,8 @@ async function become(
   const isRead = !launched && process.stderr.isTTY === true;
   const isText = format === undefined ? isRead : format === 'text';
   const colour = isRead && process.stderr.hasColors();
+  // Until here nothing of the home was touched but its log.
+  if (launched && !(await launched.wanted)) return;
   const log = createLog(isText ? await readableLog(destination, { colour }) : destination, level);
   await runDaemon({
     home,

@@ -13,7 +13,6 @@ import type { Cluster } from '../cluster/cluster.js';
 import { isUnavailable } from '../fetch/block-unavailable.js';
 import { createDemand } from '../fetch/demand.js';
 import { createFetchChain, type FetchChain, provideImage } from '../fetch/fetch-chain.js';
-import { warmUp } from '../fuse/session/session.js';
 import { heldRoots } from '../held-roots.js';
 import { type Home, openHome } from '../home.js';
 import { hasRemotes, isClusterHome } from '../home-directory.js';
@@ -88,8 +87,6 @@ export interface OpenHostOptions {
   log: Log;
   /** How long mounts wait for another daemon when this one is killed, before they fail; 0 for not at all. */
   keepMs: number;
-  /** Something is about to be mounted. */
-  soon?: boolean;
   /** Where peers find this machine, and where it looks for them, for this run. */
   listen?: readonly string[] | undefined;
   peers?: readonly string[] | undefined;
@@ -110,8 +107,7 @@ const openHomeRemotes: OpenRemotes = async (parts) => {
  * @throws LazytreeError as openHome
  */
 export async function openHost(options: OpenHostOptions): Promise<Host> {
-  const { home: directory, version, log, keepMs, soon, openRemotes = openHomeRemotes } = options;
-  if (soon) warmUp();
+  const { home: directory, version, log, keepMs, openRemotes = openHomeRemotes } = options;
   const opened = await openHome({ directory, create: true });
   await checkPlaces(options).catch(async (error) => {
     await opened.close();

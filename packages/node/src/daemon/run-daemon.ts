@@ -51,7 +51,6 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
     home,
     log,
     keepMs,
-    soon: !stays,
     version,
     listen: options.listen,
     peers: options.peers,

@@ -30,6 +30,14 @@ export interface StartDaemonOptions {
 
 type Readiness = { ready: true } | { error: { code: ErrorCode; message: string; hint?: string } };
 
+/** A process that is about to be a daemon, and touches nothing of its home before it is told to. */
+export interface DaemonAhead {
+  /** Has it go on, and resolves when it is ready or cannot be. */
+  go(): Promise<Readiness>;
+  /** Ends it, unless it has been told to go on. */
+  stop(): void;
+}
+
 /**
  * Starts the home's daemon in the background and waits till it is ready.
  *
@@ -40,12 +48,31 @@ export async function startDaemon(options: StartDaemonOptions): Promise<DaemonSt
   const { home } = options;
   const running = await daemonStatus(home);
   if (running) return { ...running, started: false };
-  const readiness = await launch(options);
+  const readiness = await prepareDaemon(options).go();
+  return { ...(await findDaemon(home, readiness)), started: 'ready' in readiness };
+}
+
+/**
+ * Has the home a daemon, as {@link startDaemon} does, for one who is about to ask it: to ask it what it is would take as
+ * long again.
+ *
+ * @param ahead one that is under way since before it was known to be needed
+ */
+export async function ensureDaemon(
+  options: StartDaemonOptions,
+  ahead: DaemonAhead | undefined,
+): Promise<void> {
+  if (!ahead && (await daemonStatus(options.home))) return;
+  const readiness = await (ahead ?? prepareDaemon(options)).go();
+  if (!('ready' in readiness)) await findDaemon(options.home, readiness);
+}
+
+async function findDaemon(home: string, readiness: Readiness): Promise<DaemonStatus> {
   const began = performance.now();
   const patience = () => (holdsAsDaemon(home) ? DAEMON_MS : OTHER_MS);
   do {
     const status = await daemonStatus(home);
-    if (status) return { ...status, started: 'ready' in readiness };
+    if (status) return status;
     await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
   } while (isTaken(readiness) && performance.now() - began < patience());
   if ('ready' in readiness) throw new LazytreeError('FAILED', 'the daemon ended as soon as it was ready');
@@ -66,7 +93,8 @@ function holdsAsDaemon(home: string): boolean {
   }
 }
 
-async function launch({ home, command, startedFor }: StartDaemonOptions): Promise<Readiness> {
+/** Starts a daemon's process, which takes most of its time before it has to know whether it is wanted. */
+export function prepareDaemon({ home, command, startedFor }: StartDaemonOptions): DaemonAhead {
   const log = daemonLog(home);
   let fd: number;
   try {
@@ -89,11 +117,27 @@ async function launch({ home, command, startedFor }: StartDaemonOptions): Promis
   const failed = new Promise<never>((_, reject) => {
     child.once('error', (error) => reject(fromSystemError(error, `starting the daemon of ${home}`)));
   });
+  failed.catch(() => undefined);
   const pipe = child.stdio[READY_FD] as Socket;
-  const readiness = await Promise.race([readReadiness(pipe, log), failed]);
-  pipe.unref();
-  child.unref();
-  return readiness;
+  // One that has ended is told nothing; that it has ended is read.
+  pipe.on('error', () => undefined);
+  let wanted = false;
+  return {
+    async go() {
+      wanted = true;
+      pipe.write('go\n');
+      const readiness = await Promise.race([readReadiness(pipe, log), failed]);
+      pipe.unref();
+      child.unref();
+      return readiness;
+    },
+    stop() {
+      if (wanted) return;
+      child.kill('SIGKILL');
+      child.unref();
+      pipe.destroy();
+    },
+  };
 }
 
 async function readReadiness(pipe: Socket, log: string): Promise<Readiness> {
@@ -108,23 +152,30 @@ async function readReadiness(pipe: Socket, log: string): Promise<Readiness> {
 /** What this process, a new daemon, was started for; and where it says whether it is ready. */
 export interface Launched {
   startedFor: 'command' | 'user';
+  /** Resolves when it is known whether it is to be one: it is not when whoever started it has found that out. */
+  wanted: Promise<boolean>;
   tell(readiness: Readiness): void;
   /** Resolves when the process that started this one has ended. */
   left: Promise<void>;
 }
 
-/** @returns undefined in a process that was not started by {@link startDaemon} */
+/** @returns undefined in a process that was not started by {@link prepareDaemon} */
 export function launchedFor(): Launched | undefined {
   const startedFor = process.env[STARTED_FOR];
   delete process.env[STARTED_FOR];
   if (startedFor !== 'command' && startedFor !== 'user') return undefined;
-  const starter = new Socket({ fd: READY_FD }).unref();
+  const starter = new Socket({ fd: READY_FD });
   // Whoever started it may have gone, which changes nothing.
   starter.on('error', () => undefined);
   const left = new Promise<void>((resolve) => starter.once('close', () => resolve()));
-  starter.resume();
+  const wanted = new Promise<boolean>((resolve) => {
+    starter.once('data', () => resolve(true));
+    void left.then(() => resolve(false));
+  });
+  void wanted.then(() => starter.unref());
   return {
     startedFor,
+    wanted,
     tell: (readiness) => void starter.write(`${JSON.stringify(readiness)}\n`),
     left,
   };

@@ -1,5 +1,4 @@
 import { spawn } from 'node:child_process';
-import { randomUUID } from 'node:crypto';
 import fs from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -61,6 +60,9 @@ const LIVED_MS = 10_000;
 const AGAIN_MS = 20;
 /** An earlier daemon's keeper has nothing else to do than to answer, once it has been started. */
 const ANSWER_MS = 5000;
+
+/** What is kept has a name that no other daemon of the home has given. */
+let keys = 0;
 
 export function openKeeper({ home, version, milliseconds, log }: KeeperOptions): Keeper {
   const socketFile = keeperSocket(home);
@@ -212,7 +214,7 @@ export function openKeeper({ home, version, milliseconds, log }: KeeperOptions):
 
   return {
     keep(about, descriptors) {
-      const key = randomUUID();
+      const key = `${process.pid}-${Date.now()}-${keys++}`;
       if (open) {
         kept.set(key, { about, descriptors });
         if (socket === undefined) starting ??= setTimeout(start, START_AFTER_MS).unref();

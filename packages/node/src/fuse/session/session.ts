@@ -1,5 +1,7 @@
 import fs from 'node:fs';
+import { getCompileCacheDir } from 'node:module';
 import { constants } from 'node:os';
+import { dirname } from 'node:path';
 import { MessageChannel, type Transferable, Worker } from 'node:worker_threads';
 import {
   type DirectoryEntry,
@@ -45,6 +47,8 @@ export interface ServeFailure {
 /** <linux/magic.h> */
 const FUSE_SUPER_MAGIC = 0x65735546;
 
+/** Nobody waits for the thread that pushes: what is mounted is to be there first, and what is to be pushed waits for it. */
+const PUSH_AFTER_MS = 50;
 /** A serving thread that was interrupted when it was not waiting is interrupted again. */
 const INTERRUPT_MS = 5;
 
@@ -98,6 +102,7 @@ export function startSession(options: SessionOptions): Session {
   const data: ServeData = { device, storeDirectory, view, xattrs, owner, push: channel?.port1, given, table };
   server.postMessage(data, channel ? [channel.port1] : []);
   let pusher: Worker | undefined;
+  let pushing: NodeJS.Timeout | undefined;
   const writer = createReplyWriter(64, owner);
   const serving = Promise.withResolvers<{ resends: boolean }>();
   const ended = Promise.withResolvers<void>();
@@ -115,7 +120,7 @@ export function startSession(options: SessionOptions): Session {
     switch (message.type) {
       case 'serving':
         thread = message.thread;
-        startPushing();
+        pushing = setTimeout(startPushing, PUSH_AFTER_MS).unref();
         serving.resolve({ resends: message.resends });
         break;
       case 'missing':
@@ -138,9 +143,8 @@ export function startSession(options: SessionOptions): Session {
   server.on('error', end);
   server.on('exit', () => end(undefined));
 
-  /** Nobody waits for this thread: what is to be pushed waits for it. */
   function startPushing(): void {
-    if (!channel) return;
+    if (!channel || !open) return;
     pusher = startThread('push-thread', {
       workerData: { device, storeDirectory, lists: channel.port2, given } satisfies PushData,
       transferList: [channel.port2],
@@ -152,6 +156,8 @@ export function startSession(options: SessionOptions): Session {
     if (!open) return;
     open = false;
     clearInterval(stopping);
+    clearTimeout(pushing);
+    if (!pusher) channel?.port2.close();
     for (const controller of fetching.values()) controller.abort();
     for (const report of reports.values()) report.reject(new LazytreeError('FAILED', 'the mount has ended'));
     serving.reject(
@@ -280,8 +286,11 @@ interface ThreadOptions {
 }
 
 function startThread(name: string, options: ThreadOptions = {}): Worker {
+  const cache = getCompileCacheDir();
   return new Worker(new URL(`./${name}.js`, import.meta.url), {
     ...options,
+    // A thread does not inherit where compiled code is kept. Below it, node has a directory for its version.
+    env: cache === undefined ? process.env : { ...process.env, NODE_COMPILE_CACHE: dirname(cache) },
     stdin: false,
     execArgv: [],
     resourceLimits: HEAP,
