@@ -16,6 +16,8 @@ import {
   LazytreeError,
   type Link,
   type LocalStore,
+  linkCodec,
+  linkDigest,
   linkTo,
   linkToCid,
   listDirectory,
@@ -950,6 +952,40 @@ it('a target whose name is as long as a name can be', async () => {
     await exportTree(store, root, join(base, name));
     expect(fs.readFileSync(join(base, name, 'a'), 'utf8')).toBe('a');
   }
+});
+
+it('blocks that come meanwhile are waited for, and read by nobody but who writes them', async () => {
+  const store = await temporaryStore();
+  const elsewhere = createMemoryStore();
+  const files = Array.from({ length: 200 }, (_, i) => block(`content ${i}`));
+  const root = await putDirectory(
+    store,
+    files.map(({ link, bytes }, i) => ({
+      kind: 'file',
+      name: `${i}`.padStart(3, '0'),
+      link,
+      size: bytes.length,
+    })),
+  );
+  for (const { link, bytes } of files) await elsewhere.put({ link, bytes });
+  await store.flush();
+  const read: Link[] = [];
+  const arriving: LocalStore = {
+    ...store,
+    async has(link) {
+      if (!store.holds(linkDigest(link))) await store.put({ link, bytes: await elsewhere.get(link) });
+      return true;
+    },
+    async get(link, options) {
+      read.push(link);
+      return store.get(link, options);
+    },
+  };
+  const target = join(await temporaryDirectory(), 'out');
+  const { files: written } = await exportTree(arriving, root, target);
+  expect(written).toBe(200);
+  expect(fs.readFileSync(join(target, '123'), 'utf8')).toBe('content 123');
+  expect(read.filter((link) => linkCodec(link) === RAW)).toEqual([]);
 });
 
 it('two exports at once to places beside one another', async () => {

@@ -326,7 +326,8 @@ function createPopulator(
 
   /** The place of a block that somebody has put since the export began, if it is not missing. */
   async function awaitPlace(source: LocalStore, { link }: FilePart): Promise<Location> {
-    await source.get(link, { signal });
+    // One that is on its way comes without being read here: a thread reads it.
+    if (!(await source.has(link, { signal }))) await source.get(link, { signal });
     let location = source.locate(link);
     // What is buffered has no place yet.
     if (!location) await source.flush();

@@ -221,6 +221,9 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
       const store: LocalStore = {
         ...home.store,
         resolveOrigin: fetch.resolveOrigin,
+        async has(link, { signal = options.signal } = {}) {
+          return (await fetch.awaited(link, signal)) === true || home.store.has(link, { signal });
+        },
         async get(link, { signal = options.signal } = {}) {
           if ((await fetch.awaited(link, signal)) === true) return home.store.get(link, { signal });
           return fetch.get(link, { signal });
