@@ -69,7 +69,7 @@ const OPTIONS = {
   plugins: [levelAddon, version, lazyBuiltins(LATE), ownImports(PACKAGES), requestsApart],
   chunkNames: '[name]-[hash]',
   // The Azure library asks whether a body is one, which makes Node load all of its fetch: 40 ms before the first request.
-  // The first look at `performance` makes it load all that measures something: 10 ms. The process's clock is one, too.
+  // The first look at `performance` makes it load all that measures something. The process's clock is one, too.
   define: { FormData: 'undefined', 'performance.now': 'processClock' },
   // CommonJS dependencies call require for node's own modules.
   banner: {

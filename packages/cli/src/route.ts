@@ -28,9 +28,14 @@ export async function askRunningDaemon(args: readonly string[], caller: Caller):
   return throughDaemon(args, caller);
 }
 
+/** The command that is named, and what may be its action. */
+function wordsOf(args: readonly string[]): string[] {
+  return args.filter((argument) => !argument.startsWith('-'));
+}
+
 /** Whether a command line is for the daemon if one runs, as far as can be told without loading its command. */
 export function isForDaemon(args: readonly string[]): boolean {
-  const [named, action] = args.filter((argument) => !argument.startsWith('-'));
+  const [named, action] = wordsOf(args);
   if (!COMMAND_NAMES.some((name) => name === named)) return false;
   if (HERE.has(named) || HERE.has(`${named} ${action}`)) return false;
   if (args.includes(RUN_SCRIPTS)) return false;
@@ -42,7 +47,7 @@ export function isForDaemon(args: readonly string[]): boolean {
  * to find out as a process takes to begin. Not where nothing was ever stored, so that a slip of the pen makes no home.
  */
 export async function startAhead(args: readonly string[]): Promise<DaemonAhead | undefined> {
-  const [named, action] = args.filter((argument) => !argument.startsWith('-'));
+  const [named, action] = wordsOf(args);
   if (!DAEMONS.has(named) && !DAEMONS.has(`${named} ${action}`)) return undefined;
   if (!existsSync(storeDirectory(homeDirectory()))) return undefined;
   const { prepareForCommand } = await import('./start-daemon.js');

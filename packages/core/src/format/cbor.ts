@@ -197,13 +197,13 @@ export function createCborReader(input: Uint8Array): CborReader {
     return value;
   }
 
-  function bytes(major: number, what: string, maxBytes: number): Buffer {
+  /** Consumes a string, which ends where the next item begins, and returns where its bytes begin. */
+  function string(major: number, what: string, maxBytes: number): number {
     const length = head(major, what);
     if (length > maxBytes) fail(`${what} of ${length} bytes, more than ${maxBytes}`);
     need(length);
-    const slice = buffer.subarray(at, at + length);
     at += length;
-    return slice;
+    return at - length;
   }
 
   function isAscii(from: number, to: number): boolean {
@@ -212,17 +212,10 @@ export function createCborReader(input: Uint8Array): CborReader {
   }
 
   function text(maxBytes: number): string {
-    const first = at < buffer.length ? buffer[at] : 0;
-    const end = at + 1 + (first & 31);
+    const from = string(TEXT, 'text', maxBytes);
     // Most texts are short, and to decode UTF-8 takes longer than to see that there is nothing to decode.
-    if (first >>> 5 === TEXT && (first & 31) < 24 && end <= buffer.length && end - at - 1 <= maxBytes) {
-      if (isAscii(at + 1, end)) {
-        const short = buffer.toString('latin1', at + 1, end);
-        at = end;
-        return short;
-      }
-    }
-    const slice = bytes(TEXT, 'text', maxBytes);
+    if (at - from <= SHORT_TEXT && isAscii(from, at)) return buffer.toString('latin1', from, at);
+    const slice = buffer.subarray(from, at);
     if (!isUtf8(slice)) fail('text that is not UTF-8');
     return slice.toString('utf8');
   }
@@ -243,7 +236,7 @@ export function createCborReader(input: Uint8Array): CborReader {
     name(maxBytes) {
       need(1);
       if (buffer[at] >>> 5 === TEXT) return text(maxBytes);
-      const slice = bytes(BYTES, 'a name', maxBytes);
+      const slice = buffer.subarray(string(BYTES, 'a name', maxBytes), at);
       if (isUtf8(slice)) fail('valid UTF-8 in a byte string');
       return nameFromBytes(slice);
     },

@@ -3,8 +3,8 @@ import { type CborReader, type CborWriter, createCborReader, createCborWriter } 
 import { MAX_CHUNK } from './chunker.js';
 import {
   addTotals,
+  countEntry,
   type Entry,
-  isFile,
   type Metadata,
   MODE_MASK,
   type OriginEntry,
@@ -260,13 +260,7 @@ function decodeLeaf(reader: CborReader): DirectoryLeaf {
     if (i > 0 && compareNames(entries[i - 1].name, entry.name) >= 0) {
       throw new InvalidNodeError(`entry '${entry.name}' out of order or twice`);
     }
-    if (entry.kind === 'directory') {
-      totals.size += entry.size;
-      totals.files += entry.files;
-    } else if (isFile(entry)) {
-      totals.size += entry.size;
-      totals.files += 1;
-    }
+    countEntry(totals, entry);
     entries.push(entry);
   }
   reader.key('size');

@@ -64,8 +64,8 @@ export function isFile(entry: Entry): entry is FileEntry {
   return entry.kind === 'file' || entry.kind === 'executable';
 }
 
-/** Adds one entry to the totals of its directory. */
-export function addTotals(totals: Totals, entry: Entry): void {
+/** Adds one entry to the totals of its directory, which may become more than a number can be exactly. */
+export function countEntry(totals: Totals, entry: Entry): void {
   if (isFile(entry)) {
     totals.size += entry.size;
     totals.files += 1;
@@ -73,6 +73,15 @@ export function addTotals(totals: Totals, entry: Entry): void {
     totals.size += entry.size;
     totals.files += entry.files;
   }
+}
+
+/**
+ * Adds one entry to the totals of its directory.
+ *
+ * @throws LazytreeError UNSUPPORTED
+ */
+export function addTotals(totals: Totals, entry: Entry): void {
+  countEntry(totals, entry);
   if (!Number.isSafeInteger(totals.size)) {
     throw new LazytreeError('UNSUPPORTED', 'a directory of more than 2^53 bytes');
   }

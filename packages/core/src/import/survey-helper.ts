@@ -1,7 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import type { SurveyData } from './survey-walk.js';
 
-/** It stays so long for the next survey: to start it takes nearly half as long as one of 22,000 files. */
+/** It stays so long for the next survey: to start it takes a good part of what it saves. */
 const IDLE_MS = 60_000;
 
 let thread: Worker | undefined;

@@ -133,14 +133,15 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
       for (const digest of forget) batch.del(blockKey(digest));
       for (const [segment, length] of segments) batch.put(segmentKey(segment), encodeLength(length));
       for (const segment of forgetSegments) batch.del(segmentKey(segment));
+      const changed: string[] = [];
       for (const [table, name, text] of texts) {
+        if (table === 'meta') changed.push(name);
         if (text === undefined) batch.del(textKey(table, name));
         else batch.put(textKey(table, name), Buffer.from(text));
       }
       // A sync takes everything along that was written before; a deletion of nothing brings one about.
       if (batch.length === 0 && durable && loose > synced) batch.del(textKey('meta', ''));
       if (batch.length === 0) return batch.close();
-      const written = [...texts].filter(([table]) => table === 'meta');
       try {
         const before = loose;
         await batch.write({ sync: durable });
@@ -149,7 +150,7 @@ export async function openBlockIndex(directory: string): Promise<BlockIndex> {
       } catch (error) {
         throw explain(error, directory, false);
       } finally {
-        for (const [, name] of written) meta.delete(name);
+        for (const name of changed) meta.delete(name);
       }
     },
     async *entries() {

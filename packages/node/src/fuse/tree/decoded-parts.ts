@@ -1,5 +1,5 @@
 import type { Entry } from '@lazytree/core';
-import type { ReadBlock } from './blocks.js';
+import { MissingBlocks, type ReadBlock } from './blocks.js';
 import type { Part } from './listing.js';
 
 /** Entries that are kept decoded; some 200 bytes each. What is beyond is decoded again from the store. */
@@ -9,6 +9,8 @@ const ENTRIES = 32_768;
 export interface DecodedParts {
   /** @throws MissingBlocks, InvalidNodeError */
   entries(part: Part): readonly Entry[];
+  /** Those of a part that has been wanted before, or undefined: nothing is fetched for it. @throws InvalidNodeError */
+  known(part: Part): readonly Entry[] | undefined;
 }
 
 export function createDecodedParts(read: ReadBlock): DecodedParts {
@@ -38,10 +40,21 @@ export function createDecodedParts(read: ReadBlock): DecodedParts {
     return entries;
   }
 
+  function entries(part: Part): readonly Entry[] {
+    if (latest?.part !== part) latest = { part, entries: find(part) };
+    return latest.entries;
+  }
+
   return {
-    entries(part) {
-      if (latest?.part !== part) latest = { part, entries: find(part) };
-      return latest.entries;
+    entries,
+    known(part) {
+      if (!part.loaded) return undefined;
+      try {
+        return entries(part);
+      } catch (error) {
+        if (error instanceof MissingBlocks) return undefined;
+        throw error;
+      }
     },
   };
 }

@@ -1,5 +1,4 @@
 import { type Entry, isFile, type Link, linkCodec, RAW } from '@lazytree/core';
-import { MissingBlocks } from './blocks.js';
 import type { DecodedParts } from './decoded-parts.js';
 import { type Part, partAt } from './listing.js';
 import type { Directory, Nodes } from './nodes.js';
@@ -32,11 +31,6 @@ const MOST_DIRECTORIES = 128;
 /** A directory whose files are asked for although they were pushed is pushed again after this: they were evicted. */
 const AGAIN_MS = 5000;
 
-/**
- * Decides which files to push after one has been read: those in its directory; and when the directories are gone
- * through one after another, those of the next ones, twice as many each time, as a kernel reads a file ahead. One
- * file in the middle of such a list is left out: that it is read says that it is time for the next list.
- */
 export interface PushPlannerOptions {
   parts: DecodedParts;
   given: Given;
@@ -44,6 +38,11 @@ export interface PushPlannerOptions {
   after(directory: Directory): Directory | undefined;
 }
 
+/**
+ * Decides which files to push after one has been read: those in its directory; and when the directories are gone
+ * through one after another, those of the next ones, twice as many each time, as a kernel reads a file ahead. One
+ * file in the middle of such a list is left out: that it is read says that it is time for the next list.
+ */
 export function createPushPlanner({ parts, given, after }: PushPlannerOptions) {
   /** The directory after the last one that was planned. */
   let next: Directory | undefined;
@@ -92,7 +91,8 @@ export function createPushPlanner({ parts, given, after }: PushPlannerOptions) {
     { again, room }: { again: boolean; room: number },
   ): number {
     let bytes = 0;
-    for (const [index, entry] of entriesOf(part).entries()) {
+    // None of what is not here: it will be pushed when somebody has asked for it.
+    for (const [index, entry] of (parts.known(part) ?? []).entries()) {
       const node = part.ids[index];
       if (node === 0 || !isSmall(entry) || list.length >= LIST_FILES || bytes + entry.size > room) continue;
       if (again) given.delete(node);
@@ -101,17 +101,6 @@ export function createPushPlanner({ parts, given, after }: PushPlannerOptions) {
       list.push({ node, size: entry.size, link: entry.link });
     }
     return bytes;
-  }
-
-  /** None of what is not here: it will be pushed when somebody has asked for it. */
-  function entriesOf(part: Part): readonly Entry[] {
-    if (!part.loaded) return [];
-    try {
-      return parts.entries(part);
-    } catch (error) {
-      if (error instanceof MissingBlocks) return [];
-      throw error;
-    }
   }
 
   return {

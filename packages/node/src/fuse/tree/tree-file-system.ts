@@ -383,9 +383,9 @@ export function createTreeFileSystem(
     },
     openNext(node) {
       const from = nodes.directory(node);
-      const next = from && after(from);
-      if (!next?.link || next.content) return;
       try {
+        const next = from && after(from);
+        if (!next?.link || next.content) return;
         const of = nodes.open(next);
         if (of.listing.count > 0) load(of, of.listing.parts[0]);
       } catch {

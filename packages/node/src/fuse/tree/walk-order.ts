@@ -1,5 +1,3 @@
-import type { Entry } from '@lazytree/core';
-import { MissingBlocks } from './blocks.js';
 import type { DecodedParts } from './decoded-parts.js';
 import { partAt } from './listing.js';
 import type { Directory, Nodes } from './nodes.js';
@@ -29,8 +27,7 @@ export function createWalkOrder({ nodes, parts }: WalkOrderOptions) {
     const end = Math.min(listing.count, position + MOST_ENTRIES);
     for (let at = position; at < end; ) {
       const part = partAt(listing, at);
-      if (!part.loaded) return undefined;
-      const entries = entriesOf(part);
+      const entries = parts.known(part);
       if (!entries) return undefined;
       for (const stop = Math.min(end, part.start + part.count); at < stop; at++) {
         const { kind } = entries[at - part.start];
@@ -40,15 +37,6 @@ export function createWalkOrder({ nodes, parts }: WalkOrderOptions) {
       }
     }
     return undefined;
-  }
-
-  function entriesOf(part: Parameters<DecodedParts['entries']>[0]): readonly Entry[] | undefined {
-    try {
-      return parts.entries(part);
-    } catch (error) {
-      if (error instanceof MissingBlocks) return undefined;
-      throw error;
-    }
   }
 
   /** The directory that a walk comes to after `directory`. */
