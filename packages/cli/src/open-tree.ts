@@ -245,18 +245,17 @@ export async function whileArriving<T>(
   if (!(await mayBeElsewhere(context, spec)) || tree.entry.kind !== 'directory') return read(tree.store);
   const stop = new AbortController();
   const signal = AbortSignal.any([context.signal, stop.signal]);
-  const { store, ended } = context.host().arriving(tree.entry, { signal });
+  const { store, ended, problem } = context.host().arriving(tree.entry, { signal });
   try {
     const { resolveOrigin } = tree.store;
     const result = await read({ ...store, ...(resolveOrigin && { resolveOrigin }) });
     if (all) await ended;
     return result;
   } catch (error) {
-    const problem = await Promise.race([ended, undefined]);
-    const noSpace = (problem as LazytreeError | undefined)?.code === 'NO_SPACE';
+    const noSpace = (problem() as LazytreeError | undefined)?.code === 'NO_SPACE';
     // Read block by block, what is damaged here is replaced by what others have.
     if (!noSpace && (error as LazytreeError).code !== 'CORRUPT') throw error;
-    if (noSpace) warnOfSpace(context, problem);
+    if (noSpace) warnOfSpace(context, problem());
     return await read(tree.store);
   } finally {
     stop.abort();

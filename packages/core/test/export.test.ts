@@ -988,6 +988,19 @@ it('blocks that come meanwhile are waited for, and read by nobody but who writes
   expect(read.filter((link) => linkCodec(link) === RAW)).toEqual([]);
 });
 
+it('what has been appended and cannot be committed, the disk being full', async () => {
+  const store = await temporaryStore();
+  const spec = manyFiles(300);
+  const root = await putSpec(store, spec);
+  const full: LocalStore = {
+    ...store,
+    flush: () => Promise.reject(new LazytreeError('NO_SPACE', 'the index: no space left on the device')),
+  };
+  const target = join(await temporaryDirectory(), 'out');
+  await exportTree(full, root, target);
+  expect(describeDirectory(target)).toEqual(describeSpec(spec));
+});
+
 it('two exports at once to places beside one another', async () => {
   const store = await temporaryStore();
   const spec = manyFiles(300);

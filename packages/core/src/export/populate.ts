@@ -106,8 +106,6 @@ function createPopulator(
   async function run(entry: DirectoryEntry): Promise<ExportResult> {
     progress.totalFiles = entry.files;
     progress.totalBytes = entry.size;
-    // Blocks that are on their way to the segments cannot be read by the threads.
-    await local?.flush();
     await writeAll(pending(undefined, entry, 0));
     await work.until(() => finished !== undefined);
     publish();
@@ -329,7 +327,7 @@ function createPopulator(
     // One that is on its way comes without being read here: a thread reads it.
     if (!(await source.has(link, { signal }))) await source.get(link, { signal });
     let location = source.locate(link);
-    // What is buffered has no place yet.
+    // What is buffered has no place yet, where a thread could read it.
     if (!location) await source.flush();
     location ??= source.locate(link);
     if (!location) throw new BlockMissingError(formatLink(link), source.describe());

@@ -76,8 +76,10 @@ export interface Host {
 /** A directory or a file that is on its way here. */
 export interface Arriving {
   store: LocalStore;
-  /** Resolves when all of it is here, to undefined; or to why that cannot be. */
-  ended: Promise<unknown>;
+  /** Resolves when all of it is here, or cannot be. */
+  ended: Promise<void>;
+  /** Why not all of it can be kept here, as far as that is known. */
+  problem(): unknown;
 }
 
 export interface OpenHostOptions {
@@ -218,9 +220,18 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
         entry.kind === 'directory'
           ? prefetchTree(fetch, entry.link, given)
           : prefetchFile(fetch, entry, given);
+      let problem: unknown;
       const store: LocalStore = {
         ...home.store,
         resolveOrigin: fetch.resolveOrigin,
+        async flush() {
+          try {
+            await home.store.flush();
+          } catch (error) {
+            problem ??= error;
+            throw error;
+          }
+        },
         async has(link, { signal = options.signal } = {}) {
           return (await fetch.awaited(link, signal)) === true || home.store.has(link, { signal });
         },
@@ -233,8 +244,11 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
         store,
         ended: bringing.then(
           () => undefined,
-          (error: unknown) => error,
+          (error: unknown) => {
+            problem ??= error;
+          },
         ),
+        problem: () => problem,
       };
     },
     isMember: () => isClusterHome(directory),
