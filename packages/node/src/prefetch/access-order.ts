@@ -1,5 +1,5 @@
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { DAG_CBOR, errnoOf, formatLink, type Link, RAW } from '@lazytree/core';
 
 /**
@@ -16,10 +16,20 @@ function orderFile(home: string, root: Link): string {
   return join(home, 'access', formatLink(root));
 }
 
+/** What is being written, by file: whoever reads or writes the same file waits for it. */
+const writing = new Map<string, Promise<void>>();
+
 export async function readAccessOrder(home: string, root: Link): Promise<Link[]> {
+  const file = orderFile(home, root);
+  // Who writes it learns why it could not be written.
+  await writing.get(file)?.catch(() => undefined);
+  return readOrder(file);
+}
+
+async function readOrder(file: string): Promise<Link[]> {
   let bytes: Buffer;
   try {
-    bytes = await readFile(orderFile(home, root));
+    bytes = await readFile(file);
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return [];
     throw error;
@@ -58,13 +68,24 @@ export function accessOrders(home: string, learn: () => Promise<void> = async ()
   };
 }
 
-/** Appends what was read now and had not been read before. */
-export async function extendAccessOrder(home: string, root: Link, links: Iterable<Link>): Promise<void> {
-  const known = await readAccessOrder(home, root);
+/** Appends what was read now and had not been read before. Whoever asks from the call on gets it, too. */
+export function extendAccessOrder(home: string, root: Link, links: Iterable<Link>): Promise<void> {
+  const file = orderFile(home, root);
+  const before = writing.get(file)?.catch(() => undefined);
+  const own = Promise.resolve(before)
+    .then(() => extendOrder(file, links))
+    .finally(() => {
+      if (writing.get(file) === own) writing.delete(file);
+    });
+  writing.set(file, own);
+  return own;
+}
+
+async function extendOrder(file: string, links: Iterable<Link>): Promise<void> {
+  const known = await readOrder(file);
   const order = new Set([...known, ...links]);
   if (order.size === known.length) return;
-  const file = orderFile(home, root);
-  await mkdir(join(home, 'access'), { recursive: true, mode: 0o700 });
+  await mkdir(dirname(file), { recursive: true, mode: 0o700 });
   const draft = `${file}.${process.pid}.new`;
   await writeFile(draft, encodeOrder([...order].slice(0, MOST)), { mode: 0o600 });
   await rename(draft, file);
