@@ -1,5 +1,5 @@
 // Machines that are far from each other: 20 ms each way, put between them by a proxy, with no limit to the bandwidth.
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { enterLan, HERE } from '../../test/cluster/lan.ts';
@@ -75,8 +75,9 @@ export async function* benchmark(context) {
     const ordered = { [OURS]: [], [STREAM]: [] };
     for (let round = 0; round < context.rounds; round++) {
       context.progress(`cluster-delay, round ${round + 1} of ${context.rounds}`);
-      // A tree that nobody has read: who reads it tells the others in which order.
+      // A tree that nobody has read, and none that it is a change of: who reads it tells the others in which order.
       writeFileSync(join(path, 'round'), String(round));
+      rmSync(join(seed.home, 'access'), { recursive: true, force: true });
       const root = importRoot(seed.home, path);
       trips.push(((await firstListing(root, delayed)) - (await firstListing(root, near))) / ROUND_TRIP);
       cold[OURS].push(await reading(root));

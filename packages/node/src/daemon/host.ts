@@ -25,7 +25,8 @@ import {
   type Origins,
   withOrigins,
 } from '../origins/origins.js';
-import { accessOrders, extendAccessOrder, readAccessOrder } from '../prefetch/access-order.js';
+import { accessOrders, extendAccessOrder } from '../prefetch/access-order.js';
+import { likelyOrder } from '../prefetch/likely-order.js';
 import {
   type PrefetchOptions,
   type PrefetchProgress,
@@ -318,7 +319,7 @@ async function openClusterPart(
     repair(link) {
       fetch.get(link).catch((error: unknown) => log.warn({ error: String(error) }, 'a damaged block stays'));
     },
-    order: (root) => readAccessOrder(directory, root),
+    order: (root) => likelyOrder(directory, store, root),
     onOrder(root, order) {
       extendAccessOrder(directory, root, order).catch((error: unknown) =>
         log.warn({ error: String(error) }, 'the order of a tree was not kept'),

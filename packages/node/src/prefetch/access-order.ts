@@ -1,6 +1,7 @@
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import fs from 'node:fs';
+import { mkdir, readdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { DAG_CBOR, errnoOf, formatLink, type Link, RAW } from '@lazytree/core';
+import { DAG_CBOR, errnoOf, formatLink, type Link, parseLink, RAW } from '@lazytree/core';
 
 /**
  * The files of a tree in the order in which they were first read: what the next one who mounts it is likely to read,
@@ -11,6 +12,8 @@ import { DAG_CBOR, errnoOf, formatLink, type Link, RAW } from '@lazytree/core';
 /** Longer orders are cut: by then everything is wanted. */
 const MOST = 200_000;
 const LINK_BYTES = 33;
+/** The end of a name of what is being written. */
+const DRAFT = '.new';
 
 function orderFile(home: string, root: Link): string {
   return join(home, 'access', formatLink(root));
@@ -35,6 +38,22 @@ async function readOrder(file: string): Promise<Link[]> {
     throw error;
   }
   return decodeOrder(bytes);
+}
+
+/** The trees whose orders were added to last, the latest first. */
+export async function latestAccessOrders(home: string, most: number): Promise<Link[]> {
+  const directory = join(home, 'access');
+  const names = await readdir(directory).catch((error: unknown) => {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw error;
+  });
+  const timeOf = (name: string) => fs.statSync(join(directory, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  return names
+    .filter((name) => !name.endsWith(DRAFT))
+    .map((name) => ({ name, time: timeOf(name) }))
+    .sort((a, b) => b.time - a.time)
+    .slice(0, most)
+    .map(({ name }) => parseLink(name));
 }
 
 export function encodeOrder(links: readonly Link[]): Buffer {
@@ -86,7 +105,7 @@ async function extendOrder(file: string, links: Iterable<Link>): Promise<void> {
   const order = new Set([...known, ...links]);
   if (order.size === known.length) return;
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-  const draft = `${file}.${process.pid}.new`;
+  const draft = `${file}.${process.pid}${DRAFT}`;
   await writeFile(draft, encodeOrder([...order].slice(0, MOST)), { mode: 0o600 });
   await rename(draft, file);
 }

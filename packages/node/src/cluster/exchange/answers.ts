@@ -20,7 +20,7 @@ export interface AnswerSources {
   refs(filter: { name: string; owner: string }): SignedRef[];
   announced(peer: string, announce: NonNullable<Request['announce']>): void;
   resolved(reference: string, integrity: string): Link | undefined;
-  /** The files of a tree in the order in which they were first read here. */
+  /** The files of a tree in the order in which they are likely to be read. */
   order(root: Link): Promise<readonly Link[]>;
   /** Runs what somebody waits for at once, and holds back all else meanwhile. */
   urgently<T>(task: () => Promise<T>): Promise<T>;
