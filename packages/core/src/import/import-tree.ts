@@ -404,6 +404,7 @@ function createImporter(context: ImporterContext) {
   const survey = appends ? old : undefined;
 
   const absolute = (path: string) => (path === '' ? root : `${root}/${path}`);
+  const ownAbsolute = ownPath === undefined ? undefined : absolute(ownPath);
   const join1 = (directory: string, name: string) => (directory === '' ? name : `${directory}/${name}`);
 
   function warn(warning: ImportWarning): void {
@@ -630,9 +631,7 @@ function createImporter(context: ImporterContext) {
     const { cachedLink, sameRules } = directory;
     if (cachedLink && sameRules && survey?.isUnchanged(cachedLink.record)) {
       directory.kept = true;
-      progress.files += cachedLink.files;
-      progress.found += cachedLink.files;
-      progress.bytes += cachedLink.size;
+      countKept(cachedLink);
       return [];
     }
     directory.cached ??= cachedLink && old?.cache.directory(cachedLink.record);
@@ -688,11 +687,15 @@ function createImporter(context: ImporterContext) {
         directory.entries[slot] = entry;
         continue;
       }
+      const path = prefix + entry.name;
       if (entry.kind === 'directory') {
-        below.push(...enter(directory, entry.name, slot, entry, true));
+        // Of a thousand directories side by side, one has changed.
+        if (survey?.isUnchanged(entry.record) && path !== ownAbsolute) {
+          directory.entries[slot] = entry;
+          countKept(entry);
+        } else below.push(...enter(directory, entry.name, slot, entry, true));
         continue;
       }
-      const path = prefix + entry.name;
       const stat = fs.lstatSync(toFsPath(path), { throwIfNoEntry: false });
       if (stat && isAsBefore(entry, stat)) keep(directory, slot, entry);
       else if (stat) below.push(...classify(directory, slot, entry.name, stat));
@@ -817,6 +820,13 @@ function createImporter(context: ImporterContext) {
     progress.files += 1;
     progress.found += 1;
     progress.bytes += entry.size;
+  }
+
+  /** A directory that is as the cache says, with all that is below. */
+  function countKept({ files, size }: CachedEntry): void {
+    progress.files += files;
+    progress.found += files;
+    progress.bytes += size;
   }
 
   function enqueue(directory: Pending, slot: number, name: string): void {

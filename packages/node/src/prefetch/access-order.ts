@@ -47,7 +47,8 @@ export async function latestAccessOrders(home: string, most: number): Promise<Li
     if (errnoOf(error) === 'ENOENT') return [];
     throw error;
   });
-  const timeOf = (name: string) => fs.statSync(join(directory, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const timeOf = (name: string) =>
+    fs.statSync(join(directory, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
   return names
     .filter((name) => !name.endsWith(DRAFT))
     .map((name) => ({ name, time: timeOf(name) }))
