@@ -15,8 +15,13 @@ export interface RegistryRequest {
   /** The package, for errors: `react@18.2.0`. */
   what: string;
   config: NpmConfig;
-  context: OriginContext;
+  context: RequestContext;
 }
+
+export type RequestContext = Pick<
+  OriginContext,
+  'signal' | 'isAhead' | 'cacheDirectory' | 'onProgress' | 'onReceived'
+>;
 
 export interface RegistryAnswer {
   status: number;
@@ -71,8 +76,9 @@ export function takeAnswer<T>(
   );
 }
 
-function limitsOf({ fetchRetries = 2 }: NpmConfig) {
-  return { attempts: 1 + Number(fetchRetries), withinMs: 120_000, pauseMs: 200, longestPauseMs: 10_000 };
+function limitsOf({ retry }: NpmConfig) {
+  const { retries = 2 } = (retry ?? {}) as { retries?: number };
+  return { attempts: 1 + retries, withinMs: 120_000, pauseMs: 200, longestPauseMs: 10_000 };
 }
 
 /** @throws LazytreeError as `takeAnswer`, and CORRUPT when it is no JSON */
