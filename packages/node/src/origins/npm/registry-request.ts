@@ -2,6 +2,7 @@ import { LazytreeError } from '@lazytree/core/errors';
 import registryFetch from 'npm-registry-fetch';
 import { tryAgain } from '../../remotes/storage/try-again.js';
 import type { OriginContext } from '../driver.js';
+import { agentsOf } from './agents.js';
 import type { NpmConfig } from './npm-config.js';
 import { createPlaces } from './places.js';
 import { judgeRegistryFailure } from './registry-failure.js';
@@ -51,6 +52,7 @@ export function takeAnswer<T>(
           const attempt = new AbortController();
           const answer = await registryFetch(url, {
             ...config,
+            agent: agentsOf(config),
             headers: headers(),
             retry: { retries: 0 },
             signal: AbortSignal.any([signal, attempt.signal]),

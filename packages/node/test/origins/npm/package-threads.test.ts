@@ -1,8 +1,11 @@
+import { execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, writeFile } from 'node:fs/promises';
-import { createServer, request as forward, type RequestListener } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
+import { createServer, request as forward, type RequestListener, type Server } from 'node:http';
+import { createServer as createSecureServer } from 'node:https';
+import { type AddressInfo, connect } from 'node:net';
 import { join } from 'node:path';
+import type { TLSSocket } from 'node:tls';
 import { formatLink } from '@lazytree/core';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { afterwards, errorOf, pseudoRandom } from '../../../../core/test/helpers.js';
@@ -34,8 +37,8 @@ async function rootHere(tarball: Buffer): Promise<string> {
   return formatLink((await tree.finish()).link);
 }
 
-async function listening(answer: RequestListener, host = '127.0.0.1'): Promise<string> {
-  const server = createServer(answer);
+async function listening(answer: RequestListener | Server, host = '127.0.0.1'): Promise<string> {
+  const server = typeof answer === 'function' ? createServer(answer) : answer;
   server.listen(0, host);
   await once(server, 'listening');
   afterwards(() => {
@@ -106,6 +109,25 @@ describe('a package that comes in a thread', () => {
     expect(at.log).toHaveLength(2);
     go();
     await driver.fetch(pin, await context({ environment }));
+  });
+
+  it('is asked for again where it was left when a registry falls silent', async () => {
+    const tarball = at.publish({ name: 'a', version: '1.0.0' }, { files: { content: SMALL } });
+    const ranges: (string | undefined)[] = [];
+    const host = await listening(({ headers: { range } }, response) => {
+      ranges.push(range);
+      const from = Number(/^bytes=(\d+)-$/.exec(range ?? '')?.[1] ?? 0);
+      const said = { etag: '"x"', 'content-length': tarball.length - from };
+      if (from > 0) {
+        const part = `bytes ${from}-${tarball.length - 1}/${tarball.length}`;
+        response.writeHead(206, { ...said, 'content-range': part }).end(tarball.subarray(from));
+      } else response.writeHead(200, said).write(tarball.subarray(0, 1000));
+    });
+    const environment = { ...at.environment, npm_config_fetch_timeout: '300' };
+    const given = await context({ environment });
+    const { integrity } = await driver.fetch({ reference: `http://${host}/a.tgz` }, given);
+    expect(integrity).toBe(integrityOf(tarball));
+    expect(ranges).toEqual([undefined, 'bytes=1000-']);
   });
 
   it('is let go of when nobody wants it any more, and others come', async () => {
@@ -229,4 +251,58 @@ describe('settings of npm, in a thread', () => {
     await driver.fetch({ reference: `http://${host}/a.tgz` }, await context({ environment }));
     expect(agent).toBe('somebody');
   });
+
+  it.skipIf(spawnSync('openssl', ['version']).status !== 0)(
+    'certificates are checked as they say, also behind a proxy, and shown to who is to see them',
+    async () => {
+      const [key, cert] = [join(at.directory, 'key.pem'), join(at.directory, 'cert.pem')];
+      const request = ['req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=us'];
+      const names = ['-addext', 'subjectAltName=IP:127.0.0.1,DNS:localhost'];
+      execFileSync('openssl', [...request, ...names, '-keyout', key, '-out', cert], { stdio: 'ignore' });
+      const tarball = at.publish({ name: 'a', version: '1.0.0' });
+      const shown: (string | undefined)[] = [];
+      const server = createSecureServer(
+        {
+          key: await readFile(key),
+          cert: await readFile(cert),
+          requestCert: true,
+          rejectUnauthorized: false,
+        },
+        ({ socket }, response) => {
+          shown.push((socket as TLSSocket).getPeerCertificate().subject?.CN as string | undefined);
+          response.end(tarball);
+        },
+      );
+      const host = await listening(server as unknown as Server);
+      const tunnels: (string | undefined)[] = [];
+      const proxy = createServer().on('connect', ({ url }, socket) => {
+        tunnels.push(url);
+        const { port, hostname } = new URL(`http://${url}`);
+        const there = connect(Number(port), hostname, () => socket.write('HTTP/1.1 200 OK\r\n\r\n'));
+        socket.on('error', () => there.destroy());
+        there.on('error', () => socket.destroy());
+        socket.pipe(there).pipe(socket);
+      });
+      const proxyHost = await listening(proxy);
+      const get = async (settings: Record<string, string>) => {
+        const environment = { ...at.environment, npm_config_fetch_retries: '0', ...settings };
+        return driver.fetch({ reference: `https://${host}/a.tgz` }, await context({ environment }));
+      };
+      expect(await errorOf(get({}))).toMatchObject({ code: 'NETWORK' });
+      const trusting = { npm_config_cafile: cert };
+      const ways: Record<string, string>[] = [
+        trusting,
+        { npm_config_strict_ssl: 'false' },
+        { ...trusting, npm_config_https_proxy: `http://${proxyHost}` },
+      ];
+      for (const settings of ways) expect((await get(settings)).integrity).toBe(integrityOf(tarball));
+      expect(tunnels).toEqual([host]);
+      await writeFile(
+        join(at.directory, '.npmrc'),
+        `//${host}/:certfile=${cert}\n//${host}/:keyfile=${key}\n`,
+      );
+      await get({ ...trusting, npm_config_noproxy: 'nowhere' });
+      expect(shown).toEqual([undefined, undefined, undefined, 'us']);
+    },
+  );
 });
