@@ -18,7 +18,8 @@ interface UnderWay extends RegistryRequest {
 const FEW = 4;
 const IDLE_MS = 10_000;
 const MOST_THREADS = 4;
-const THREADS = Math.min(availableParallelism(), MOST_THREADS);
+/** One processor is for whoever waits. A second thread on two of them costs more to get going than it takes over. */
+const THREADS = Math.max(1, Math.min(availableParallelism() - 1, MOST_THREADS));
 
 /** Packages that nobody waits for are unpacked so many at a time, for what somebody waits for to come soon after them. */
 const turns = createPlaces(2 * THREADS);
