@@ -104,7 +104,7 @@ await build({
     'serve-thread': join(PACKAGES, 'node/dist/fuse/session/serve-thread.js'),
     'push-thread': join(PACKAGES, 'node/dist/fuse/session/push-thread.js'),
     'keeper-process': join(PACKAGES, 'node/dist/keeper/keeper-process.js'),
-    'unpack-package-thread': join(PACKAGES, 'node/dist/origins/npm/unpack-package-thread.js'),
+    'package-thread': join(PACKAGES, 'node/dist/origins/npm/package-thread.js'),
     'verify-thread': join(PACKAGES, 'node/dist/fetch/verify-thread.js'),
     'command-request': join(PACKAGES, 'node/dist/daemon/command-request.js'),
     'holder-process': join(PACKAGES, 'node/dist/workspaces/holder-process.js'),

@@ -4,8 +4,11 @@ import type { FromThread, ToThread } from './messages.js';
 
 /** Runs jobs on threads; as many at once as `slots`, the rest in turn. */
 export interface ThreadPool<Job, Result> {
-  /** @param transfer buffers that move with the job */
-  run(job: Job, transfer?: readonly ArrayBuffer[]): Promise<Result>;
+  /**
+   * @param transfer buffers that move with the job
+   * @param signal reaches the job in its thread, which is waited for all the same
+   */
+  run(job: Job, transfer?: readonly ArrayBuffer[], signal?: AbortSignal): Promise<Result>;
   /** Jobs that can be under way before another one only waits. */
   readonly slots: number;
   close(): Promise<void>;
@@ -35,9 +38,9 @@ export function createThreadPool<Job, Result, Question = never, Answer = never>(
   const members = Array.from({ length: threads }, () => startThread<Job, Result, Question, Answer>(options));
   return {
     slots: threads * jobsPerThread,
-    run(job, transfer) {
+    run(job, transfer, signal) {
       const member = members.reduce((least, other) => (other.active() < least.active() ? other : least));
-      return member.run(job, transfer);
+      return member.run(job, transfer, signal);
     },
     async close() {
       await Promise.all(members.map((member) => member.stop()));
@@ -94,14 +97,18 @@ function startThread<Job, Result, Question, Answer>(options: ThreadPoolOptions<Q
 
   return {
     active: () => jobs.size,
-    run(job: Job, transfer: readonly ArrayBuffer[] = []) {
+    run(job: Job, transfer: readonly ArrayBuffer[] = [], signal?: AbortSignal) {
       if (dead) return Promise.reject(dead.error);
+      if (signal?.aborted) return Promise.reject(signal.reason);
       const id = nextId++;
       const result = Promise.withResolvers<Result>();
       jobs.set(id, result);
       if (mayEnd) worker.ref();
       worker.postMessage({ type: 'job', id, job } satisfies ToThread<Job, Answer>, [...transfer]);
-      return result.promise;
+      if (!signal) return result.promise;
+      const abort = () => worker.postMessage({ type: 'abort', id } satisfies ToThread<Job, Answer>);
+      signal.addEventListener('abort', abort, { once: true });
+      return result.promise.finally(() => signal.removeEventListener('abort', abort));
     },
     stop: () => worker.terminate(),
   };

@@ -9,11 +9,12 @@ export type Ask<Question, Answer> = (question: Question, transfer?: Transferable
  * @param transfer buffers that move with a result
  */
 export function serveJobs<Job, Result, Question = never, Answer = never>(
-  handle: (job: Job, ask: Ask<Question, Answer>) => Promise<Result>,
+  handle: (job: Job, ask: Ask<Question, Answer>, signal: AbortSignal) => Promise<Result>,
   transfer?: (result: Result) => Transferable[],
 ): void {
   const port = parentPort as MessagePort;
   const waiting = new Map<number, (answer: Answer) => void>();
+  const jobs = new Map<number, AbortController>();
   let nextId = 0;
 
   const send = (message: FromThread<Result, Question>, moved?: Transferable[]) =>
@@ -34,9 +35,17 @@ export function serveJobs<Job, Result, Question = never, Answer = never>(
       waiting.delete(id);
       return;
     }
-    handle(message.job, ask).then(
-      (result) => send({ type: 'result', id, result }, transfer?.(result)),
-      (error: unknown) => send({ type: 'failed', id, error }),
-    );
+    if (message.type === 'abort') {
+      jobs.get(id)?.abort();
+      return;
+    }
+    const stop = new AbortController();
+    jobs.set(id, stop);
+    handle(message.job, ask, stop.signal)
+      .finally(() => jobs.delete(id))
+      .then(
+        (result) => send({ type: 'result', id, result }, transfer?.(result)),
+        (error: unknown) => send({ type: 'failed', id, error }),
+      );
   });
 }

@@ -36,9 +36,17 @@ export function createDrivers(own: Readonly<Record<string, Load>> = OWN): Driver
     return undefined;
   }
 
+  const loaded = new Map<string, OriginDriver>();
+
   return {
     async get(name, directories) {
-      if (Object.hasOwn(own, name)) return (await own[name]()).driver;
+      const known = loaded.get(name);
+      if (known) return known;
+      if (Object.hasOwn(own, name)) {
+        const { driver } = await own[name]();
+        loaded.set(name, driver);
+        return driver;
+      }
       const found = await configured(name, directories);
       if (found) return loadConfigured(name, found);
       throw new LazytreeError('USAGE', `nobody knows origins of the kind '${name}:'`, {

@@ -1,11 +1,12 @@
 import { createReadStream } from 'node:fs';
+import { rm } from 'node:fs/promises';
 import { fromSystemError } from '@lazytree/core/errors';
 import type { OriginContext } from '../driver.js';
 import { createIntegrityCheck } from './integrity.js';
 import { type RegistryAnswer, type RegistryRequest, takeAnswer } from './registry-request.js';
 import { createSpool } from './spool.js';
 
-/** A tarball that is whole, and what it has to be. */
+/** A tarball, or another file, that is whole, and what it has to be. */
 export interface Tarball {
   /** All of it, or a stream of it where it is large. */
   content: Buffer | AsyncIterable<Uint8Array>;
@@ -14,15 +15,39 @@ export interface Tarball {
   release(): Promise<void>;
 }
 
+/** The same, where the content of a large one is the path of the file that it is in. */
+interface WholeTarball {
+  content: Buffer | string;
+  integrity: string;
+}
+
+/** @throws LazytreeError NOT_FOUND, REFUSED, NETWORK, CORRUPT */
+export async function downloadTarball(
+  request: RegistryRequest,
+  integrity: string | undefined,
+): Promise<Tarball> {
+  return asTarball(await download(request, integrity));
+}
+
+/** @param whole whose file, if there is one, is removed in the end */
+export function asTarball({ content, integrity }: WholeTarball): Tarball {
+  if (typeof content !== 'string') return { content, integrity, async release() {} };
+  return {
+    content: createReadStream(content, { highWaterMark: 1 << 20 }),
+    integrity,
+    release: () => rm(content, { force: true }),
+  };
+}
+
 /**
  * Downloads a tarball, and goes on where it was cut.
  *
  * @throws LazytreeError NOT_FOUND, REFUSED, NETWORK, CORRUPT
  */
-export async function downloadTarball(
+export async function download(
   request: RegistryRequest,
   integrity: string | undefined,
-): Promise<Tarball> {
+): Promise<WholeTarball> {
   const { context, what } = request;
   const received = createSpool(() => context.cacheDirectory());
   const check = createIntegrityCheck(integrity);
@@ -70,7 +95,7 @@ export async function downloadTarball(
       take,
     });
     const found = check.finish(what);
-    return { content: received.content(), integrity: found, release: received.remove };
+    return { content: await received.finish(), integrity: found };
   } catch (error) {
     await received.remove();
     throw error;
@@ -94,7 +119,8 @@ export async function copyTarball(
       check.update(piece);
       await copy.write(piece);
     }
-    return { integrity: check.finish(path), content: copy.content(), release: copy.remove };
+    const found = check.finish(path);
+    return asTarball({ integrity: found, content: await copy.finish() });
   } catch (error) {
     await copy.remove();
     throw fromSystemError(error, `reading the tarball ${path}`);

@@ -1,20 +1,27 @@
 import { LazytreeError } from '@lazytree/core/errors';
 import type { OriginContent, OriginContext, OriginDriver, OriginPin } from '../driver.js';
-import { copyTarball, downloadTarball, type Tarball } from './download.js';
+import { asTarball, copyTarball, downloadTarball, type Tarball } from './download.js';
 import { fetchGitPackage, pinGitPackage } from './git-package.js';
-import { readNpmConfig } from './npm-config.js';
-import { formatNpmReference, type NpmReference, npmReadings, parseNpmReference } from './npm-reference.js';
+import { type NpmConfig, readNpmConfig } from './npm-config.js';
+import {
+  formatNpmReference,
+  type NpmReference,
+  npmReadings,
+  parseNpmReference,
+  type Unlinked,
+} from './npm-reference.js';
+import { fetchInThread } from './package-threads.js';
 import { createPlaces } from './places.js';
 import { atConfiguredRegistry, findVersion, registryOf, usualTarball } from './registry-package.js';
+import type { RegistryRequest } from './registry-request.js';
 import { type PackageManifest, unpackPackage } from './unpack-package.js';
-import { THREADS, unpackInThread } from './unpack-threads.js';
 
 type OfRegistry = NpmReference & { kind: 'registry' };
 
 /** Packages that are on their way at a time: what of them waits in memory is bounded. */
 const packages = createPlaces(32);
-/** Tarballs that are unpacked at a time, one at work and one waiting for each thread; others wait, as they came. */
-const unpackers = createPlaces(2 * THREADS);
+/** Tarballs that are unpacked in this thread at a time; others wait, as they came. */
+const unpackers = createPlaces(2);
 /** Where registries have said that tarballs are, by registry and package; most are in the usual place. */
 const tarballs = new Map<string, string>();
 const MAX_KNOWN = 4096;
@@ -45,12 +52,16 @@ async function fetchPackage(asked: OriginPin, context: OriginContext): Promise<O
     const pinned = await pinVersion(reference, context);
     return fetchPackage({ ...pinned, ...(integrity && { integrity }) }, context);
   }
-  const tarball = await tarballOf(reference, asked, context);
-  try {
-    return await unpackers(() => unpack(tarball, reference, context), context);
-  } finally {
-    await tarball.release();
+  const what = formatNpmReference({ ...reference, unlinked: undefined });
+  const { unlinked } = reference;
+  const { integrity } = asked;
+  if (reference.kind === 'file') {
+    return unpack(await copyTarball(reference.path, { integrity, context }), { what, unlinked, context });
   }
+  const config = await readNpmConfig(context);
+  return fromPlaceOf(reference, { config, context }, (url) =>
+    fetchTarball({ url, what, config, context }, { integrity, unlinked }),
+  );
 }
 
 async function pinVersion(reference: OfRegistry, context: OriginContext): Promise<OriginPin> {
@@ -62,15 +73,12 @@ async function pinVersion(reference: OfRegistry, context: OriginContext): Promis
   return { reference: pinned, ...(integrity && { integrity }) };
 }
 
-async function tarballOf(
-  reference: Exclude<NpmReference, { kind: 'git' }>,
-  pin: OriginPin,
-  context: OriginContext,
-): Promise<Tarball> {
-  const { integrity } = pin;
-  if (reference.kind === 'file') return copyTarball(reference.path, { integrity, context });
-  const config = await readNpmConfig(context);
-  const get = (url: string) => downloadTarball({ url, what: pin.reference, config, context }, integrity);
+/** Gets a tarball from where it is. */
+async function fromPlaceOf<T>(
+  reference: Extract<NpmReference, { kind: 'registry' | 'remote' }>,
+  { config, context }: { config: NpmConfig; context: OriginContext },
+  get: (url: string) => Promise<T>,
+): Promise<T> {
   if (reference.kind === 'remote') return get(atConfiguredRegistry(reference.url, config));
   const { name, wanted: version } = reference;
   const registry = registryOf(name, config);
@@ -88,31 +96,52 @@ async function tarballOf(
   }
 }
 
-async function unpack(
-  tarball: Tarball,
-  reference: NpmReference,
-  context: OriginContext,
+async function fetchTarball(
+  request: RegistryRequest & { context: OriginContext },
+  { integrity, unlinked }: { integrity: string | undefined; unlinked: Unlinked | undefined },
 ): Promise<OriginContent> {
-  const { unlinked } = reference;
-  const { content, integrity } = tarball;
-  const { signal } = context;
-  const what = formatNpmReference({ ...reference, unlinked: undefined });
-  const found = Buffer.isBuffer(content)
-    ? await unpackInThread({ tarball: content, what, unlinked })
-    : undefined;
-  signal.throwIfAborted();
-  if (found) {
-    const { entry, records, scripts } = found;
-    await context.addRecords(Buffer.from(records.buffer, records.byteOffset, records.length));
-    return { entry, integrity, notes: notesOf({ scripts }, what) };
+  const { what, context } = request;
+  const fetched = await fetchInThread(request, { integrity, unlinked });
+  if (!fetched) return unpack(await downloadTarball(request, integrity), { what, unlinked, context });
+  const { content, integrity: found } = fetched;
+  if (typeof content === 'string' || content instanceof Uint8Array) {
+    const whole = typeof content === 'string' ? content : asBuffer(content);
+    return unpack(asTarball({ content: whole, integrity: found }), { what, unlinked, context });
   }
-  const tree = context.newTree();
+  const { entry, records, scripts } = content;
+  await context.addRecords(asBuffer(records));
+  return { entry, integrity: found, notes: notesOf({ scripts }, what) };
+}
+
+function asBuffer({ buffer, byteOffset, length }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, length);
+}
+
+interface UnpackOptions {
+  what: string;
+  unlinked: Unlinked | undefined;
+  context: OriginContext;
+}
+
+/** Unpacks it here, in turn. */
+async function unpack(
+  { content, integrity, release }: Tarball,
+  { what, unlinked, context }: UnpackOptions,
+): Promise<OriginContent> {
+  const { signal } = context;
   try {
-    const manifest = await unpackPackage(tree, content, { what, signal, unlinked });
-    return { entry: await tree.finish(), integrity, notes: notesOf(manifest, what) };
-  } catch (error) {
-    tree.abort();
-    throw error;
+    return await unpackers(async () => {
+      const tree = context.newTree();
+      try {
+        const manifest = await unpackPackage(tree, content, { what, signal, unlinked });
+        return { entry: await tree.finish(), integrity, notes: notesOf(manifest, what) };
+      } catch (error) {
+        tree.abort();
+        throw error;
+      }
+    }, context);
+  } finally {
+    await release();
   }
 }
 

@@ -1,5 +1,12 @@
 // What we use of npm's own libraries, which bring no types.
 
+declare module '@npmcli/agent' {
+  import type { Agent } from 'node:http';
+
+  /** The same for the same settings. */
+  export function getAgent(url: string, options: Record<string, unknown>): Agent;
+}
+
 declare module '@npmcli/config' {
   export default class Config {
     constructor(options: {

@@ -8,7 +8,7 @@ import { writeLockTree } from './lock-tree.js';
 import { ofOthers, readLockfile } from './lockfile.js';
 import { readNpmConfig } from './npm-config.js';
 import { formatNpmLockReference, forThisMachine, parseNpmLockReference } from './npm-lock-reference.js';
-import { startUnpackThreads } from './unpack-threads.js';
+import { startPackageThreads } from './package-threads.js';
 
 const MAX_LOCKFILE = 256 << 20;
 /** After a tree is made, until packages are prepared for. */
@@ -44,8 +44,8 @@ export const driver: OriginDriver = {
     const asked = forThisMachine(parseNpmLockReference(reference, context.directory));
     const { path, content } = await readLock(asked.path);
     const found = digestOf(content, path, integrity);
-    // What unpacks the first package is there by the time that somebody looks into one.
-    startUnpackThreads();
+    // What fetches the first package is there by the time that somebody looks into one.
+    startPackageThreads();
     const tree = context.newTree();
     try {
       const lockfile = readLockfile(content.toString('utf8'), path);

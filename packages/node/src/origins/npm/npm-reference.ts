@@ -55,7 +55,17 @@ function decode(name: string): string {
   }
 }
 
+/** What a lockfile has thousands of; npm's library takes its time for each. */
+const VERSION_OF =
+  /^((?:@[a-z\d][a-z\d._-]*\/)?[a-z\d][a-z\d._-]*)@((?:0|[1-9]\d{0,9})\.(?:0|[1-9]\d{0,9})\.(?:0|[1-9]\d{0,9}))$/;
+/** npm does not take these for packages, nor names that are longer. */
+const NO_NAMES = new Set(['node_modules', 'favicon.ico']);
+const MAX_NAME = 214;
+
 function parsePlain(text: string, directory: string): NpmReference {
+  const [, name, version] = VERSION_OF.exec(text) ?? [];
+  if (name !== undefined && name.length <= MAX_NAME && !NO_NAMES.has(name))
+    return { kind: 'registry', name, wanted: version, exact: true };
   const spec = understand(text, directory);
   switch (spec.type) {
     case 'version':

@@ -2,6 +2,7 @@ import { LazytreeError } from '@lazytree/core/errors';
 import registryFetch from 'npm-registry-fetch';
 import { tryAgain } from '../../remotes/storage/try-again.js';
 import type { OriginContext } from '../driver.js';
+import { agentsOf } from './agents.js';
 import type { NpmConfig } from './npm-config.js';
 import { createPlaces } from './places.js';
 import { judgeRegistryFailure } from './registry-failure.js';
@@ -15,8 +16,13 @@ export interface RegistryRequest {
   /** The package, for errors: `react@18.2.0`. */
   what: string;
   config: NpmConfig;
-  context: OriginContext;
+  context: RequestContext;
 }
+
+export type RequestContext = Pick<
+  OriginContext,
+  'signal' | 'isAhead' | 'cacheDirectory' | 'onProgress' | 'onReceived'
+>;
 
 export interface RegistryAnswer {
   status: number;
@@ -46,6 +52,7 @@ export function takeAnswer<T>(
           const attempt = new AbortController();
           const answer = await registryFetch(url, {
             ...config,
+            agent: agentsOf(config),
             headers: headers(),
             retry: { retries: 0 },
             signal: AbortSignal.any([signal, attempt.signal]),
@@ -71,8 +78,9 @@ export function takeAnswer<T>(
   );
 }
 
-function limitsOf({ fetchRetries = 2 }: NpmConfig) {
-  return { attempts: 1 + Number(fetchRetries), withinMs: 120_000, pauseMs: 200, longestPauseMs: 10_000 };
+function limitsOf({ retry }: NpmConfig) {
+  const { retries = 2 } = (retry ?? {}) as { retries?: number };
+  return { attempts: 1 + retries, withinMs: 120_000, pauseMs: 200, longestPauseMs: 10_000 };
 }
 
 /** @throws LazytreeError as `takeAnswer`, and CORRUPT when it is no JSON */

@@ -1,5 +1,4 @@
 import { randomUUID } from 'node:crypto';
-import { createReadStream } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fromSystemError } from '@lazytree/core/errors';
@@ -10,8 +9,9 @@ export interface Spool {
   /** @throws LazytreeError NO_SPACE, REFUSED */
   write(piece: Uint8Array): Promise<void>;
   empty(): Promise<void>;
-  content(): Buffer | AsyncIterable<Uint8Array>;
-  /** To be called in the end. */
+  /** Nothing is written any more. @returns all of it, or the path of the file that it is in, which is the caller's then */
+  finish(): Promise<Buffer | string>;
+  /** To be called in the end, unless it is finished. */
   remove(): Promise<void>;
 }
 
@@ -59,9 +59,13 @@ export function createSpool(directory: () => Promise<string>): Spool {
       pieces = [];
       length = 0;
     },
-    content(): Buffer | AsyncIterable<Uint8Array> {
-      if (!file) return Buffer.concat(pieces);
-      return createReadStream(file.path, { highWaterMark: 1 << 20 });
+    async finish(): Promise<Buffer | string> {
+      if (!file)
+        return pieces.length === 1
+          ? Buffer.from(pieces[0].buffer, pieces[0].byteOffset, pieces[0].length)
+          : Buffer.concat(pieces);
+      await file.handle.close();
+      return file.path;
     },
     remove: close,
   };

@@ -1,7 +1,7 @@
 import { win32 } from 'node:path';
 import { resolve } from 'node:path/posix';
 import { promisify } from 'node:util';
-import { createGunzip, gunzip } from 'node:zlib';
+import { createGunzip, gunzip, gunzipSync, type ZlibOptions } from 'node:zlib';
 import { type FileEntry, LazytreeError, MAX_NAME_BYTES, nameBytes, type TreeWriter } from '@lazytree/core';
 import normalizeBin from 'npm-normalize-package-bin';
 import { Parser, type ReadEntry } from 'tar';
@@ -19,7 +19,7 @@ export interface UnpackOptions {
   /** The package, for errors: `react@18.2.0`. */
   what: string;
   signal: AbortSignal;
-  /** Only what is not so large that it has to be unpacked as a stream. */
+  /** In a thread of its own: only what is not so large that it has to be unpacked as a stream. */
   atOnce?: boolean;
   /** Where a file of the package is to be in the tree, or undefined if nowhere. Default: at its own path. */
   placeOf?: (path: string) => string | undefined;
@@ -57,7 +57,7 @@ export async function unpackPackage(
 ): Promise<PackageManifest | undefined> {
   const files = createFiles(tree, options);
   try {
-    const whole = await uncompressed(tarball);
+    const whole = await uncompressed(tarball, atOnce);
     if (atOnce && !Buffer.isBuffer(whole)) return undefined;
     await readTar(whole, { onFile: files.add, signal });
   } catch (cause) {
@@ -180,8 +180,12 @@ function ignoreAsNpm(path: string, seen: Set<string>): string | undefined {
   return seen.has(npmIgnore) ? undefined : npmIgnore;
 }
 
+/** Paths that stay as they are, as nearly all do: of letters that mean nothing, and of no more than one dot in a row. */
+const PLAIN = /^[\w@+-][\w@+.-]*(?:\/(?:[\w@+-]|\.(?![./]|$))(?:[\w@+-]|\.(?!\.))*)+$/;
+
 /** The path that npm gives to what has this one in a tarball, or undefined when it leaves it out. */
 function pathOf(packed: string): string | undefined {
+  if (packed.length <= MAX_NAME_BYTES && PLAIN.test(packed)) return packed.slice(packed.indexOf('/') + 1);
   const parts = packed.split('/').slice(1);
   if (parts.length > MAX_DEPTH) return undefined;
   const path = relativePath(parts.join('/'));
@@ -236,22 +240,27 @@ function hasWindowsLine(content: Buffer): boolean {
   return /^#![^\n]+\r\n/.test(content.toString('utf8', 0, HEAD));
 }
 
+/** @param alone nobody else waits for this thread */
 async function uncompressed(
   tarball: Buffer | AsyncIterable<Uint8Array>,
+  alone: boolean,
 ): Promise<Buffer | AsyncIterable<Uint8Array>> {
   if (!Buffer.isBuffer(tarball)) return inflate(tarball);
-  return (await unzipAtOnce(tarball)) ?? inflate([tarball]);
+  return (await unzipAtOnce(tarball, alone ? gunzipSync : gunzipAtOnce)) ?? inflate([tarball]);
 }
 
 /** Undefined for what is too large for that. */
-async function unzipAtOnce(tarball: Buffer): Promise<Buffer | undefined> {
+async function unzipAtOnce(
+  tarball: Buffer,
+  unzip: (bytes: Buffer, options: ZlibOptions) => Buffer | Promise<Buffer>,
+): Promise<Buffer | undefined> {
   if (!isGzip(tarball)) return tarball;
   // What gzip says of the size is true for any that is as it should be.
   const size = tarball.length < 18 ? Number.NaN : tarball.readUInt32LE(tarball.length - 4);
   if (!(size <= UNPACKED_AT_ONCE)) return undefined;
   try {
     const chunkSize = Math.max(size + 1, 64);
-    return await gunzipAtOnce(tarball, { chunkSize, maxOutputLength: UNPACKED_AT_ONCE });
+    return await unzip(tarball, { chunkSize, maxOutputLength: UNPACKED_AT_ONCE });
   } catch (error) {
     if ((error as { code?: unknown }).code !== 'ERR_BUFFER_TOO_LARGE') throw error;
     return undefined;

@@ -1,12 +1,12 @@
 import { type FileEntry, LazytreeError, type TreeWriter } from '@lazytree/core';
 import pMap from 'p-map';
 import type { OriginContent, OriginContext, OriginDriver, OriginPin } from '../driver.js';
-import { downloadTarball, type Tarball } from './download.js';
+import { asTarball, downloadTarball, type Tarball } from './download.js';
 import { createIntegrityCheck } from './integrity.js';
 import { readNpmConfig } from './npm-config.js';
 import { atConfiguredRegistry, findVersion, type PackageVersion } from './registry-package.js';
 import { type RegistryRequest, readJson, takeAnswer } from './registry-request.js';
-import { createSpool, type Spool } from './spool.js';
+import { createSpool } from './spool.js';
 import { binPaths, readManifest, unpackPackage } from './unpack-package.js';
 import { integrityOf, readUnpkgListing, type UnpkgFile, type UnpkgListing } from './unpkg-listing.js';
 import { formatUnpkgReference, parseUnpkgReference, type UnpkgReference } from './unpkg-reference.js';
@@ -176,14 +176,13 @@ async function fetchFiles(
     await pMap(
       new Set(needed),
       async (file) => {
-        const content = await fetchFile(reference, file, context);
+        const { content, release } = await fetchFile(reference, file, context);
         try {
-          const bytes = content.spool.content();
-          if (file.path === 'package.json' && Buffer.isBuffer(bytes)) manifest = bytes;
+          if (file.path === 'package.json' && Buffer.isBuffer(content)) manifest = content;
           const place = placeOf(file.path);
-          if (place !== undefined) await tree.file(place, bytes, { executable: false });
+          if (place !== undefined) await tree.file(place, content, { executable: false });
         } finally {
-          await content.spool.remove();
+          await release();
         }
       },
       { concurrency: AT_ONCE, signal: context.signal },
@@ -201,7 +200,7 @@ async function fetchFile(
   { name, wanted }: UnpkgReference,
   { path, integrity }: UnpkgFile,
   context: OriginContext,
-): Promise<{ spool: Spool }> {
+): Promise<Tarball> {
   const what = `${name}@${wanted}/${path}`;
   const url = `${name}@${wanted}/${path.split('/').map(encodeURIComponent).join('/')}`;
   const request = await requestOf(url, what, context);
@@ -223,8 +222,7 @@ async function fetchFile(
         }
       },
     });
-    check.finish(what);
-    return { spool };
+    return asTarball({ integrity: check.finish(what), content: await spool.finish() });
   } catch (error) {
     await spool.remove();
     throw error;

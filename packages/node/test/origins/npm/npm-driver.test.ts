@@ -5,9 +5,12 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { formatLink } from '@lazytree/core';
+import npa from 'npm-package-arg';
+import semver from 'semver';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { afterwards, errorOf, exportDescription, pseudoRandom } from '../../../../core/test/helpers.js';
 import { driver } from '../../../dist/origins/npm/npm-driver.js';
+import { parseNpmReference } from '../../../src/origins/npm/npm-reference.js';
 import { driver as unpkg } from '../../../src/origins/npm/unpkg-driver.js';
 import { type ContextOptions, driverContext } from '../driver-context.js';
 import { integrityOf, packed } from './packed.js';
@@ -35,6 +38,28 @@ async function fetched(text: string, options: ContextOptions = {}) {
   const content = await driver.fetch(pin, given);
   return { ...content, pin, given, lines: await exportDescription(given.store, content.entry.link) };
 }
+
+it('a version of a package is what npm takes it for', () => {
+  for (const text of [
+    'a@1.0.0',
+    '@s/a.b@0.10.2',
+    '0@0.0.0',
+    'a@01.0.0',
+    'a@v1.2.3',
+    '@s/node_modules@1.0.0',
+  ]) {
+    const { name, fetchSpec } = npa(text);
+    const found = parseNpmReference(text, '/');
+    expect(found).toEqual({
+      kind: 'registry',
+      name,
+      wanted: semver.clean(fetchSpec ?? '', { loose: true }),
+      exact: true,
+    });
+  }
+  for (const text of ['node_modules@1.0.0', 'favicon.ico@1.0.0', '.a@1.0.0', `${'a'.repeat(215)}/@1.0.0`])
+    expect(() => parseNpmReference(text, '/')).toThrow(expect.objectContaining({ code: 'USAGE' }));
+});
 
 describe('versions', () => {
   it('are chosen as npm chooses them', async () => {
