@@ -40,6 +40,8 @@ export interface Remotes extends RemoteNames {
    * @throws LazytreeError NOT_FOUND, REFUSED
    */
   open(name: string, env?: CredentialEnv): Promise<Remote>;
+  /** Loads what opening them takes: before it is asked for, and before other files have taken the place of the code. */
+  prepare(): Promise<void>;
   /** What has crossed between this process and one of them since it was opened; undefined when it has not been. */
   traffic(name: string): Promise<StorageTraffic | undefined>;
   /** Takes them out of the chain. */
