@@ -46,6 +46,8 @@ export interface OpenTreeOptions {
   onFetch?: () => void;
   /** It is enough that its directories can be read, be they in the store or on their way there. */
   readable?: boolean;
+  /** See {@link ResolveOptions.mayLack}. */
+  mayLack?: boolean;
 }
 
 export interface OpenTree extends ResolvedTree {
@@ -60,7 +62,7 @@ export interface OpenTree extends ResolvedTree {
 export async function openTree(
   context: Context,
   spec: string,
-  { keepOrigin = false, rootOnly = false, onFetch, readable = false }: OpenTreeOptions = {},
+  { keepOrigin = false, rootOnly = false, onFetch, readable = false, mayLack = false }: OpenTreeOptions = {},
 ): Promise<OpenTree> {
   const { signal } = context;
   if (mayBeOrigin(spec)) return openOrigin(context, spec, { keepOrigin, rootOnly, onFetch });
@@ -75,6 +77,7 @@ export async function openTree(
     elsewhere: await elsewhereOf(context, { onFetch, readable }),
     withOrigins: (source) => withOrigins(source, origins, { caller }),
     rootOnly,
+    mayLack,
   });
   const lease = home.store.lease([tree.root]);
   const release = context.afterwards(() => lease.release());
