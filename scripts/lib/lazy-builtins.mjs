@@ -63,7 +63,8 @@ function late(path, exported) {
       ([name, value]) =>
         `const $${name} = /* @__PURE__ */ ${standIn(name, value)}; export { $${name} as ${name} };`,
     );
-  return `const all = () => process.getBuiltinModule('${path}');
+  // To ask for a module takes longer than many a function of it.
+  return `let found; const all = () => found ??= process.getBuiltinModule('${path}');
     export default ${whole(path)};
     ${lines.join('\n')}`;
 }

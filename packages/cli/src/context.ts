@@ -110,7 +110,9 @@ export function createContext({
     remoteTraffic: async (name) => (await homes.host?.remotes())?.traffic(name),
     async remotesChanged(name) {
       homes.host?.credentials.forget(name);
-      await (await homes.host?.remotes())?.attach();
+      const known = await homes.host?.remotes();
+      await known?.attach();
+      void known?.prepare();
     },
     makeFiles: (task) => (homes.makeFiles ? homes.makeFiles(task) : task()),
     commands() {

@@ -18,7 +18,7 @@ export async function openMountable(
   kind?: 'trees' | 'lower',
 ): Promise<Mountable> {
   const onFetch = kind === undefined ? undefined : () => context.host().mounts.prepare(kind);
-  const tree = await openTree(context, spec, onFetch && { onFetch });
+  const tree = await openTree(context, spec, onFetch && { onFetch, readable: true });
   try {
     const { link } = asDirectory(tree.entry, spec);
     // Its origins are resolved when they are looked into, by nobody in particular.

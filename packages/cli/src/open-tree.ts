@@ -44,6 +44,10 @@ export interface OpenTreeOptions {
   rootOnly?: boolean;
   /** Called when the tree has been found, or is to be made of an origin, and its directories have to be fetched. */
   onFetch?: () => void;
+  /** It is enough that its directories can be read, be they in the store or on their way there. */
+  readable?: boolean;
+  /** See {@link ResolveOptions.mayLack}. */
+  mayLack?: boolean;
 }
 
 export interface OpenTree extends ResolvedTree {
@@ -58,7 +62,7 @@ export interface OpenTree extends ResolvedTree {
 export async function openTree(
   context: Context,
   spec: string,
-  { keepOrigin = false, rootOnly = false, onFetch }: OpenTreeOptions = {},
+  { keepOrigin = false, rootOnly = false, onFetch, readable = false, mayLack = false }: OpenTreeOptions = {},
 ): Promise<OpenTree> {
   const { signal } = context;
   if (mayBeOrigin(spec)) return openOrigin(context, spec, { keepOrigin, rootOnly, onFetch });
@@ -70,9 +74,10 @@ export async function openTree(
   const caller = context.originCaller();
   const tree = await resolveTree(home, spec, {
     signal,
-    elsewhere: await elsewhereOf(context, onFetch),
+    elsewhere: await elsewhereOf(context, { onFetch, readable }),
     withOrigins: (source) => withOrigins(source, origins, { caller }),
     rootOnly,
+    mayLack,
   });
   const lease = home.store.lease([tree.root]);
   const release = context.afterwards(() => lease.release());
@@ -169,7 +174,10 @@ async function wantPeers(
   if (!isHere) throw new NotHereError(`${name} is not here, and the peers are asked by a daemon`);
 }
 
-async function elsewhereOf(context: Context, onFetch?: () => void): Promise<Elsewhere | undefined> {
+async function elsewhereOf(
+  context: Context,
+  { onFetch, readable }: { onFetch: (() => void) | undefined; readable: boolean },
+): Promise<Elsewhere | undefined> {
   const network = await context.network();
   if (!network) return undefined;
   const { cluster, remotes, fetch } = network;
@@ -184,11 +192,11 @@ async function elsewhereOf(context: Context, onFetch?: () => void): Promise<Else
     async bringTree(root) {
       if (!fetch.isComplete(root)) onFetch?.();
       const unattached = await problemOf(remotes?.attach());
-      let problem = await problemOf(fetch.bringTree(root, { signal }));
+      let problem = await problemOf(fetch.bringTree(root, { signal, readable }));
       // Peers may be on their way when the daemon has just begun.
       if (cluster && (isMissing(problem) || problem?.code === 'NETWORK')) {
         await cluster.ready(signal);
-        problem = await problemOf(fetch.bringTree(root, { signal }));
+        problem = await problemOf(fetch.bringTree(root, { signal, readable }));
       }
       if (problem) throw isMissing(problem) && unattached ? notAsked(problem, unattached) : problem;
       if (unattached) context.warn(unattached.message);

@@ -74,6 +74,7 @@ describe('a home that has a remote, and is in no cluster', () => {
             throw new LazytreeError('NOT_FOUND', `there is no remote '${name}'`);
           },
           traffic: async () => undefined,
+          async prepare() {},
           async attach() {
             if (unusable) throw unusable;
             withdraw ??= attach(provider);

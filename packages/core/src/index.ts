@@ -40,7 +40,7 @@ export * from './store/memory.js';
 export * from './store/read-records.js';
 export * from './store/rebuild.js';
 export * from './store/received.js';
-export { encodeRecord } from './store/record.js';
+export { encodeRecord, encodeRecords } from './store/record.js';
 export * from './store/router.js';
 export * from './store/shared-reader.js';
 export * from './store/verify.js';

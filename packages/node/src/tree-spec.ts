@@ -63,6 +63,8 @@ export interface ResolveOptions extends StoreOptions {
   withOrigins?: (source: BlockSource) => BlockSource;
   /** Do not walk the path: the entry is that of the root. */
   rootOnly?: boolean;
+  /** Of a tree whose root is here, what is below may be elsewhere: whoever reads it brings it. */
+  mayLack?: boolean;
 }
 
 /**
@@ -80,11 +82,12 @@ export async function resolveTree(
   const path = slash < 0 ? '' : trimSlashes(text.slice(slash));
   if (!home) throw new LazytreeError('NOT_FOUND', `there is no store, and so no '${head}'`);
   const { store } = home;
-  const { elsewhere, signal } = options;
+  const { elsewhere, signal, mayLack = false } = options;
   const ref = head === '' ? undefined : getRef(store, head);
   const root = ref?.root ?? (await rootOf(head, elsewhere));
-  if (elsewhere) await bringFrom(elsewhere, root, { head, isHere: await store.has(root, { signal }) });
-  else if (!(await store.has(root, { signal }))) {
+  const isHere = await store.has(root, { signal });
+  if (elsewhere && !(isHere && mayLack)) await bringFrom(elsewhere, root, { head, isHere });
+  else if (!isHere) {
     throw new NotHereError(`the root ${head} is not in the store ${store.directory}`, { hint: NOT_HERE });
   }
   const { withOrigins = (source) => source, rootOnly = false } = options;

@@ -26,7 +26,7 @@ async function daemon(execute: ExecuteCommand) {
     log: createLog({ write: (line) => log.push(JSON.parse(line)) }, 'info'),
     execute: () => execute,
     stays: true,
-    onReady: ready.resolve,
+    onReady: () => ready.resolve(),
   });
   await Promise.race([ready.promise, ended]);
   return { home, log, ended };

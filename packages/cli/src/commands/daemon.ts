@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { LazytreeError } from '@lazytree/core/errors';
 import { warmUp } from '@lazytree/node';
 import {
@@ -81,16 +82,20 @@ async function become(
     peers: peer as string[] | undefined,
     stays: launched?.startedFor !== 'command',
     awaited: launched?.left,
-    onReady() {
+    onReady(host) {
       launched?.tell({ ready: true });
-      // Whoever has started it waits for a command of its own.
-      setTimeout(() => {
-        loadCommands().catch((err) => log.error({ err }, 'a command cannot be loaded'));
-      }, LOAD_AFTER_MS).unref();
+      const load = async () => {
+        // Until then it waits for what it asks.
+        await Promise.race([launched?.left, sleep(LOAD_AFTER_MS, undefined, { ref: false })]);
+        await (await host.remotes())?.prepare();
+        await loadCommands();
+      };
+      load().catch((err) => log.error({ err }, 'a command cannot be loaded'));
     },
   });
 }
 
+/** The longest time that the code of commands is not loaded for the sake of whoever has started the daemon. */
 const LOAD_AFTER_MS = 500;
 
 function logLevel(): LogLevel {

@@ -21,7 +21,8 @@ export const command: Action = {
       throw new LazytreeError('USAGE', `--compression is zstd or snappy, not '${compression}'`);
     const keep = counts === undefined ? DEFAULT_KEEP : parseKeep(String(counts));
     const remote = await context.remote(to);
-    const tree = await openTree(context, spec);
+    // A push walks all of it, and brings what is not here.
+    const tree = await openTree(context, spec, { mayLack: true });
     const { store } = await context.home({ create: false });
     const name = given === undefined ? (getRef(store, spec) ? spec : undefined) : String(given);
     const before = remote.storage.traffic();

@@ -44,6 +44,8 @@ export interface PackWriter {
   prepare(): void;
   /** Blocks are compressed together in the order in which they are added, content and nodes apart. Returns its bytes. */
   add(link: Link): Promise<number>;
+  /** Resolves when every pack has been made, and is being taken. */
+  seal(): Promise<void>;
   /** Resolves when every pack has been taken. */
   finish(): Promise<void>;
   close(): Promise<void>;
@@ -127,11 +129,14 @@ export function createPackWriter(store: LocalStore, options: PackWriterOptions):
       parts.push(encodeFrameHeader({ compression, codec, raw, blocks: digests.length, payload }), payload);
       frames.push({ offset: size, length, codec, digests });
       size += length;
-      if (size >= PACK_BYTES) await closePack();
+      if (size < PACK_BYTES) continue;
+      closePack();
+      while (taken.size >= PACKS_AHEAD) await Promise.race(taken);
+      raise();
     }
   }
 
-  async function closePack(): Promise<void> {
+  function closePack(): void {
     if (frames.length === 0) return;
     const hash = createHash('sha256');
     for (const part of parts) hash.update(part);
@@ -145,8 +150,12 @@ export function createPackWriter(store: LocalStore, options: PackWriterOptions):
       })
       .finally(() => taken.delete(taking));
     taken.add(taking);
-    while (taken.size >= PACKS_AHEAD) await Promise.race(taken);
-    raise();
+  }
+
+  async function seal(): Promise<void> {
+    await closeFrame();
+    await takeFrames(0);
+    closePack();
   }
 
   function raise(): void {
@@ -183,10 +192,9 @@ export function createPackWriter(store: LocalStore, options: PackWriterOptions):
       open.raw += raw + LENGTH_BYTES;
       return raw;
     },
+    seal,
     async finish() {
-      await closeFrame();
-      await takeFrames(0);
-      await closePack();
+      await seal();
       await Promise.all(taken);
       raise();
     },

@@ -175,6 +175,18 @@ export function encodeRecord(link: Link, bytes: Uint8Array): Buffer {
   return record;
 }
 
+/** The records of some blocks, one after another, each compressed where that helps. */
+export function encodeRecords(blocks: readonly { link: Link; bytes: Uint8Array }[]): Buffer {
+  const most = blocks.reduce((sum, { bytes }) => sum + RECORD_HEADER + bytes.length, 0);
+  const records = Buffer.allocUnsafeSlow(most);
+  let end = 0;
+  for (const { link, bytes } of blocks) {
+    const block = { codec: linkCodec(link), digest: linkDigest(link), raw: bytes.length, ...compress(bytes) };
+    end = writeRecord(records, end, block);
+  }
+  return records.subarray(0, end);
+}
+
 /** The header at `at`, or undefined when what is there cannot be one. The crc is not checked here. */
 export function readRecordHeader(bytes: Buffer, at: number): RecordHeader | undefined {
   if (at + RECORD_HEADER > bytes.length || bytes.readUInt32LE(at) !== MAGIC) return undefined;

@@ -12,6 +12,7 @@ import {
   frameRange,
   LazytreeError,
   type Link,
+  linkCodec,
   linkDigest,
   makeLink,
   mayHave,
@@ -143,8 +144,16 @@ describe('a table', () => {
       expect(lookUp(table, makeLink(RAW, digestFor(`other ${i}`)))).toBeUndefined();
   });
 
-  it('is the same in whatever order it was told', () => {
-    const model = manyBlocks(300);
+  it.each([
+    ['that differ early', (digest: string) => digest],
+    ['that begin alike', (digest: string) => `same${digest.slice(4)}`],
+  ])('of digests %s is the same in whatever order it was told', (_, change) => {
+    const model = new Map(
+      [...manyBlocks(300)].map(([link, place]) => [
+        makeLink(linkCodec(link), change(linkDigest(link))),
+        place,
+      ]),
+    );
     const { frames, links, frameOf, slotOf } = decodeTable(encode(model), 'here');
     const order = links.map((_, i) => links.length - 1 - i);
     const again = encodeTable({
@@ -154,6 +163,7 @@ describe('a table', () => {
       slotOf: order.map((i) => slotOf[i]),
     });
     expect(again.equals(encodeTable({ frames, links, frameOf, slotOf }))).toBe(true);
+    expect(links.map(linkDigest)).toEqual(links.map(linkDigest).sort());
   });
 
   it('has buckets that are short enough to be read for one block', () => {

@@ -46,12 +46,16 @@ interface Running {
 export interface ControlServer {
   readonly http: Server;
   running(): number;
+  /** Reads the code that the first command needs: whoever has seen that the daemon is ready is about to send one. */
+  prepare(): void;
   /** From here on commands are refused, and those without an end are cancelled. */
   refuse(): void;
   /** Resolves when no command runs any more. */
   settled(): Promise<void>;
   cancelAll(): void;
 }
+
+const loadParser = () => import('./command-request.js');
 
 /** The API that docs/daemon.md describes. It listens to nothing by itself. */
 export function createControlServer(options: ControlServerOptions): ControlServer {
@@ -109,7 +113,7 @@ export function createControlServer(options: ControlServerOptions): ControlServe
     }
     let command: CommandRequest;
     try {
-      command = (await import('./command-request.js')).parseCommandRequest(body);
+      command = (await loadParser()).parseCommandRequest(body);
     } catch (error) {
       return refuseWith(response, 400, { code: 'USAGE', message: (error as Error).message });
     }
@@ -161,6 +165,10 @@ export function createControlServer(options: ControlServerOptions): ControlServe
   return {
     http,
     running: () => commands.size,
+    prepare() {
+      // Who needs it then meets the same error.
+      loadParser().catch(() => undefined);
+    },
     refuse() {
       closing = true;
       for (const { cancel, isEndless } of commands.values()) if (isEndless()) cancel();

@@ -33,7 +33,7 @@ export interface RunDaemonOptions {
   stays: boolean;
   /** When it resolves, nobody is about to come with what the daemon was started for. */
   awaited?: Promise<void> | undefined;
-  onReady(): void;
+  onReady(host: Host): void;
 }
 
 /**
@@ -133,7 +133,8 @@ export async function runDaemon(options: RunDaemonOptions): Promise<void> {
     watchIdleness();
   });
   log.info({ version, home, node: process.version, stays }, 'ready');
-  options.onReady();
+  options.onReady(host);
+  server.prepare();
 
   const reason = await ending.promise;
   closing = true;

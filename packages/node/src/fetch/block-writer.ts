@@ -1,10 +1,25 @@
-import { type BatchedRecord, contentOfRecord, type Link, type LocalStore, linkDigest } from '@lazytree/core';
+import { setTimeout as sleep, setImmediate as yieldToEvents } from 'node:timers/promises';
+import {
+  type BatchedRecord,
+  contentOfRecord,
+  encodeRecords,
+  type Link,
+  type LocalStore,
+  linkDigest,
+  splitReceived,
+} from '@lazytree/core';
 import { createSpareBlocks } from './spare-blocks.js';
 
 /** Whole records, found true. */
 export interface Batch {
   bytes: Buffer;
   records: readonly BatchedRecord[];
+}
+
+/** A block that this process has hashed. */
+export interface HashedBlock {
+  link: Link;
+  bytes: Uint8Array;
 }
 
 export interface KeepOptions {
@@ -21,6 +36,13 @@ export interface BlockWriter {
   keep(batch: Batch, options?: KeepOptions): Promise<Error | undefined>;
   /** The same for a block that came without a record, which is not remembered. */
   put(link: Link, bytes: Uint8Array, options?: KeepOptions): Promise<Error | undefined>;
+  /**
+   * The same for blocks without records, which are made and kept a part at a time, from `after` milliseconds on: whoever
+   * only wants to read them need not wait for that. Resolves as soon as the next ones may come.
+   *
+   * @returns `kept` resolves to whether the store has them
+   */
+  keepLater(blocks: readonly HashedBlock[], options: { after: number }): Promise<{ kept: Promise<boolean> }>;
   /** What is on its way to the store, or could not be kept there. */
   find(link: Link): Uint8Array | undefined;
   /** Whether a block is on its way to the store. */
@@ -41,6 +63,10 @@ const FLUSH_MS = 500;
 /** Bytes that are appended together. */
 const GROUP_BYTES = 4 << 20;
 const TELL_MS = 10_000;
+/** Bytes of blocks of which records are made at a time: some milliseconds' work. */
+const PART_BYTES = 128 << 10;
+/** Bytes of blocks that may wait for that. */
+const LATER_BYTES = 32 << 20;
 
 interface Group {
   batches: Batch[];
@@ -51,6 +77,10 @@ interface Group {
 
 export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptions): BlockWriter {
   const coming = new Map<string, { bytes: Buffer; record: BatchedRecord }>();
+  const later = new Map<string, HashedBlock>();
+  let laterBytes = 0;
+  let lastOfLater: Promise<boolean> = Promise.resolve(true);
+  let closed = false;
   const spare = createSpareBlocks();
   const groups: Group[] = [];
   let writing = false;
@@ -117,18 +147,49 @@ export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptio
     }, FLUSH_MS).unref();
   }
 
+  function keep(batch: Batch, { damaged = false }: KeepOptions = {}): Promise<Error | undefined> {
+    if (batch.records.length === 0) return Promise.resolve(undefined);
+    const group = groupFor(batch.bytes.length);
+    group.batches.push(batch);
+    group.bytes += batch.bytes.length;
+    for (const record of batch.records) {
+      coming.set(record.digest, { bytes: batch.bytes, record });
+      if (damaged) group.damaged.push(record.digest);
+    }
+    if (!writing) void writeAll();
+    return group.done.promise;
+  }
+
+  async function keepInParts(blocks: readonly HashedBlock[]): Promise<boolean> {
+    let all = true;
+    for (let from = 0, to = 0; from < blocks.length; from = to) {
+      if (closed) return false;
+      for (let bytes = 0; to < blocks.length && bytes < PART_BYTES; to++) bytes += blocks[to].bytes.length;
+      const part = blocks.slice(from, to);
+      const bytes = encodeRecords(part);
+      const kept = keep({ bytes, records: splitReceived(bytes) });
+      for (const { link } of part) later.delete(linkDigest(link));
+      all = !(await kept) && all;
+      for (const block of part) laterBytes -= block.bytes.length;
+      await yieldToEvents();
+    }
+    return all;
+  }
+
   return {
-    keep(batch, { damaged = false } = {}) {
-      if (batch.records.length === 0) return Promise.resolve(undefined);
-      const group = groupFor(batch.bytes.length);
-      group.batches.push(batch);
-      group.bytes += batch.bytes.length;
-      for (const record of batch.records) {
-        coming.set(record.digest, { bytes: batch.bytes, record });
-        if (damaged) group.damaged.push(record.digest);
+    keep,
+    async keepLater(blocks, { after }) {
+      for (const block of blocks) {
+        later.set(linkDigest(block.link), block);
+        laterBytes += block.bytes.length;
       }
-      if (!writing) void writeAll();
-      return group.done.promise;
+      const from = performance.now() + after;
+      const kept = lastOfLater
+        .then(() => sleep(Math.max(0, from - performance.now())))
+        .then(() => keepInParts(blocks));
+      lastOfLater = kept;
+      if (laterBytes > LATER_BYTES) await kept;
+      return { kept };
     },
     async put(link, bytes, { damaged = false } = {}) {
       try {
@@ -143,10 +204,12 @@ export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptio
     find(link) {
       const digest = linkDigest(link);
       const found = coming.get(digest);
-      return found ? contentOfRecord(found.bytes, found.record) : spare.find(digest);
+      if (found) return contentOfRecord(found.bytes, found.record);
+      return later.get(digest)?.bytes ?? spare.find(digest);
     },
-    isComing: (digest) => coming.has(digest),
+    isComing: (digest) => coming.has(digest) || later.has(digest),
     close() {
+      closed = true;
       clearTimeout(flushing);
     },
   };

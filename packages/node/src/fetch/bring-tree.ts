@@ -34,7 +34,12 @@ export interface BringTreeOptions {
   /** Roots whose nodes are all in the store. */
   have: readonly Link[];
   signal: AbortSignal;
+  /** Whether it is done when every node can be read, be it in the store or on its way there. */
+  readable: boolean;
 }
+
+/** Milliseconds in which whoever waits for nodes to be readable goes on before they are written. */
+const AFTER_MS = 100;
 
 /** Nodes that are read or asked for together. */
 const TOGETHER = 1024;
@@ -43,28 +48,48 @@ const MOST_LEVELS = 32_768;
 /** Bytes that are expected of all nodes of a tree. */
 const TYPICAL_TREE = 1 << 20;
 
+/** A tree of which every node can be read. */
+export interface BroughtTree {
+  /** Resolves when all of them are in the store, or cannot be. */
+  kept: Promise<void>;
+}
+
+const KEPT: BroughtTree = { kept: Promise.resolve() };
+
 /**
- * Makes every node below a root be in the store: with one request to the most promising provider, and what is missing
- * from its answer asked of the others. @throws InvalidNodeError, and what `source.get` throws
+ * Makes every node below a root be in the store or on its way there: with one request to the most promising provider, and
+ * what is missing from its answer asked of the others. @throws InvalidNodeError, and what `source.get` throws
  */
-export async function bringTree(root: Link, options: BringTreeOptions): Promise<void> {
+export async function bringTree(root: Link, options: BringTreeOptions): Promise<BroughtTree> {
   const { store, complete } = options;
-  if (linkCodec(root) === RAW || complete.has(root)) return;
+  if (linkCodec(root) === RAW || complete.has(root)) return KEPT;
   const lease = store.lease([root]);
   try {
-    const children = new Map<string, Link[]>();
-    const known = (await isComplete(root, options)) ? undefined : children;
-    if (known) await askForTree(root, known, options);
-    await walk(root, children, options);
-  } finally {
+    const tree: Incoming = { children: new Map(), kept: [] };
+    if (!(await isComplete(root, options))) await askForTree(root, tree, options);
+    const seen = await walk(root, tree.children, options);
+    const kept = Promise.all(tree.kept)
+      .then((all) => (all.every(Boolean) ? noteComplete(seen, options) : undefined))
+      .finally(() => lease.release());
+    return { kept };
+  } catch (error) {
     lease.release();
+    throw error;
   }
+}
+
+/** What has come of a tree. */
+interface Incoming {
+  /** Of each node those below it. */
+  children: Map<string, readonly Link[]>;
+  /** What is on its way to the store: whether it has come there. */
+  kept: Promise<boolean>[];
 }
 
 /** Whether all that is needed is here; looks no further than to the first node that is not. */
 async function isComplete(root: Link, options: BringTreeOptions): Promise<boolean> {
   try {
-    await walk(root, new Map(), { ...options, source: options.store });
+    await noteComplete(await walk(root, new Map(), { ...options, source: options.store }), options);
     return true;
   } catch (error) {
     options.signal.throwIfAborted();
@@ -73,12 +98,21 @@ async function isComplete(root: Link, options: BringTreeOptions): Promise<boolea
   }
 }
 
-/** Reads every node below a root that is not known to be complete, level by level. */
+/** What could not be kept is not here for good. */
+async function noteComplete(
+  seen: ReadonlySet<Link>,
+  { store, complete }: Pick<BringTreeOptions, 'store' | 'complete'>,
+): Promise<void> {
+  for (const link of seen) if (!store.holds(linkDigest(link)) && !(await store.has(link))) return;
+  complete.add(seen);
+}
+
+/** Every node below a root that is not known to be complete, read level by level. */
 async function walk(
   root: Link,
-  children: ReadonlyMap<string, Link[]>,
-  { store, source, complete, signal }: BringTreeOptions,
-): Promise<void> {
+  children: ReadonlyMap<string, readonly Link[]>,
+  { source, complete, signal }: Pick<BringTreeOptions, 'source' | 'complete' | 'signal'>,
+): Promise<Set<Link>> {
   const seen = new Set([root]);
   let level = [root];
   for (let depth = 0; level.length > 0; depth++) {
@@ -86,22 +120,28 @@ async function walk(
     const next: Link[] = [];
     for (let at = 0; at < level.length; at += TOGETHER) {
       signal.throwIfAborted();
-      for (const below of await Promise.all(level.slice(at, at + TOGETHER).map(childrenOf))) {
-        for (const link of below) {
-          if (seen.has(link) || complete.has(link)) continue;
-          seen.add(link);
-          next.push(link);
-        }
+      const unknown: Link[] = [];
+      for (const node of level.slice(at, at + TOGETHER)) {
+        const below = children.get(linkDigest(node));
+        if (below) add(below);
+        else unknown.push(node);
       }
+      for (const below of await Promise.all(unknown.map(childrenOf))) add(below);
     }
     level = next;
-  }
-  // What could not be kept is not here for good.
-  for (const link of seen) if (!(await store.has(link))) return;
-  complete.add(seen);
 
-  async function childrenOf(node: Link): Promise<Link[]> {
-    return children.get(linkDigest(node)) ?? nodesBelow(await source.get(node, { signal }));
+    function add(below: readonly Link[]): void {
+      for (const link of below) {
+        if (seen.has(link) || complete.has(link)) continue;
+        seen.add(link);
+        next.push(link);
+      }
+    }
+  }
+  return seen;
+
+  async function childrenOf(node: Link): Promise<readonly Link[]> {
+    return nodesBelow(await source.get(node, { signal }));
   }
 }
 
@@ -110,11 +150,7 @@ function nodesBelow(node: Uint8Array): Link[] {
 }
 
 /** Takes what one provider has of a tree. What is still missing then is found by walking it. */
-async function askForTree(
-  root: Link,
-  children: Map<string, Link[]>,
-  options: BringTreeOptions,
-): Promise<void> {
+async function askForTree(root: Link, incoming: Incoming, options: BringTreeOptions): Promise<void> {
   const { peers, timing, signal } = options;
   const { answer: rest } = await firstAnswer({
     peers,
@@ -123,7 +159,7 @@ async function askForTree(
     bytes: TYPICAL_TREE,
     root,
     async ask(peer, limits) {
-      const nodes = receiveTree(peer, root, children, { ...options, ...limits });
+      const nodes = receiveTree(peer, root, incoming, { ...options, ...limits });
       return (await nodes.next()).done ? undefined : nodes;
     },
   });
@@ -139,8 +175,17 @@ async function askForTree(
 async function* receiveTree(
   peer: Peer,
   root: Link,
-  children: Map<string, Link[]>,
-  { have, writer, verifier, keepExtra, timing, signal, patience }: BringTreeOptions & { patience: number },
+  { children, kept }: Incoming,
+  {
+    have,
+    writer,
+    verifier,
+    keepExtra,
+    timing,
+    signal,
+    patience,
+    readable,
+  }: BringTreeOptions & { patience: number },
 ): AsyncGenerator<void> {
   const expected = new Set([linkDigest(root)]);
   const received = new Set<string>();
@@ -156,22 +201,29 @@ async function* receiveTree(
     stall: timing.stall,
   };
   for await (const answer of answers(peer, ask, request)) {
+    const { records, nodes, missing } = answer;
     take(answer);
-    peer.answered(answer.records.length, answer.missing.length);
+    peer.answered(records.length + nodes.length, missing.length);
     await writer.keep(answer);
-    if (answer.records.length > 0) yield;
+    kept.push((await writer.keepLater(nodes, { after: readable ? AFTER_MS : 0 })).kept);
+    if (records.length + nodes.length > 0) yield;
   }
 
-  function take({ records, content, missing }: Answer): void {
+  function takeNode(digest: string, read: () => readonly Link[] | undefined): void {
+    if (!expected.has(digest)) throw lied(peer, 'it has sent a node that is not in the tree');
+    // A liar could send one for ever.
+    if (received.has(digest) && ++repeated > received.size) throw lied(peer, 'it repeats itself');
+    received.add(digest);
+    const below = children.get(digest) ?? read();
+    if (below) children.set(digest, below);
+    for (const child of below ?? []) expected.add(linkDigest(child));
+  }
+
+  function take({ records, content, nodes, missing }: Answer): void {
     records.forEach(({ digest }, index) => {
-      if (!expected.has(digest)) throw lied(peer, 'it has sent a node that is not in the tree');
-      // A liar could send one for ever.
-      if (received.has(digest) && ++repeated > received.size) throw lied(peer, 'it repeats itself');
-      received.add(digest);
-      const below = children.get(digest) ?? validChildren(content(index));
-      if (below) children.set(digest, below);
-      for (const child of below ?? []) expected.add(linkDigest(child));
+      takeNode(digest, () => validChildren(content(index)));
     });
+    for (const { link, below } of nodes) takeNode(linkDigest(link), () => below);
     for (const link of missing) {
       if (!expected.has(linkDigest(link))) throw lied(peer, 'it lacks a node that is not in the tree');
     }

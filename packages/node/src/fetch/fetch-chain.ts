@@ -18,7 +18,7 @@ import { createBatchedGets, type Delivered, TYPICAL_BYTES } from './batched-gets
 import { notDelivered } from './block-unavailable.js';
 import { createBlockWriter } from './block-writer.js';
 import { type Bringing, type BringOptions, type BringProgress, bring, type WantedLists } from './bring.js';
-import { bringTree } from './bring-tree.js';
+import { type BroughtTree, bringTree } from './bring-tree.js';
 import { createDemand, type Demand } from './demand.js';
 import { firstAnswer } from './first-answer.js';
 import { createKnownTrees } from './known-trees.js';
@@ -53,8 +53,15 @@ export interface FetchChain extends BlockSource {
   add(source: BlockSource): () => void;
   /** Adds a provider of the network, until the function returned is called. */
   join(provider: Provider): () => void;
-  /** Makes every node below a root be in the store. */
-  bringTree(root: Link, options: { signal: AbortSignal; have?: readonly Link[] }): Promise<void>;
+  /**
+   * Makes every node below a root be in the store.
+   *
+   * @param readable resolve as soon as each of them can be read, and is in the store or about to be
+   */
+  bringTree(
+    root: Link,
+    options: { signal: AbortSignal; have?: readonly Link[]; readable?: boolean },
+  ): Promise<void>;
   /**
    * Brings content into the store.
    *
@@ -119,7 +126,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
   const wholeDirectories = createKnownTrees(store);
   const arrivals = createArrivals();
   const bringing = new Set<Bringing>();
-  const trees = new Map<Link, Promise<void>>();
+  const trees = new Map<Link, Promise<BroughtTree | undefined>>();
   let away = NOBODY;
   const watchers = new Set<() => void>();
   const writer = createBlockWriter({
@@ -239,11 +246,11 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
 
   async function bringNodes(
     root: Link,
-    { signal, have }: { signal: AbortSignal; have: readonly Link[] | undefined },
-  ): Promise<void> {
+    { signal, have, readable }: { signal: AbortSignal; have: readonly Link[] | undefined; readable: boolean },
+  ): Promise<BroughtTree> {
     const brought = whole.list().slice(-MOST_BROUGHT).reverse();
     const known = have ?? [...brought, ...((await completeRoots?.()) ?? [])];
-    await bringTree(root, {
+    return bringTree(root, {
       store,
       source: chain,
       peers,
@@ -254,6 +261,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       timing,
       have: known.filter((other) => other !== root).slice(0, MOST_HAVE),
       signal,
+      readable,
     });
   }
 
@@ -330,14 +338,20 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       return () => sources.delete(checked);
     },
     join: peers.join,
-    async bringTree(root, { signal, have }) {
+    async bringTree(root, { signal, have, readable = false }) {
       // Whoever comes second finds it done, or does it.
-      for (let first = trees.get(root); first; first = trees.get(root)) await abortable(first, signal);
+      for (let first = trees.get(root); first; first = trees.get(root)) {
+        const tree = await abortable(first, signal);
+        if (tree && readable) return;
+        await abortable(Promise.resolve(tree?.kept), signal);
+      }
       if (complete.has(root)) return;
-      const own = bringNodes(root, { signal, have });
-      const ended = own.catch(() => undefined).finally(() => trees.delete(root));
-      trees.set(root, ended);
-      await own;
+      const own = bringNodes(root, { signal, have, readable });
+      const brought = own.catch(() => undefined);
+      trees.set(root, brought);
+      void brought.then((tree) => tree?.kept).then(() => trees.delete(root));
+      const { kept } = await own;
+      if (!readable) await kept;
     },
     bring: bringAll,
     isComing(link) {

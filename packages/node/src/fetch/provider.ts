@@ -1,6 +1,6 @@
 import type { Link } from '@lazytree/core';
 
-/** A part of what a provider answers. Nothing in it has been verified. */
+/** A part of what a provider answers. Nothing in it has been verified unless it says so. */
 export interface Parcel {
   /** Whole records of the store's format (docs/store.md), one after another, as the provider has them stored. */
   records: Buffer;
@@ -13,6 +13,21 @@ export interface Parcel {
    * what was asked for. Never a part of the answer.
    */
   extra?: Buffer;
+  /**
+   * Said by a provider that has made all of these records itself, in this process, each under the hash that it has found
+   * the block to have. Never of what came as records.
+   */
+  hashed?: boolean;
+  /** In place of records, in an answer of `tree`: nodes that the provider has hashed itself, in this process. */
+  nodes?: readonly HashedNode[];
+}
+
+/** A node under the hash that it was found to have. */
+export interface HashedNode {
+  link: Link;
+  bytes: Uint8Array;
+  /** The nodes that it links to. */
+  below: readonly Link[];
 }
 
 /** Where a provider stands among the others: each tier is asked for what the ones before it cannot give now. */

@@ -1,11 +1,13 @@
 import { type Link, linkDigest, UntrueRecordError } from '@lazytree/core';
 import type { Peer } from './peer.js';
-import type { Parcel } from './provider.js';
+import type { HashedNode, Parcel } from './provider.js';
 import type { Verified, Verifier } from './verifier.js';
 
 /** A part of an answer, found true: whole records, and what the provider does not have. */
 export interface Answer extends Verified {
   missing: readonly Link[];
+  /** See {@link Parcel.nodes}. */
+  nodes: readonly HashedNode[];
 }
 
 export interface RequestOptions {
@@ -97,15 +99,16 @@ export async function* answers(
       const next = await Promise.race([parcels.next(), ended.promise]);
       clearTimeout(timer);
       if (next.done) return;
-      const { records: bytes, exclusive, missing, extra } = next.value;
+      const { records: bytes, exclusive, hashed = false, missing, extra, nodes = [] } = next.value;
       if (extra && !peer.provider.generous) throw lied(peer, 'it has sent blocks that nobody asked for');
-      transfer.received(bytes.length + (extra?.length ?? 0));
-      const verified = await check(peer, bytes, { verifier, exclusive });
+      const ofNodes = nodes.reduce((sum, node) => sum + node.bytes.length, 0);
+      transfer.received(bytes.length + (extra?.length ?? 0) + ofNodes);
+      const verified = await check(peer, bytes, { verifier, hashed, exclusive });
       signal.throwIfAborted();
       peer.recovered();
-      yield { ...verified, missing };
+      yield { ...verified, missing, nodes };
       // Whoever waits for what they asked for does not wait for this.
-      if (extra) await keepExtra(await check(peer, extra, { verifier }));
+      if (extra) await keepExtra(await check(peer, extra, { verifier, hashed }));
       limit = stall;
     }
   } catch (error) {
@@ -123,9 +126,10 @@ export async function* answers(
 async function check(
   peer: Peer,
   bytes: Buffer,
-  { verifier, exclusive }: { verifier: Verifier; exclusive?: boolean | undefined },
+  { verifier, hashed, exclusive }: { verifier: Verifier; hashed: boolean; exclusive?: boolean | undefined },
 ): Promise<Verified> {
   try {
+    if (hashed) return verifier.accept(bytes);
     return await verifier.verify(bytes, exclusive);
   } catch (error) {
     if (error instanceof UntrueRecordError) throw lied(peer, `it has sent a bad record: ${error.message}`);

@@ -28,6 +28,8 @@ export interface Verifier {
    * @throws UntrueRecordError
    */
   verify(bytes: Buffer, exclusive?: boolean): Promise<Verified>;
+  /** The same for records that this process has made of blocks that it has hashed. */
+  accept(bytes: Buffer): Verified;
   close(): Promise<void>;
 }
 
@@ -87,8 +89,15 @@ export function createVerifier(): Verifier {
     starting.catch(() => undefined);
   }
 
+  const verified = (bytes: Buffer, records: readonly ReceivedRecord[]): Verified => ({
+    bytes,
+    records,
+    content: (index) => contentOfRecord(bytes, records[index]),
+  });
+
   return {
     expect,
+    accept: (bytes) => verified(bytes, splitReceived(bytes)),
     async verify(given, exclusive = false) {
       const records = splitReceived(given);
       count(given.length);
@@ -98,7 +107,7 @@ export function createVerifier(): Verifier {
         checkHere ??= createReceivedChecker();
         checkHere(bytes, records);
       }
-      return { bytes, records, content: (index) => contentOfRecord(bytes, records[index]) };
+      return verified(bytes, records);
     },
     async close() {
       clearTimeout(idle);

@@ -265,7 +265,7 @@ export function createMountTable(options: MountTableOptions): MountTable {
   /** Brings every directory with one request, so that listing them waits for nobody. */
   async function bringNodes(root: Link, signal: AbortSignal): Promise<void> {
     if (fetch.status().length > 0) {
-      await fetch.bringTree(root, { signal }).catch((error: unknown) => {
+      await fetch.bringTree(root, { signal, readable: true }).catch((error: unknown) => {
         log.warn({ root: formatLink(root), error: (error as Error).message }, 'not all directories are here');
       });
     }

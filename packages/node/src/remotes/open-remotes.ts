@@ -92,14 +92,16 @@ export async function openRemotes(parts: RemoteParts): Promise<Remotes> {
     for (const config of configs) {
       if (joined.has(config.name)) continue;
       joined.set(config.name, parts.join(providerOf(config)));
-      // Who opens it meets the same error, and tells of it.
-      prepareStorage(config).catch(() => undefined);
     }
   }
 
   return {
     open,
     attach,
+    async prepare() {
+      // Who opens it meets the same error, and tells of it.
+      for (const config of configs) await prepareStorage(config).catch(() => undefined);
+    },
     list: () => configs.map(({ name }) => name),
     async findRef(name, where, signal) {
       configs = await listRemotes(home);

@@ -7,7 +7,7 @@ import { parseStorageUrl } from './storage/storage-url.js';
 
 const loadAzure = () => import('./storage/azure.js');
 
-/** Loads what opening it takes: before it is asked for, and before other files have taken the place of the code. */
+/** Loads what opening it takes. */
 export async function prepareStorage({ url }: Pick<RemoteConfig, 'url'>): Promise<void> {
   if (parseStorageUrl(url).kind !== 'directory') await loadAzure();
 }

@@ -2,7 +2,6 @@ import {
   type BlockPlace,
   DAG_CBOR,
   digestOf,
-  encodeRecord,
   FRAME_HEADER,
   type FramePlace,
   LazytreeError,
@@ -14,7 +13,7 @@ import {
   readFrameHeader,
 } from '@lazytree/core';
 import pMap from 'p-map';
-import type { GetOptions, Parcel, Provider, TreeOptions } from '../fetch/provider.js';
+import type { GetOptions, HashedNode, Parcel, Provider, TreeOptions } from '../fetch/provider.js';
 import type { RemoteIndex } from './index/remote-index.js';
 import { packName } from './object-names.js';
 import type { PackReader } from './packs/pack-reader.js';
@@ -36,7 +35,7 @@ export interface RemoteProviderParts {
 export const REMOTE_BATCH = { bytes: 32 << 20, requests: 2 };
 /** Ranges of nodes that are read at the same time. */
 const RANGES_AT_ONCE = 6;
-/** Bytes of records in a parcel. */
+/** Bytes of nodes in a parcel. */
 const PARCEL_BYTES = 1 << 20;
 
 /** A remote as one of those that have blocks. */
@@ -80,7 +79,7 @@ export function createRemoteProvider(parts: RemoteProviderParts): Provider {
         ahead: urgent,
         onFrames: ({ records, found: digests, extra }) => {
           for (const digest of digests) answered.add(digest);
-          return parcels.push({ records, missing: [], extra });
+          return parcels.push({ records, missing: [], extra, hashed: true });
         },
       })
       .then(parcels.end, parcels.fail);
@@ -204,8 +203,8 @@ interface WalkOptions {
 function walk(
   from: readonly Link[],
   { nodes, sent, isHere }: WalkOptions,
-): { ready: { link: Link; bytes: Buffer }[]; left: Link[] } {
-  const ready: { link: Link; bytes: Buffer }[] = [];
+): { ready: HashedNode[]; left: Link[] } {
+  const ready: HashedNode[] = [];
   const left = new Map<string, Link>();
   const stack = [...from].reverse();
   for (let link = stack.pop(); link !== undefined; link = stack.pop()) {
@@ -217,26 +216,21 @@ function walk(
       continue;
     }
     sent.add(digest);
-    ready.push({ link: makeLink(DAG_CBOR, digest), bytes });
-    stack.push(...nodeLinks(bytes, DAG_CBOR).reverse());
+    const below = nodeLinks(bytes, DAG_CBOR);
+    ready.push({ link: makeLink(DAG_CBOR, digest), bytes, below });
+    for (let i = below.length - 1; i >= 0; i--) stack.push(below[i]);
   }
   return { ready, left: [...left.values()] };
 }
 
-function* inParcels(nodes: readonly { link: Link; bytes: Buffer }[]): Generator<Parcel> {
-  let records: Buffer[] = [];
-  let bytes = 0;
-  for (const node of nodes) {
-    const record = encodeRecord(node.link, node.bytes);
-    records.push(record);
-    bytes += record.length;
-    if (bytes < PARCEL_BYTES) continue;
-    yield { records: Buffer.concat(records), missing: [] };
-    records = [];
-    bytes = 0;
+function* inParcels(nodes: readonly HashedNode[]): Generator<Parcel> {
+  for (let from = 0, to = 0; from < nodes.length; from = to) {
+    for (let bytes = 0; to < nodes.length && bytes < PARCEL_BYTES; to++) bytes += nodes[to].bytes.length;
+    yield { records: NO_RECORDS, missing: [], nodes: nodes.slice(from, to) };
   }
-  if (bytes > 0) yield { records: Buffer.concat(records), missing: [] };
 }
+
+const NO_RECORDS = Buffer.alloc(0);
 
 /** What one side puts in while the other takes it out. */
 function createQueue<T>() {

@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { BlockSource, Link, LocalStore } from '@lazytree/core';
+import type { Link, LocalStore } from '@lazytree/core';
 import type { Provider } from '../fetch/provider.js';
 import type { MountLog } from '../mounts/mount-log.js';
 import type { AccessOrders } from '../prefetch/access-order.js';
@@ -9,6 +9,7 @@ import { createIndexCache } from './index/index-cache.js';
 import { createRemoteIndex } from './index/remote-index.js';
 import { createPackReader } from './packs/pack-reader.js';
 import { type Pushed, type PushOptions, push } from './push/push.js';
+import type { TreeSource } from './push/whole-directories.js';
 import { createRemoteProvider } from './remote-provider.js';
 import { listRemoteRefs, type ReadRef, readRef, removeRemoteRef } from './remote-ref.js';
 import { listPinned, type RootManifest, readManifest, unpin } from './root-manifest.js';
@@ -41,7 +42,7 @@ export interface OpenRemoteOptions {
   storage: Storage;
   store: LocalStore;
   /** Where blocks come from that the store does not have. */
-  source: BlockSource;
+  source: TreeSource;
   /** For what is kept of the remote on this machine. */
   directory: string;
   orders: AccessOrders;

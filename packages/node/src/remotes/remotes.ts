@@ -1,9 +1,10 @@
-import type { BlockSource, Link, LocalStore } from '@lazytree/core';
+import type { Link, LocalStore } from '@lazytree/core';
 import type { Provider } from '../fetch/provider.js';
 import type { MountLog } from '../mounts/mount-log.js';
 import type { AccessOrders } from '../prefetch/access-order.js';
 import type { CredentialMemory } from './credential-memory.js';
 import type { CredentialEnv } from './credential-variables.js';
+import type { TreeSource } from './push/whole-directories.js';
 import type { Remote } from './remote.js';
 import type { StorageTraffic } from './storage/storage.js';
 
@@ -40,6 +41,8 @@ export interface Remotes extends RemoteNames {
    * @throws LazytreeError NOT_FOUND, REFUSED
    */
   open(name: string, env?: CredentialEnv): Promise<Remote>;
+  /** Loads what opening them takes: before it is asked for, and before other files have taken the place of the code. */
+  prepare(): Promise<void>;
   /** What has crossed between this process and one of them since it was opened; undefined when it has not been. */
   traffic(name: string): Promise<StorageTraffic | undefined>;
   /** Takes them out of the chain. */
@@ -52,7 +55,7 @@ export interface RemoteParts {
   home: string;
   store: LocalStore;
   /** Where blocks come from that the store does not have. */
-  source: BlockSource;
+  source: TreeSource;
   credentials: CredentialMemory;
   log: MountLog;
   /** Default: as they are in the home. */

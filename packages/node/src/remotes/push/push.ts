@@ -1,5 +1,4 @@
 import {
-  type BlockSource,
   checkRefName,
   createPackWriter,
   DAG_CBOR,
@@ -36,6 +35,7 @@ import { whoIsHere } from '../who-is-here.js';
 import { allNodes, missingBlocks } from './missing-blocks.js';
 import { nodeRanges } from './node-ranges.js';
 import { orderOf } from './order-of.js';
+import { type TreeSource, wholeDirectories } from './whole-directories.js';
 
 export interface PushProgress {
   /** Blocks that have been compressed, and what they were before. */
@@ -69,7 +69,7 @@ export interface Pushed {
 
 export interface PushParts {
   store: LocalStore;
-  source: BlockSource;
+  source: TreeSource;
   storage: Storage;
   index: RemoteIndex;
   seen: SeenRefs;
@@ -90,8 +90,9 @@ const MOST_RANGES = 16;
  *
  * @throws LazytreeError REFUSED when somebody else has moved the name, and as the storage does
  */
-export async function push(parts: PushParts, options: PushOptions): Promise<Pushed> {
+export async function push(given: PushParts, options: PushOptions): Promise<Pushed> {
   const { root, name, signal } = options;
+  const parts = { ...given, source: wholeDirectories(given.source, { store: given.store, root, signal }) };
   if (name !== undefined) checkRefName(name);
   checkMessage(options.message);
   const { store, storage, index, seen } = parts;
@@ -252,6 +253,7 @@ async function sendMissing(parts: PushParts, options: PushOptions, under: UnderW
     },
   });
   let sent: Sent;
+  let tables: Buffer[];
   try {
     // Where nothing is, all is missing.
     if ((await index.list({ signal })).length === 0) writer.prepare();
@@ -273,11 +275,14 @@ async function sendMissing(parts: PushParts, options: PushOptions, under: UnderW
         onProgress?.(progress);
       }
     }
+    await writer.seal();
+    // Made while the last packs are on their way, and written when all of them are there.
+    tables = [...tablesOf(entriesOf(packs))];
     await writer.finish();
   } finally {
     await writer.close();
   }
-  for (const table of tablesOf(entriesOf(packs))) {
+  for (const table of tables) {
     const id = digestOf(table);
     const name = tableName(id);
     const written = await storage.put(name, [table], { signal });

@@ -2,7 +2,14 @@ import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { Readable } from 'node:stream';
 import type { TokenCredential } from '@azure/identity';
-import type { ContainerClient, RequestPolicyFactory, StoragePipelineOptions } from '@azure/storage-blob';
+import {
+  AnonymousCredential,
+  ContainerClient,
+  newPipeline,
+  type RequestPolicyFactory,
+  type StoragePipelineOptions,
+  StorageSharedKeyCredential,
+} from '@azure/storage-blob';
 import { errnoOf, LazytreeError } from '@lazytree/core/errors';
 import type { CredentialEnv } from '../credential-variables.js';
 import type { AzureAccess } from '../credentials.js';
@@ -24,12 +31,9 @@ export interface AzureClient {
 
 /**
  * The library's client of a container, with nothing of its own that repeats requests, so that how often and when is
- * decided in one place. The library is loaded here, by whoever uses a remote and nobody else.
+ * decided in one place.
  */
 export async function connectAzure(access: AzureAccess, container: string): Promise<AzureClient> {
-  const { AnonymousCredential, ContainerClient, newPipeline, StorageSharedKeyCredential } = await import(
-    '@azure/storage-blob'
-  );
   const { account, endpoint, credential } = access;
   const traffic: StorageTraffic = { requests: 0, sent: 0, received: 0 };
   const Agent = endpoint.startsWith('https:') ? HttpsAgent : HttpAgent;
