@@ -349,7 +349,9 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       const own = bringNodes(root, { signal, have, readable });
       const brought = own.catch(() => undefined);
       trees.set(root, brought);
-      void brought.then((tree) => tree?.kept).then(() => trees.delete(root));
+      // Why it could not be kept is told to whoever waits for that.
+      const settled = brought.then((tree) => tree?.kept).catch(() => undefined);
+      void settled.then(() => trees.delete(root));
       const { kept } = await own;
       if (!readable) await kept;
     },
