@@ -52,6 +52,7 @@ test('a tree that was hardly read is likely to be read as one that it is a chang
     expect(await likelyOrder(own, store, first)).toEqual([]);
     const order = ['content 5', 'content 2', 'content 7'].map(link);
     await extendAccessOrder(own, first, order);
+    fs.writeFileSync(join(own, 'access/of-somebody-else'), 'x'.repeat(10_000));
     expect(await likelyOrder(own, store, first)).toEqual(order);
     expect(await likelyOrder(own, store, second)).toEqual(order);
     expect(await likelyOrder(own, store, stranger)).toEqual([]);

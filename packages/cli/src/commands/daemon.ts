@@ -85,12 +85,12 @@ async function become(
     onReady(host) {
       launched?.tell({ ready: true });
       const load = async () => {
-        // Until then it waits for what it asks.
+        // Whoever has started it waits for a command of its own.
         await Promise.race([launched?.left, sleep(LOAD_AFTER_MS, undefined, { ref: false })]);
-        await (await host.remotes())?.prepare();
         await loadCommands();
+        await (await host.remotes())?.prepare();
       };
-      load().catch((err) => log.error({ err }, 'a command cannot be loaded'));
+      load().catch((err) => log.error({ err }, 'what commands need cannot be loaded'));
     },
   });
 }

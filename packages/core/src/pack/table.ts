@@ -122,13 +122,15 @@ function ascending(links: readonly Link[], digests: readonly string[]): Uint32Ar
   // 32 bits of a digest and the number of the link are one number: such are sorted with no call for each comparison.
   const keys = Float64Array.from(digests, (digest, i) => firstBits(digest) * MAX_TABLE_BLOCKS + i).sort();
   const order = Uint32Array.from(keys, (key) => key % MAX_TABLE_BLOCKS);
-  const isBefore = (a: number, b: number) =>
-    digests[a] === digests[b] ? links[a] < links[b] : digests[a] < digests[b];
-  // Hardly any two begin alike.
-  for (let i = 1; i < order.length; i++) {
-    for (let j = i; j > 0 && isBefore(order[j], order[j - 1]); j--) {
-      [order[j - 1], order[j]] = [order[j], order[j - 1]];
-    }
+  const compare = (a: number, b: number) => {
+    if (digests[a] === digests[b]) return links[a] < links[b] ? -1 : 1;
+    return digests[a] < digests[b] ? -1 : 1;
+  };
+  const bits = (place: number) => Math.floor(keys[place] / MAX_TABLE_BLOCKS);
+  // Hardly any two begin alike, unless somebody has made them.
+  for (let from = 0, to = 0; from < order.length; from = to) {
+    for (to = from + 1; to < order.length && bits(to) === bits(from); ) to++;
+    if (to - from > 1) order.subarray(from, to).sort(compare);
   }
   return order;
 }

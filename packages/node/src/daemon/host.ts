@@ -319,7 +319,11 @@ async function openClusterPart(
     repair(link) {
       fetch.get(link).catch((error: unknown) => log.warn({ error: String(error) }, 'a damaged block stays'));
     },
-    order: (root) => likelyOrder(directory, store, root),
+    order: (root) =>
+      likelyOrder(directory, store, root).catch((error: unknown) => {
+        log.warn({ error: String(error) }, 'the order of a tree is not known');
+        return [];
+      }),
     onOrder(root, order) {
       extendAccessOrder(directory, root, order).catch((error: unknown) =>
         log.warn({ error: String(error) }, 'the order of a tree was not kept'),

@@ -47,7 +47,8 @@ export interface BlockWriter {
   find(link: Link): Uint8Array | undefined;
   /** Whether a block is on its way to the store. */
   isComing(digest: string): boolean;
-  close(): void;
+  /** Resolves when what was to be kept later is kept, or cannot be. */
+  close(): Promise<void>;
 }
 
 export interface BlockWriterOptions {
@@ -80,7 +81,7 @@ export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptio
   const later = new Map<string, HashedBlock>();
   let laterBytes = 0;
   let lastOfLater: Promise<boolean> = Promise.resolve(true);
-  let closed = false;
+  const closing = new AbortController();
   const spare = createSpareBlocks();
   const groups: Group[] = [];
   let writing = false;
@@ -160,10 +161,16 @@ export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptio
     return group.done.promise;
   }
 
+  /** Not for as long when the writer is closed meanwhile. */
+  async function pauseUntil(time: number): Promise<void> {
+    await sleep(Math.max(0, time - performance.now()), undefined, { signal: closing.signal }).catch(
+      () => undefined,
+    );
+  }
+
   async function keepInParts(blocks: readonly HashedBlock[]): Promise<boolean> {
     let all = true;
     for (let from = 0, to = 0; from < blocks.length; from = to) {
-      if (closed) return false;
       for (let bytes = 0; to < blocks.length && bytes < PART_BYTES; to++) bytes += blocks[to].bytes.length;
       const part = blocks.slice(from, to);
       const bytes = encodeRecords(part);
@@ -184,9 +191,7 @@ export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptio
         laterBytes += block.bytes.length;
       }
       const from = performance.now() + after;
-      const kept = lastOfLater
-        .then(() => sleep(Math.max(0, from - performance.now())))
-        .then(() => keepInParts(blocks));
+      const kept = lastOfLater.then(() => pauseUntil(from)).then(() => keepInParts(blocks));
       lastOfLater = kept;
       if (laterBytes > LATER_BYTES) await kept;
       return { kept };
@@ -208,8 +213,9 @@ export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptio
       return later.get(digest)?.bytes ?? spare.find(digest);
     },
     isComing: (digest) => coming.has(digest) || later.has(digest),
-    close() {
-      closed = true;
+    async close() {
+      closing.abort();
+      await lastOfLater;
       clearTimeout(flushing);
     },
   };

@@ -205,7 +205,7 @@ async function* receiveTree(
     take(answer);
     peer.answered(records.length + nodes.length, missing.length);
     await writer.keep(answer);
-    kept.push((await writer.keepLater(nodes, { after: readable ? AFTER_MS : 0 })).kept);
+    if (nodes.length > 0) kept.push((await writer.keepLater(nodes, { after: readable ? AFTER_MS : 0 })).kept);
     if (records.length + nodes.length > 0) yield;
   }
 

@@ -307,7 +307,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
     get: (link, given = {}) => get(link, given),
     has: (link, given) => store.has(link, given),
     async close() {
-      writer.close();
+      await writer.close();
       await verifier.close();
     },
   });

@@ -12,8 +12,7 @@ import { DAG_CBOR, errnoOf, formatLink, type Link, parseLink, RAW } from '@lazyt
 /** Longer orders are cut: by then everything is wanted. */
 const MOST = 200_000;
 const LINK_BYTES = 33;
-/** The end of a name of what is being written. */
-const DRAFT = '.new';
+const NAME = /^b[a-z2-7]{58}$/;
 
 function orderFile(home: string, root: Link): string {
   return join(home, 'access', formatLink(root));
@@ -40,21 +39,23 @@ async function readOrder(file: string): Promise<Link[]> {
   return decodeOrder(bytes);
 }
 
-/** The trees whose orders were added to last, the latest first. */
-export async function latestAccessOrders(home: string, most: number): Promise<Link[]> {
+/** The trees whose orders were added to last, the latest first, and how many links these have. */
+export async function latestAccessOrders(
+  home: string,
+  most: number,
+): Promise<{ root: Link; length: number }[]> {
   const directory = join(home, 'access');
   const names = await readdir(directory).catch((error: unknown) => {
     if (errnoOf(error) === 'ENOENT') return [];
     throw error;
   });
-  const timeOf = (name: string) =>
-    fs.statSync(join(directory, name), { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  return names
-    .filter((name) => !name.endsWith(DRAFT))
-    .map((name) => ({ name, time: timeOf(name) }))
-    .sort((a, b) => b.time - a.time)
-    .slice(0, most)
-    .map(({ name }) => parseLink(name));
+  const found: { name: string; time: number; size: number }[] = [];
+  for (const name of names.filter((other) => NAME.test(other))) {
+    const stat = fs.statSync(join(directory, name), { throwIfNoEntry: false });
+    if (stat) found.push({ name, time: stat.mtimeMs, size: stat.size });
+  }
+  found.sort((a, b) => b.time - a.time);
+  return found.slice(0, most).map(({ name, size }) => ({ root: parseLink(name), length: size / LINK_BYTES }));
 }
 
 export function encodeOrder(links: readonly Link[]): Buffer {
@@ -106,7 +107,7 @@ async function extendOrder(file: string, links: Iterable<Link>): Promise<void> {
   const order = new Set([...known, ...links]);
   if (order.size === known.length) return;
   await mkdir(dirname(file), { recursive: true, mode: 0o700 });
-  const draft = `${file}.${process.pid}${DRAFT}`;
+  const draft = `${file}.${process.pid}.new`;
   await writeFile(draft, encodeOrder([...order].slice(0, MOST)), { mode: 0o600 });
   await rename(draft, file);
 }

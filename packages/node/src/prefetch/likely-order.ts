@@ -14,11 +14,12 @@ const ALIKE = 0.5;
  */
 export async function likelyOrder(home: string, store: LocalStore, root: Link): Promise<Link[]> {
   const own = await readAccessOrder(home, root);
+  const longer = (await latestAccessOrders(home, LATEST)).filter(({ length }) => length > own.length);
+  if (longer.length === 0) return own;
   const near = await linksNear(store, root);
-  for (const other of await latestAccessOrders(home, LATEST)) {
-    if (other === root || !(await isAlike(store, near, other))) continue;
-    const order = await readAccessOrder(home, other);
-    return order.length > own.length ? [...new Set([...own, ...order])] : own;
+  for (const { root: other } of longer) {
+    if (other !== root && (await isAlike(store, near, other)))
+      return [...new Set([...own, ...(await readAccessOrder(home, other))])];
   }
   return own;
 }

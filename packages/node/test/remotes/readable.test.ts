@@ -70,11 +70,13 @@ describe('the nodes of a tree', () => {
     expect(chain.isComplete(root)).toBe(false);
   });
 
-  it('are written no more when the chain is closed', async () => {
-    const { place, root } = await setUp();
+  it('are in the store when the chain is closed, without the wait, and nothing is written after that', async () => {
+    const { place, root, nodes } = await setUp();
     const { chain, store } = await newMachine(place);
     await chain.bringTree(root, { signal: never, readable: true });
+    expect(await Promise.all(nodes.map((node) => store.has(node)))).toContain(false);
     await chain.close();
+    for (const node of nodes) await store.get(node);
     await store.close();
     await new Promise((resolve) => setTimeout(resolve, 300));
   });

@@ -253,7 +253,8 @@ async function sendMissing(parts: PushParts, options: PushOptions, under: UnderW
     },
   });
   let sent: Sent;
-  let tables: Buffer[];
+  let tables: Generator<Buffer>;
+  let table: IteratorResult<Buffer>;
   try {
     // Where nothing is, all is missing.
     if ((await index.list({ signal })).length === 0) writer.prepare();
@@ -276,19 +277,21 @@ async function sendMissing(parts: PushParts, options: PushOptions, under: UnderW
       }
     }
     await writer.seal();
-    // Made while the last packs are on their way, and written when all of them are there.
-    tables = [...tablesOf(entriesOf(packs))];
+    // The first one, mostly the only one, is made while the last packs are on their way, and written when all are there.
+    tables = tablesOf(entriesOf(packs));
+    table = tables.next();
     await writer.finish();
   } finally {
     await writer.close();
   }
-  for (const table of tables) {
-    const id = digestOf(table);
+  for (; !table.done; table = tables.next()) {
+    const { value: bytes } = table;
+    const id = digestOf(bytes);
     const name = tableName(id);
-    const written = await storage.put(name, [table], { signal });
-    const info = { id, name, size: table.length, version: written?.version ?? '', modified: Date.now() };
-    await index.added(info, table);
-    sent.bytes += table.length;
+    const written = await storage.put(name, [bytes], { signal });
+    const info = { id, name, size: bytes.length, version: written?.version ?? '', modified: Date.now() };
+    await index.added(info, bytes);
+    sent.bytes += bytes.length;
   }
   sent.packs = packs.length;
   for (const { id, size, frames } of packs) {
