@@ -1,4 +1,4 @@
-import { DAG_CBOR, type Link } from '../format/link.js';
+import { DAG_CBOR, type Link, linkCodec, RAW } from '../format/link.js';
 import { nodeLinks } from '../image/node-links.js';
 import type { StoreOptions } from '../store/block-store.js';
 import type { LocalStore } from '../store/local.js';
@@ -8,12 +8,14 @@ import { recordContent } from '../store/record.js';
 export interface TreeRecordsOptions extends StoreOptions {
   /** Roots of which the reader has every node. */
   have: readonly Link[];
+  /** Content of files follows after all nodes, of about so many bytes at most. */
+  content?: number;
 }
 
-/** Some nodes of a tree as the store has them. */
+/** Some blocks of a tree as the store has them. */
 export interface NodeRecords {
   records: Buffer;
-  /** Nodes that should follow here and are not in the store, or are damaged. */
+  /** Nodes that should follow here and are not in the store, or are damaged; content that is not is left out. */
   missing: Link[];
 }
 
@@ -30,9 +32,10 @@ const COMPARED_SHARE = 2;
 export async function* treeRecords(
   store: LocalStore,
   root: Link,
-  { have, signal }: TreeRecordsOptions,
+  { have, content = 0, signal }: TreeRecordsOptions,
 ): AsyncGenerator<NodeRecords> {
   const met = new Set<Link>();
+  const leaves = new Set<Link>();
   let level: Link[] = have.includes(root) ? [] : [root];
   let old: Link[] = [...new Set(have)];
   let compared = 0;
@@ -44,7 +47,7 @@ export async function* treeRecords(
       collect(records, found, known);
     for (const link of level) met.add(link);
     for await (const { records, found, missing, damaged } of readRecords(store, level, { signal })) {
-      collect(records, found, next);
+      collect(records, found, next, content > 0 ? leaves : undefined);
       yield { records, missing: [...missing, ...damaged] };
     }
     compared += old.length;
@@ -53,14 +56,23 @@ export async function* treeRecords(
     const worth = compared <= COMPARED_MORE + COMPARED_SHARE * met.size;
     old = worth ? [...known].filter((link) => !next.has(link)) : [];
   }
+  let sent = 0;
+  for await (const { records } of readRecords(store, [...leaves], { signal })) {
+    if (records.length > 0) yield { records, missing: [] };
+    sent += records.length;
+    // What the nodes say of their sizes may be wrong.
+    if (sent > content) return;
+  }
 }
 
 function collect(
   records: Buffer,
   found: readonly { offset: number; header: Parameters<typeof recordContent>[2] }[],
-  into: Set<Link>,
+  nodes: Set<Link>,
+  leaves?: Set<Link>,
 ): void {
   for (const { offset, header } of found) {
-    for (const link of nodeLinks(recordContent(records, offset, header), DAG_CBOR)) into.add(link);
+    const links = nodeLinks(recordContent(records, offset, header), leaves ? undefined : DAG_CBOR);
+    for (const link of links) (linkCodec(link) === RAW ? leaves : nodes)?.add(link);
   }
 }

@@ -387,10 +387,12 @@ export async function openSession(options: SessionOptions): Promise<Session> {
         const client = peer.client();
         if (!client) throw new LazytreeError('NETWORK', 'the peer has gone');
         const request = { resolve: { reference, integrity } };
+        let root: Link | undefined;
+        // To its end: the stream serves the next request.
         for await (const { resolved } of client.ask(request, { signal: within, urgent: true })) {
-          const [root] = decodeLinks(resolved, 1);
-          if (root) return { root, peer: peer.describe() };
+          root ??= decodeLinks(resolved, 1)[0];
         }
+        if (root) return { root, peer: peer.describe() };
         throw new LazytreeError('NOT_FOUND', 'it does not know');
       });
       try {

@@ -178,6 +178,7 @@ export async function openHost(options: OpenHostOptions): Promise<Host> {
     await parts.workspaces.close();
     await parts.mounts.close();
     await parts.fetch.close();
+    await parts.origins.settled();
     await parts.home.close();
   }
 
@@ -363,7 +364,13 @@ function partsOf(home: Home, { keeper, log, expectsAnyone, push, askPeers }: Par
     onRepaired: (cid, provider) => log.warn({ cid, provider }, 'a damaged block was replaced'),
     onNotKept: (error, blocks) => log.error({ error: String(error), blocks }, 'blocks could not be kept'),
   });
-  const origins = createOrigins({ home: directory, store, source: chain, askPeers });
+  const origins = createOrigins({
+    home: directory,
+    store,
+    source: chain,
+    askPeers,
+    onNotRecorded: (error) => log.error({ error: String(error) }, 'what an origin stands for was not recorded'),
+  });
   const fetch: FetchChain = {
     ...withOrigins(chain, origins),
     async get(link, given) {
@@ -388,7 +395,7 @@ function partsOf(home: Home, { keeper, log, expectsAnyone, push, askPeers }: Par
     log,
     resolveOrigin: (root, entry, options) =>
       origins.resolveEntry(entry, { ...options, caller: root && origins.callerOf(root) }),
-    isResolved: origins.isResolved,
+    resolved: origins.resolved,
     expectsPeers,
     onLowerLost,
   });

@@ -1,5 +1,6 @@
 import {
   type BlockSource,
+  type Codec,
   CorruptBlockError,
   DAG_CBOR,
   InvalidNodeError,
@@ -36,6 +37,8 @@ export interface BringTreeOptions {
   signal: AbortSignal;
   /** Whether it is done when every node can be read, be it in the store or on its way there. */
   readable: boolean;
+  /** Of a tree of no more bytes than this, content comes as well from who has it. */
+  content: number;
 }
 
 /** Milliseconds in which whoever waits for nodes to be readable goes on before they are written. */
@@ -185,12 +188,14 @@ async function* receiveTree(
     signal,
     patience,
     readable,
+    content: most,
   }: BringTreeOptions & { patience: number },
 ): AsyncGenerator<void> {
   const expected = new Set([linkDigest(root)]);
   const received = new Set<string>();
+  const leaves = new Set<string>();
   let repeated = 0;
-  const ask = (own: AbortSignal) => peer.provider.tree(root, { signal: own, have });
+  const ask = (own: AbortSignal) => peer.provider.tree(root, { signal: own, have, content: most });
   const request = {
     verifier,
     keepExtra,
@@ -204,26 +209,35 @@ async function* receiveTree(
     const { records, nodes, missing } = answer;
     take(answer);
     peer.answered(records.length + nodes.length, missing.length);
-    await writer.keep(answer);
+    await (most > 0 ? keepExtra(answer) : writer.keep(answer));
     if (nodes.length > 0) kept.push((await writer.keepLater(nodes, { after: readable ? AFTER_MS : 0 })).kept);
     if (records.length + nodes.length > 0) yield;
   }
 
-  function takeNode(digest: string, read: () => readonly Link[] | undefined): void {
+  /** Notes the content of a node that is to come, and returns the nodes below it. */
+  function childrenIn(node: Uint8Array): readonly Link[] | undefined {
+    const links = validLinks(node, most > 0 ? undefined : DAG_CBOR);
+    if (most === 0) return links;
+    for (const link of links ?? []) if (linkCodec(link) === RAW) leaves.add(linkDigest(link));
+    return links?.filter((link) => linkCodec(link) === DAG_CBOR);
+  }
+
+  function takeNode(digest: string, below: readonly Link[] | undefined): void {
     if (!expected.has(digest)) throw lied(peer, 'it has sent a node that is not in the tree');
     // A liar could send one for ever.
     if (received.has(digest) && ++repeated > received.size) throw lied(peer, 'it repeats itself');
     received.add(digest);
-    const below = children.get(digest) ?? read();
     if (below) children.set(digest, below);
     for (const child of below ?? []) expected.add(linkDigest(child));
   }
 
   function take({ records, content, nodes, missing }: Answer): void {
     records.forEach(({ digest }, index) => {
-      takeNode(digest, () => validChildren(content(index)));
+      if (leaves.delete(digest)) return;
+      const known = most === 0 ? children.get(digest) : undefined;
+      takeNode(digest, known ?? childrenIn(content(index)));
     });
-    for (const { link, below } of nodes) takeNode(linkDigest(link), () => below);
+    for (const { link, below } of nodes) takeNode(linkDigest(link), below);
     for (const link of missing) {
       if (!expected.has(linkDigest(link))) throw lied(peer, 'it lacks a node that is not in the tree');
     }
@@ -231,9 +245,9 @@ async function* receiveTree(
 }
 
 /** An invalid node is what the tree has: whoever made the tree is to blame, and the walk will say so. */
-function validChildren(node: Uint8Array): Link[] | undefined {
+function validLinks(node: Uint8Array, only?: Codec): Link[] | undefined {
   try {
-    return nodesBelow(node);
+    return nodeLinks(node, only);
   } catch (error) {
     if (error instanceof InvalidNodeError) return undefined;
     throw error;

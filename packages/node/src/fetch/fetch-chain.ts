@@ -18,7 +18,7 @@ import { createBatchedGets, type Delivered, TYPICAL_BYTES } from './batched-gets
 import { notDelivered } from './block-unavailable.js';
 import { createBlockWriter } from './block-writer.js';
 import { type Bringing, type BringOptions, type BringProgress, bring, type WantedLists } from './bring.js';
-import { type BroughtTree, bringTree } from './bring-tree.js';
+import { type BringTreeOptions, type BroughtTree, bringTree } from './bring-tree.js';
 import { createDemand, type Demand } from './demand.js';
 import { firstAnswer } from './first-answer.js';
 import { createKnownTrees } from './known-trees.js';
@@ -57,10 +57,11 @@ export interface FetchChain extends BlockSource {
    * Makes every node below a root be in the store.
    *
    * @param readable resolve as soon as each of them can be read, and is in the store or about to be
+   * @param content of a tree of no more bytes than this, what a peer has of its content is to come as well
    */
   bringTree(
     root: Link,
-    options: { signal: AbortSignal; have?: readonly Link[]; readable?: boolean },
+    options: { signal: AbortSignal; have?: readonly Link[]; readable?: boolean; content?: number },
   ): Promise<void>;
   /**
    * Brings content into the store.
@@ -246,7 +247,9 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
 
   async function bringNodes(
     root: Link,
-    { signal, have, readable }: { signal: AbortSignal; have: readonly Link[] | undefined; readable: boolean },
+    { have, ...given }: Pick<BringTreeOptions, 'signal' | 'readable' | 'content'> & {
+      have: readonly Link[] | undefined;
+    },
   ): Promise<BroughtTree> {
     const brought = whole.list().slice(-MOST_BROUGHT).reverse();
     const known = have ?? [...brought, ...((await completeRoots?.()) ?? [])];
@@ -260,8 +263,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       complete,
       timing,
       have: known.filter((other) => other !== root).slice(0, MOST_HAVE),
-      signal,
-      readable,
+      ...given,
     });
   }
 
@@ -338,7 +340,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       return () => sources.delete(checked);
     },
     join: peers.join,
-    async bringTree(root, { signal, have, readable = false }) {
+    async bringTree(root, { signal, have, readable = false, content = 0 }) {
       // Whoever comes second finds it done, or does it.
       for (let first = trees.get(root); first; first = trees.get(root)) {
         const tree = await abortable(first, signal);
@@ -346,7 +348,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
         await abortable(Promise.resolve(tree?.kept), signal);
       }
       if (complete.has(root)) return;
-      const own = bringNodes(root, { signal, have, readable });
+      const own = bringNodes(root, { signal, have, readable, content });
       const brought = own.catch(() => undefined);
       trees.set(root, brought);
       // Why it could not be kept is told to whoever waits for that.

@@ -56,6 +56,8 @@ export interface TreeOptions {
   signal: AbortSignal;
   /** Roots of which the asker has every node: nothing that they reach at the same path is sent. */
   have: readonly Link[];
+  /** A tree of no more bytes than this may come with the content of its files, after all nodes. */
+  content?: number;
 }
 
 /**

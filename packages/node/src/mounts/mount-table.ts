@@ -119,8 +119,8 @@ export interface MountTableOptions {
     entry: OriginEntry,
     options: Pick<OriginOptions, 'signal' | 'ahead'>,
   ): Promise<DirectoryEntry | FileEntry>;
-  /** Whether that is known already. */
-  isResolved(entry: OriginEntry): boolean;
+  /** The same, as far as it is known already. */
+  resolved(entry: OriginEntry): Link | undefined;
   /** Whether providers of the network are likely to come, and none has been here yet. */
   expectsPeers(): boolean;
   /** Told when what overlays lie over has died. */
@@ -149,18 +149,19 @@ export async function readMounts(home: string): Promise<MountRecord[]> {
 type StoredMount = Omit<MountRecord, 'root'> & { root: string };
 
 export function createMountTable(options: MountTableOptions): MountTable {
-  const { home, store, fetch, log, keeper, resolveOrigin, isResolved, expectsPeers, onLowerLost } = options;
+  const { home, store, fetch, log, keeper, resolveOrigin, resolved, expectsPeers, onLowerLost } = options;
   const live = new Map<string, LiveMount>();
   const { demand } = fetch;
   const readAhead = createReadAhead({
     store,
     fetch,
+    resolved,
     allows: mayPrefetch,
     onError: (error) => log.warn({ error: String(error) }, 'not read ahead'),
   });
   const packagesAhead = createPackagesAhead({
     source: fetch,
-    isResolved,
+    resolved,
     resolve: (root, entry, signal) => resolveOrigin(root, entry, { signal, ahead: true }),
     allows: mayPrefetch,
     standBack: demand.standBack,

@@ -69,16 +69,27 @@ export type AskPeers = (
   signal: AbortSignal,
 ) => Promise<{ root: Link; peer: string } | undefined>;
 
+/** Brings all nodes of a tree. */
+export interface NodeSource extends BlockSource {
+  bringTree(
+    root: Link,
+    options: { signal: AbortSignal; have?: readonly Link[]; readable?: boolean; content?: number },
+  ): Promise<void>;
+}
+
 export interface OriginsOptions {
   /** Of the home: its configuration may name drivers, and drivers keep caches in it. */
   home: string;
   store: LocalStore;
   /** Where nodes and content of what peers have resolved are read from; brings all nodes of a tree. */
-  source?:
-    | (BlockSource & { bringTree(root: Link, options: { signal: AbortSignal }): Promise<void> })
-    | undefined;
+  source?: NodeSource | undefined;
   askPeers?: AskPeers | undefined;
   drivers?: Drivers;
+  /**
+   * Given, what entries of trees stand for can be read before it is written down that they do. Told when it could not be:
+   * this process remembers it none the less.
+   */
+  onNotRecorded?: ((error: Error) => void) | undefined;
 }
 
 /** The origins of a home: what they stand for is found once, remembered, and shared. See docs/origins.md. */
@@ -101,8 +112,8 @@ export interface Origins {
   resolve(origin: Origin, options: OriginOptions): Promise<ResolvedOrigin>;
   /** The same for an entry of a tree, with what is laid over it. */
   resolveEntry(entry: OriginEntry, options: OriginOptions): Promise<DirectoryEntry | FileEntry>;
-  /** Whether it is known what an entry of a tree stands for, without asking anyone. */
-  isResolved(entry: OriginEntry): boolean;
+  /** The tree, or file, that an entry of a tree is known to stand for, without asking anyone. */
+  resolved(entry: OriginEntry): Link | undefined;
   /** Whether references of a driver mean nothing to other machines. */
   isLocal(driver: string, caller?: OriginCaller): Promise<boolean>;
   /** Whether an origin is a file or a directory; undefined when only fetching it can tell. */
@@ -119,10 +130,14 @@ export interface Origins {
   remember(root: Link, caller: OriginCaller): void;
   /** The caller that was remembered for a tree. */
   callerOf(root: Link): OriginCaller | undefined;
+  /** Resolves when all that was found is written down, or cannot be. */
+  settled(): Promise<void>;
 }
 
 /** Fetches that are under way at a time; the rest wait for their turn. */
 const FETCHES = 24;
+/** What peers have of an origin comes whole up to this, as it does from the origin; of more, what is read. */
+const WHOLE_BYTES = 8 << 20;
 /** Callers that are remembered. */
 const CALLERS = 256;
 
@@ -137,7 +152,10 @@ function reachesAll(driver: OriginDriver, reference: string): boolean {
 }
 
 export function createOrigins(options: OriginsOptions): Origins {
-  const { home, store, source = store, askPeers, drivers = createDrivers() } = options;
+  const { home, store, source = store, askPeers, drivers = createDrivers(), onNotRecorded } = options;
+  /** What was found and is not written down, by reference and integrity. */
+  const unrecorded = new Map<string, Link>();
+  const recordings = new Set<Promise<void>>();
   const itself: OriginCaller = { environment: process.env, directory: home };
   const limit = pLimit(FETCHES);
   const resolving = createSharedTasks<ResolvedOrigin>();
@@ -193,13 +211,24 @@ export function createOrigins(options: OriginsOptions): Origins {
     return { driver: origin.driver, reference, ...(integrity === undefined ? {} : { integrity }) };
   }
 
+  /** What somebody asks for by its name is written down before they are told. */
   async function resolve(origin: Origin, given: OriginOptions): Promise<ResolvedOrigin> {
+    const found = await resolveReadable(origin, given);
+    await settled();
+    return found;
+  }
+
+  async function resolveReadable(origin: Origin, given: OriginOptions): Promise<ResolvedOrigin> {
     const caller = given.caller ?? itself;
     const here = await lookUp(origin, given.signal);
     if (here) return here;
     const pinned = origin.integrity === undefined ? await pin(origin, given) : origin;
     const key = `${pinned.driver}:${pinned.reference} ${pinned.integrity ?? ''}`;
     return sharing(() => resolving.join(key, given, (task) => find(pinned, origin, caller, task)));
+  }
+
+  async function settled(): Promise<void> {
+    await Promise.all(recordings);
   }
 
   async function find(
@@ -218,9 +247,13 @@ export function createOrigins(options: OriginsOptions): Origins {
   /** What was found before, if it is here still. */
   async function lookUp({ driver, reference, integrity }: Origin, signal: AbortSignal) {
     if (integrity === undefined) return undefined;
-    const root = findResolution(store, `${driver}:${reference}`, integrity);
+    const root = rootOf(`${driver}:${reference}`, integrity);
     if (root === undefined || !(await store.has(root, { signal }))) return undefined;
     return describe(root, { driver, reference, integrity });
+  }
+
+  function rootOf(reference: string, integrity: string): Link | undefined {
+    return unrecorded.get(keyOf(reference, integrity)) ?? findResolution(store, reference, integrity);
   }
 
   async function describe(root: Link, origin: ResolvedOrigin['origin']): Promise<ResolvedOrigin> {
@@ -241,8 +274,10 @@ export function createOrigins(options: OriginsOptions): Origins {
     if (!said) return undefined;
     const { root, peer } = said;
     const lease = store.lease([root]);
+    const bring = source.bringTree;
     try {
-      await source.bringTree(root, { signal });
+      await bring(root, { signal, have: [], readable: true, content: WHOLE_BYTES });
+      const found = await describe(root, { driver, reference, integrity });
       const how: Provenance = {
         reference: name,
         integrity,
@@ -253,9 +288,10 @@ export function createOrigins(options: OriginsOptions): Origins {
         requests: 0,
         notes: [],
       };
-      await record(root, { how, integrities: [integrity] });
+      const kept = () => bring(root, { signal: NEVER });
+      await record(root, { how, integrities: [integrity] }, kept);
       promised.add(root, { driver, reference, integrity });
-      return await describe(root, { driver, reference, integrity });
+      return { ...found, provenance: how };
     } catch (error) {
       signal.throwIfAborted();
       if (!isUnavailable(error) && (error as LazytreeError).code !== 'CORRUPT') throw error;
@@ -265,11 +301,39 @@ export function createOrigins(options: OriginsOptions): Origins {
     }
   }
 
+  /** Writes down what was found, now or when that can wait. */
+  async function record(root: Link, resolved: Resolved, kept?: () => Promise<void>): Promise<void> {
+    const { how, integrities } = resolved;
+    const keys = [...integrities].map((integrity) => keyOf(how.reference, integrity));
+    await recordAs(root, keys, async () => {
+      await kept?.();
+      await keep(root);
+      await recordResolved(store, root, resolved);
+    });
+  }
+
+  async function recordAs(root: Link, keys: readonly string[], write: () => Promise<void>): Promise<void> {
+    if (!onNotRecorded) return write();
+    for (const key of keys) unrecorded.set(key, root);
+    const lease = store.lease([root]);
+    const done = write()
+      .then(
+        () => {
+          for (const key of keys) unrecorded.delete(key);
+        },
+        (error: Error) => onNotRecorded(error),
+      )
+      .finally(() => {
+        lease.release();
+        recordings.delete(done);
+      });
+    recordings.add(done);
+  }
+
   /** Blocks are durable before what names them is written. */
-  async function record(root: Link, resolved: Resolved): Promise<void> {
+  async function keep(root: Link): Promise<void> {
     store.keepRoot(root);
     await store.flush();
-    await recordResolved(store, root, resolved);
   }
 
   function contextOf(
@@ -379,7 +443,7 @@ export function createOrigins(options: OriginsOptions): Origins {
     const { driver, reference, integrity } = entry;
     const origin = { driver, reference, ...(integrity === undefined ? {} : { integrity }) };
     await refuseLocal(origin, given.caller ?? latest ?? itself);
-    return (await resolve(origin, { ...given, caller: given.caller ?? latest })).entry;
+    return (await resolveReadable(origin, { ...given, caller: given.caller ?? latest })).entry;
   }
 
   /** A tree, which may be a stranger's, is not given directories of this machine: who composes one resolves them. */
@@ -396,7 +460,7 @@ export function createOrigins(options: OriginsOptions): Origins {
 
   async function findLaid(entry: OriginEntry, signal: AbortSignal): Promise<DirectoryEntry | undefined> {
     const { reference, laid } = resolutionKeys(entry);
-    const root = laid === undefined ? undefined : findResolution(store, reference, laid);
+    const root = laid === undefined ? undefined : rootOf(reference, laid);
     if (root === undefined || !(await store.has(root, { signal }))) return undefined;
     const { size, files } = await readNode(source, root, { signal });
     return { kind: 'directory', name: '', link: root, size, files };
@@ -420,18 +484,18 @@ export function createOrigins(options: OriginsOptions): Origins {
       });
       const { reference, laid } = resolutionKeys(entry);
       if (laid === undefined || entry.integrity === undefined) return made;
-      const how = findProvenance(store, below.link, reference);
-      const base = how ?? { reference, time: Date.now(), bytes: 0, requests: 0, notes: [] };
-      store.keepRoot(made.link);
-      await store.flush();
-      if (made.link !== below.link) {
-        await recordProvenance(store, made.link, {
-          ...base,
-          integrity: entry.integrity,
-          from: how?.from ?? 'laid',
-        });
-      }
-      await recordResolution(store, { reference, integrity: laid, root: made.link });
+      const { integrity } = entry;
+      const found = [...recordings];
+      await recordAs(made.link, [keyOf(reference, laid)], async () => {
+        // How that which it is laid over has come.
+        await Promise.all(found);
+        const how = findProvenance(store, below.link, reference);
+        const base = how ?? { reference, time: Date.now(), bytes: 0, requests: 0, notes: [] };
+        await keep(made.link);
+        if (made.link !== below.link)
+          await recordProvenance(store, made.link, { ...base, integrity, from: how?.from ?? 'laid' });
+        await recordResolution(store, { reference, integrity: laid, root: made.link });
+      });
       return made;
     } finally {
       lease.release();
@@ -460,11 +524,11 @@ export function createOrigins(options: OriginsOptions): Origins {
     resolve,
     resolveEntry,
     rescue,
-    isResolved(entry) {
+    resolved(entry) {
       const { reference, integrity, laid } = resolutionKeys(entry);
       const key = laid ?? integrity;
-      const root = key === undefined ? undefined : findResolution(store, reference, key);
-      return root !== undefined && store.locate(root) !== undefined;
+      const root = key === undefined ? undefined : rootOf(reference, key);
+      return root !== undefined && store.locate(root) ? root : undefined;
     },
     isLocal: async (name, caller = itself) => (await driverOf(name, caller)).local ?? false,
     async kindOf({ driver: name, reference }, caller = itself) {
@@ -474,7 +538,7 @@ export function createOrigins(options: OriginsOptions): Origins {
       return isFile === undefined ? undefined : isFile ? 'file' : 'directory';
     },
     known(reference, integrity) {
-      const root = findResolution(store, reference, integrity);
+      const root = rootOf(reference, integrity);
       return root !== undefined && store.locate(root) ? root : undefined;
     },
     remember(root, caller) {
@@ -488,7 +552,12 @@ export function createOrigins(options: OriginsOptions): Origins {
       }
     },
     callerOf: (root) => callers.get(root),
+    settled,
   };
+}
+
+function keyOf(reference: string, integrity: string): string {
+  return `${reference} ${integrity}`;
 }
 
 function checkedRoot({ entry, integrity }: OriginContent, pinned: Origin): Link {

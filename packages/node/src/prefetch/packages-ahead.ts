@@ -11,8 +11,8 @@ export interface PackagesAhead {
 
 export interface PackagesAheadOptions {
   source: BlockSource;
-  /** Whether an origin is resolved already, as far as that is known without waiting. */
-  isResolved(entry: OriginEntry): boolean;
+  /** What an origin stands for, as far as that is known without waiting. */
+  resolved(entry: OriginEntry): Link | undefined;
   resolve(root: Link, entry: OriginEntry, signal: AbortSignal): Promise<unknown>;
   /** Whether anything may be fetched of a root that nobody has asked for. */
   allows(root: Link): boolean;
@@ -50,7 +50,7 @@ interface Wanted {
  * what packages need comes before it is asked for. Who only looks at one package gets nothing else.
  */
 export function createPackagesAhead(options: PackagesAheadOptions): PackagesAhead {
-  const { source, isResolved, resolve, allows, standBack, onError } = options;
+  const { source, resolved, resolve, allows, standBack, onError } = options;
   const readings = new Map<string, Promise<Reading | undefined>>();
   const ended = new AbortController();
   const { signal } = ended;
@@ -136,7 +136,7 @@ export function createPackagesAhead(options: PackagesAheadOptions): PackagesAhea
         const entry = reading.graph.entries.get(place);
         if (!entry || reading.begun.has(place)) continue;
         reading.begun.add(place);
-        if (isResolved(entry) || !allows(root)) continue;
+        if (resolved(entry) !== undefined || !allows(root)) continue;
         await standBack();
         await resolve(root, entry, signal);
       }

@@ -9,6 +9,7 @@ import {
   linkCodec,
   linkDigest,
   listDirectory,
+  type OriginEntry,
   parseLink,
   RAW,
 } from '@lazytree/core';
@@ -29,6 +30,8 @@ export interface ReadAhead {
 export interface ReadAheadOptions {
   store: LocalStore;
   fetch: FetchChain;
+  /** What an origin stands for, as far as that is known without waiting. */
+  resolved(entry: OriginEntry): Link | undefined;
   /** Whether anything may be fetched of a root that nobody has asked for. */
   allows(root: Link): boolean;
   onError(error: unknown): void;
@@ -71,7 +74,7 @@ interface Reading {
  * to directory and finds nothing there gets those that follow, too, more of them each time, and before the end of what
  * has come is reached. Nothing is fetched beyond that until somebody has come so far.
  */
-export function createReadAhead({ store, fetch, allows, onError }: ReadAheadOptions): ReadAhead {
+export function createReadAhead({ store, fetch, resolved, allows, onError }: ReadAheadOptions): ReadAhead {
   const readings = new Map<Link, Reading>();
   /** By root and directory: what is under way already. */
   const active = new Set<string>();
@@ -163,11 +166,19 @@ export function createReadAhead({ store, fetch, allows, onError }: ReadAheadOpti
     root: Link,
     { names, name, onlyFirst }: { names: readonly string[]; name: string; onlyFirst: boolean },
   ): AsyncGenerator<FileEntry> {
-    const links = [root];
-    for (const step of names) {
+    let links = [root];
+    let steps = names;
+    for (const [index, step] of names.entries()) {
       const entry = await findEntry(fetch, links[links.length - 1], step, { signal });
-      if (entry?.kind !== 'directory') return;
-      links.push(entry.link);
+      if (entry?.kind === 'directory') {
+        links.push(entry.link);
+        continue;
+      }
+      const known = entry?.kind === 'origin' ? resolved(entry) : undefined;
+      if (known === undefined) return;
+      // What follows an origin is another one, of which nobody may ever read anything.
+      links = [known];
+      steps = names.slice(index + 1);
     }
     let after = name;
     for (let depth = links.length - 1; depth >= 0; depth--) {
@@ -176,7 +187,7 @@ export function createReadAhead({ store, fetch, allows, onError }: ReadAheadOpti
       yield* [...entries.slice(at + 1), ...entries.slice(0, Math.max(at, 0))].filter(isSmall);
       if (onlyFirst) return;
       for (const entry of entries.slice(at + 1)) if (entry.kind === 'directory') yield* below(entry.link);
-      after = names[depth - 1] ?? '';
+      after = steps[depth - 1] ?? '';
     }
   }
 

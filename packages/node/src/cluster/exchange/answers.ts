@@ -1,9 +1,12 @@
 import {
+  type DirectoryEntry,
+  type FileEntry,
   formatLink,
   InvalidNodeError,
   type Link,
   type LocalStore,
   readRecords,
+  rootEntry,
   treeRecords,
 } from '@lazytree/core';
 import type { SignedRef } from '../refs/signed-ref.js';
@@ -98,14 +101,16 @@ export function createAnswering(sources: AnswerSources): Answering {
     }
   }
 
-  async function* tree({ root, have }: Tree, signal: AbortSignal): AsyncGenerator<Partial<Answer>> {
+  async function* tree(
+    { root, have, content: most }: Tree,
+    signal: AbortSignal,
+  ): AsyncGenerator<Partial<Answer>> {
     const [link] = decodeLinks(root, 1);
     if (!link) return;
     try {
-      for await (const { records, missing } of treeRecords(store, link, {
-        have: decodeLinks(have, HAVE_ROOTS),
-        signal,
-      }))
+      const content = most > 0 && (await holdsNoMore(link, most)) ? most : 0;
+      const options = { have: decodeLinks(have, HAVE_ROOTS), content, signal };
+      for await (const { records, missing } of treeRecords(store, link, options))
         yield { records, missing: encodeLinks(missing) };
     } catch (error) {
       // What is no tree is sent by nobody: whoever asks for its blocks one by one finds out.
@@ -115,6 +120,12 @@ export function createAnswering(sources: AnswerSources): Answering {
     }
     const order = await sources.order(link);
     if (order.length > 0) yield { order: encodeLinks(order) };
+  }
+
+  async function holdsNoMore(root: Link, bytes: number): Promise<boolean> {
+    if (!store.locate(root)) return false;
+    const { size } = (await rootEntry(store, root)) as DirectoryEntry | FileEntry;
+    return size <= bytes;
   }
 
   return async function* answer(request, { peer, signal }) {

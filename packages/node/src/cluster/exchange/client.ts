@@ -5,9 +5,6 @@ import type { Traffic } from '../traffic.js';
 import { Answer, Request } from './exchange.js';
 import { ANSWER_BYTES, EXCHANGE, REFS, SILENT_MS, STREAMS } from './limits.js';
 
-/** Streams that stay for the next requests: opening one costs a round trip. */
-const IDLE = 8;
-
 export interface AskOptions {
   signal: AbortSignal;
   /** Goes before what waits for a stream already. */
@@ -76,10 +73,7 @@ export function createExchangeClient(connection: Connection, traffic: Traffic): 
 
   function giveBack(stream: MessageStream): void {
     if (stream.ended.aborted) return;
-    if (idle.length >= IDLE) {
-      void stream.close();
-      return;
-    }
+    // It stays for the next request: opening one costs a round trip.
     idle.push(stream);
     waiting.shift()?.();
   }

@@ -299,6 +299,11 @@ export namespace Request {
     value: Uint8Array
   }
 
+  export interface RequestTreeContentFieldEvent {
+    field: '$.tree.content'
+    value: number
+  }
+
   export interface RequestResolveReferenceFieldEvent {
     field: '$.resolve.reference'
     value: string
@@ -365,7 +370,7 @@ export namespace Request {
     return decodeMessage(buf, Request.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Request>): Generator<RequestHaveLinksFieldEvent | RequestGetLinksFieldEvent | RequestGetUrgentFieldEvent | RequestGetPatientFieldEvent | RequestTreeRootFieldEvent | RequestTreeHaveFieldEvent | RequestResolveReferenceFieldEvent | RequestResolveIntegrityFieldEvent | RequestRefsNameFieldEvent | RequestRefsOwnerFieldEvent | RequestAnnounceNameFieldEvent | RequestAnnounceRefsStatementFieldEvent | RequestAnnounceRefsSignatureFieldEvent | RequestAnnounceCompleteFieldEvent | RequestAnnouncePartialFieldEvent | RequestAnnounceAddressesFieldEvent | RequestAnnounceLeavingFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Request>): Generator<RequestHaveLinksFieldEvent | RequestGetLinksFieldEvent | RequestGetUrgentFieldEvent | RequestGetPatientFieldEvent | RequestTreeRootFieldEvent | RequestTreeHaveFieldEvent | RequestTreeContentFieldEvent | RequestResolveReferenceFieldEvent | RequestResolveIntegrityFieldEvent | RequestRefsNameFieldEvent | RequestRefsOwnerFieldEvent | RequestAnnounceNameFieldEvent | RequestAnnounceRefsStatementFieldEvent | RequestAnnounceRefsSignatureFieldEvent | RequestAnnounceCompleteFieldEvent | RequestAnnouncePartialFieldEvent | RequestAnnounceAddressesFieldEvent | RequestAnnounceLeavingFieldEvent> {
     return streamMessage(buf, Request.codec(), opts)
   }
 }
@@ -597,6 +602,7 @@ export namespace Get {
 export interface Tree {
   root: Uint8Array
   have: Uint8Array
+  content: number
 }
 
 export namespace Tree {
@@ -619,13 +625,19 @@ export namespace Tree {
           w.bytes(obj.have)
         }
 
+        if ((obj.content != null && obj.content !== 0)) {
+          w.uint32(24)
+          w.uint32(obj.content)
+        }
+
         if (opts.lengthDelimited !== false) {
           w.ldelim()
         }
       }, (reader, length, opts = {}) => {
         const obj: any = {
           root: uint8ArrayAlloc(0),
-          have: uint8ArrayAlloc(0)
+          have: uint8ArrayAlloc(0),
+          content: 0
         }
 
         const end = length == null ? reader.len : reader.pos + length
@@ -640,6 +652,10 @@ export namespace Tree {
             }
             case 2: {
               obj.have = reader.bytes()
+              break
+            }
+            case 3: {
+              obj.content = reader.uint32()
               break
             }
             default: {
@@ -671,6 +687,13 @@ export namespace Tree {
               }
               break
             }
+            case 3: {
+              yield {
+                field: `${prefix}.content`,
+                value: reader.uint32()
+              }
+              break
+            }
             default: {
               reader.skipType(tag & 7)
               break
@@ -693,6 +716,11 @@ export namespace Tree {
     value: Uint8Array
   }
 
+  export interface TreeContentFieldEvent {
+    field: '$.content'
+    value: number
+  }
+
   export function encode (obj: Partial<Tree>): Uint8Array {
     return encodeMessage(obj, Tree.codec())
   }
@@ -701,7 +729,7 @@ export namespace Tree {
     return decodeMessage(buf, Tree.codec(), opts)
   }
 
-  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Tree>): Generator<TreeRootFieldEvent | TreeHaveFieldEvent> {
+  export function stream (buf: Uint8Array | Uint8ArrayList, opts?: DecodeOptions<Tree>): Generator<TreeRootFieldEvent | TreeHaveFieldEvent | TreeContentFieldEvent> {
     return streamMessage(buf, Tree.codec(), opts)
   }
 }

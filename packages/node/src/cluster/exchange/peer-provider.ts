@@ -31,8 +31,9 @@ export function peerProvider(options: PeerProviderOptions): Provider {
           yield* parcelOf(answer, part.length);
       }
     },
-    async *tree(root, { have, signal }) {
-      const request = { tree: { root: encodeLinks([root]), have: encodeLinks(have.slice(0, HAVE_ROOTS)) } };
+    async *tree(root, { have, content = 0, signal }) {
+      const known = encodeLinks(have.slice(0, HAVE_ROOTS));
+      const request = { tree: { root: encodeLinks([root]), have: known, content } };
       for await (const answer of client.ask(request, { signal, urgent: true })) {
         if (answer.order.length > 0) onOrder(root, decodeLinks(answer.order, ORDER_LINKS));
         yield* parcelOf(answer, LINKS);
