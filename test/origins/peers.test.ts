@@ -1,5 +1,6 @@
 import fs from 'node:fs';
 import { beforeAll, describe, expect, test } from 'vitest';
+import { sha256 } from '../../packages/core/test/helpers.ts';
 import { unlessNetworked } from '../cluster/network.ts';
 import { formCluster, type Node } from '../cluster/nodes.ts';
 import { pseudoRandom } from '../helpers.ts';
@@ -12,11 +13,14 @@ describe.skipIf(unlessNetworked('origins in clusters'))('what one machine has re
   let carl: Node;
   const places: Record<string, { file: string; bytes: Buffer }> = {};
 
+  /** Of what is larger, no more comes from a peer than is read. */
+  const MOST_AT_ONCE = 8 << 20;
+
   /** A pinned origin that all machines can reach, until it is taken away. */
-  function archive(name: string): string {
+  function archive(name: string, size = 600_000): string {
     const { bytes, integrity } = archiveOf(anna, name, {
       'read.me': `${name}\n`,
-      large: pseudoRandom(600_000, name),
+      large: pseudoRandom(size, name),
     });
     const file = anna.path(`${name}.tgz`);
     fs.writeFileSync(file, bytes);
@@ -26,7 +30,10 @@ describe.skipIf(unlessNetworked('origins in clusters'))('what one machine has re
 
   beforeAll(async () => {
     [anna, bert, carl] = await formCluster(['anna', 'bert', 'carl']);
-    const tree = Object.fromEntries(['one', 'two', 'three'].map((name) => [name, archive(name)]));
+    const tree = {
+      ...Object.fromEntries(['one', 'two', 'three'].map((name) => [name, archive(name)])),
+      huge: archive('huge', MOST_AT_ONCE),
+    };
     // Where nobody listens, and nobody is to be asked.
     const far = tree.one.replace(/^tar:.*#/, 'tar:http://127.0.0.1:9/far.tgz#');
     await anna.ok(
@@ -41,7 +48,7 @@ describe.skipIf(unlessNetworked('origins in clusters'))('what one machine has re
     expect(await anna.ok('cat', 'app/one/read.me')).toBe('one');
     fs.rmSync(places.one.file);
     await bert.ok('mount', 'app@anna', 'there');
-    expect(await shOk(bert, 'ls there; cat there/one/read.me')).toBe('far\none\nthree\ntwo\none\n');
+    expect(await shOk(bert, 'ls there; cat there/one/read.me')).toBe('far\nhuge\none\nthree\ntwo\none\n');
     expect(await bert.ok('why', 'app@anna/one/large')).toMatch(
       /^one: tar:\S+one\.tgz \(sha512-\S+\) from peer anna/,
     );
@@ -58,15 +65,21 @@ describe.skipIf(unlessNetworked('origins in clusters'))('what one machine has re
     );
   });
 
-  test('and nobody delivers is fetched from where it came from', async () => {
-    expect(await anna.ok('cat', 'app/three/read.me')).toBe('three');
-    // Its nodes come from the peer, and no content.
-    expect(await shOk(bert, 'ls there/three')).toBe('large\nread.me\n');
-    expect(await bert.ok('why', 'app@anna/three')).toMatch(/from peer anna/);
+  test('and nobody delivers is fetched from where it came from; what is little has come whole', async () => {
+    for (const name of ['three', 'huge']) {
+      expect(await anna.ok('cat', `app/${name}/read.me`)).toBe(name);
+      expect(await shOk(bert, `ls there/${name}`)).toBe('large\nread.me\n');
+      expect(await bert.ok('why', `app@anna/${name}`)).toMatch(/from peer anna/);
+    }
+    fs.rmSync(places.three.file);
     await anna.kill();
     await carl.stop();
-    expect(await shOk(bert, 'cat there/three/large | wc -c')).toBe('600000\n');
-    expect(await bert.ok('why', `${await mountedRoot(bert)}/three`)).toMatch(/from its origin/);
+    expect(await shOk(bert, 'cat there/three/large | sha256sum')).toBe(
+      `${sha256(pseudoRandom(600_000, 'three'))}  -\n`,
+    );
+    expect(await bert.ok('why', `${await mountedRoot(bert)}/three`)).toMatch(/from peer anna/);
+    expect(await shOk(bert, 'cat there/huge/large | wc -c')).toBe(`${MOST_AT_ONCE}\n`);
+    expect(await bert.ok('why', `${await mountedRoot(bert)}/huge`)).toMatch(/from its origin/);
   });
 
   async function mountedRoot(node: Node): Promise<string> {

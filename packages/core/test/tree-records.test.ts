@@ -2,6 +2,8 @@ import fs from 'node:fs';
 import {
   createMemoryStore,
   createReceivedChecker,
+  fileChunks,
+  isFile,
   type Link,
   type LocalStore,
   linkDigest,
@@ -97,12 +99,19 @@ describe('records of blocks', () => {
 });
 
 /** The nodes that a tree has, and those among them that come with its records. */
-async function sent(store: LocalStore, root: Link, have: Link[]): Promise<Link[]> {
+async function sent(store: LocalStore, root: Link, have: Link[], content?: number): Promise<Link[]> {
   const links: Link[] = [];
-  for await (const { records, missing } of treeRecords(store, root, { have })) {
+  for await (const { records, missing } of treeRecords(store, root, { have, content })) {
     expect(missing).toEqual([]);
     links.push(...checked(records).map(({ link }) => link));
   }
+  return links;
+}
+
+async function contentOf(store: LocalStore, root: Link): Promise<Set<Link>> {
+  const links = new Set<Link>();
+  for await (const { entry } of walkTree(store, root))
+    if (isFile(entry)) for await (const { link } of fileChunks(store, entry)) links.add(link);
   return links;
 }
 
@@ -142,6 +151,31 @@ describe('records of a tree', () => {
       }),
       { numRuns: 25 },
     );
+  });
+
+  it('may have content after them, in all about as much as is asked for', async () => {
+    const store = await temporaryStore();
+    const same = pseudoRandom(5000, 1);
+    const entries = {
+      same: file(same),
+      again: file(same),
+      empty: file(''),
+      large: file(pseudoRandom(3 << 20)),
+    };
+    const root = await importSpec(store, directory({ ...entries, below: directory(entries) }));
+    await store.flush();
+    const nodes = await sent(store, root, []);
+    const content = await contentOf(store, root);
+    expect(content.size).toBeGreaterThan(10);
+    const all = await sent(store, root, [], 4 << 20);
+    expect(all.slice(0, nodes.length)).toEqual(nodes);
+    expect(all.slice(nodes.length).toSorted()).toEqual([...content].toSorted());
+    const some = await sent(store, root, [], 1);
+    expect(some.length).toBeGreaterThan(nodes.length);
+    expect(some.length).toBeLessThan(all.length);
+    // What is not here is for others to send.
+    await store.delete([[...content][0]]);
+    expect((await sent(store, root, [], 4 << 20)).length).toBe(all.length - 1);
   });
 
   it('of an edit are those of its path', async () => {

@@ -369,7 +369,8 @@ function partsOf(home: Home, { keeper, log, expectsAnyone, push, askPeers }: Par
     store,
     source: chain,
     askPeers,
-    onNotRecorded: (error) => log.error({ error: String(error) }, 'what an origin stands for was not recorded'),
+    onNotRecorded: (error) =>
+      log.error({ error: String(error) }, 'what an origin stands for was not recorded'),
   });
   const fetch: FetchChain = {
     ...withOrigins(chain, origins),

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import {
   type BlockSource,
   type Codec,
@@ -10,6 +11,7 @@ import {
   type LocalStore,
   linkCodec,
   linkDigest,
+  MAX_BLOCK_BYTES,
   nodeLinks,
   RAW,
 } from '@lazytree/core';
@@ -37,12 +39,15 @@ export interface BringTreeOptions {
   signal: AbortSignal;
   /** Whether it is done when every node can be read, be it in the store or on its way there. */
   readable: boolean;
-  /** Of a tree of no more bytes than this, content comes as well from who has it. */
+  /** Of a tree of no more bytes than this, content comes as well, from a provider that sends it: it is not waited for. */
   content: number;
 }
 
 /** Milliseconds in which whoever waits for nodes to be readable goes on before they are written. */
 const AFTER_MS = 100;
+
+/** Milliseconds in which content is waited for, from its first part on. */
+const CONTENT_MS = 100;
 
 /** Nodes that are read or asked for together. */
 const TOGETHER = 1024;
@@ -69,11 +74,12 @@ export async function bringTree(root: Link, options: BringTreeOptions): Promise<
   const lease = store.lease([root]);
   try {
     const tree: Incoming = { children: new Map(), kept: [] };
-    if (!(await isComplete(root, options))) await askForTree(root, tree, options);
+    const rest = (await isComplete(root, options)) ? undefined : await askForTree(root, tree, options);
     const seen = await walk(root, tree.children, options);
-    const kept = Promise.all(tree.kept)
-      .then((all) => (all.every(Boolean) ? noteComplete(seen, options) : undefined))
-      .finally(() => lease.release());
+    const kept = Promise.all(tree.kept).then((all) =>
+      all.every(Boolean) ? noteComplete(seen, options) : undefined,
+    );
+    void Promise.allSettled([kept, rest]).then(() => lease.release());
     return { kept };
   } catch (error) {
     lease.release();
@@ -152,8 +158,16 @@ function nodesBelow(node: Uint8Array): Link[] {
   return nodeLinks(node, DAG_CBOR);
 }
 
-/** Takes what one provider has of a tree. What is still missing then is found by walking it. */
-async function askForTree(root: Link, incoming: Incoming, options: BringTreeOptions): Promise<void> {
+/**
+ * Takes what one provider has of a tree. What is still missing then is found by walking it.
+ *
+ * @returns the end of the content that follows
+ */
+async function askForTree(
+  root: Link,
+  incoming: Incoming,
+  options: BringTreeOptions,
+): Promise<{ ended: Promise<void> }> {
   const { peers, timing, signal } = options;
   const { answer: rest } = await firstAnswer({
     peers,
@@ -166,12 +180,26 @@ async function askForTree(root: Link, incoming: Incoming, options: BringTreeOpti
       return (await nodes.next()).done ? undefined : nodes;
     },
   });
+  const content = Promise.withResolvers<void>();
+  const ended = takeRest(rest, content.resolve);
+  // Of what is little, it is here before anyone can ask for it.
+  await Promise.race([ended, content.promise.then(() => sleep(CONTENT_MS, undefined, { ref: false }))]);
+  signal.throwIfAborted();
+  return { ended };
+}
+
+async function takeRest(rest: AsyncGenerator<Part> | undefined, onContent: () => void): Promise<void> {
   try {
-    while (rest && !(await rest.next()).done);
+    for (let next = await rest?.next(); next && !next.done; next = await rest?.next())
+      if (next.value.content) onContent();
   } catch {
     // Who failed is in quarantine now; what has come is kept, and others are asked for the rest.
-    signal.throwIfAborted();
   }
+}
+
+/** What a part of an answer was of. */
+interface Part {
+  content: boolean;
 }
 
 /** Keeps what a provider sends of a tree, part by part. Nothing that does not belong to the tree is taken. */
@@ -190,10 +218,11 @@ async function* receiveTree(
     readable,
     content: most,
   }: BringTreeOptions & { patience: number },
-): AsyncGenerator<void> {
+): AsyncGenerator<Part> {
   const expected = new Set([linkDigest(root)]);
   const received = new Set<string>();
   const leaves = new Set<string>();
+  let leafBytes = 0;
   let repeated = 0;
   const ask = (own: AbortSignal) => peer.provider.tree(root, { signal: own, have, content: most });
   const request = {
@@ -211,7 +240,7 @@ async function* receiveTree(
     peer.answered(records.length + nodes.length, missing.length);
     await (most > 0 ? keepExtra(answer) : writer.keep(answer));
     if (nodes.length > 0) kept.push((await writer.keepLater(nodes, { after: readable ? AFTER_MS : 0 })).kept);
-    if (records.length + nodes.length > 0) yield;
+    if (records.length + nodes.length > 0) yield { content: leafBytes > 0 };
   }
 
   /** Notes the content of a node that is to come, and returns the nodes below it. */
@@ -232,8 +261,12 @@ async function* receiveTree(
   }
 
   function take({ records, content, nodes, missing }: Answer): void {
-    records.forEach(({ digest }, index) => {
-      if (leaves.delete(digest)) return;
+    records.forEach(({ digest, offset, end }, index) => {
+      if (leaves.delete(digest)) {
+        leafBytes += end - offset;
+        if (leafBytes > most + 2 * MAX_BLOCK_BYTES) throw lied(peer, 'it has sent more than was asked for');
+        return;
+      }
       const known = most === 0 ? children.get(digest) : undefined;
       takeNode(digest, known ?? childrenIn(content(index)));
     });

@@ -247,7 +247,10 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
 
   async function bringNodes(
     root: Link,
-    { have, ...given }: Pick<BringTreeOptions, 'signal' | 'readable' | 'content'> & {
+    {
+      have,
+      ...given
+    }: Pick<BringTreeOptions, 'signal' | 'readable' | 'content'> & {
       have: readonly Link[] | undefined;
     },
   ): Promise<BroughtTree> {

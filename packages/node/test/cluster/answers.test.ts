@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import {
   findResolution,
   type Link,
+  linkCodec,
   linkTo,
   openLocalStore,
   RAW,
@@ -11,6 +12,7 @@ import {
   splitReceived,
 } from '@lazytree/core';
 import { expect, onTestFinished, test } from 'vitest';
+import { directory, file, importSpec, pseudoRandom } from '../../../core/test/helpers.js';
 import { type AnswerSources, createAnswering } from '../../src/cluster/exchange/answers.js';
 import { Answer, Request } from '../../src/cluster/exchange/exchange.js';
 import { REFS, REQUEST_BYTES } from '../../src/cluster/exchange/limits.js';
@@ -84,6 +86,26 @@ async function whole(asked: Promise<Answer[]>): Promise<{ records: Link[]; missi
     missing: answers.flatMap((part) => decodeLinks(part.missing, 10)),
   };
 }
+
+test('a tree comes with its content when it holds no more than that', async () => {
+  const { store, ask } = await answering();
+  const entries = { a: file(pseudoRandom(3000, 1)), b: directory({ c: file(pseudoRandom(2000, 2)) }) };
+  const root = await importSpec(store, directory(entries));
+  const kinds = async (content?: number) => {
+    const { records, missing } = await whole(
+      ask({ tree: { root: encodeLinks([root]), have: new Uint8Array(), content: content ?? 0 } }),
+    );
+    expect(missing).toEqual([]);
+    return records.map((one) => (linkCodec(one) === RAW ? 'content' : 'node')).join(' ');
+  };
+  expect(await kinds()).toBe('node node');
+  expect(await kinds(4999)).toBe('node node');
+  expect(await kinds(5000)).toBe('node node content content');
+  const absent = await whole(
+    ask({ tree: { root: encodeLinks([link('absent')]), have: new Uint8Array(), content: 5000 } }),
+  );
+  expect(absent).toEqual({ records: [], missing: [link('absent')] });
+});
 
 test('have says what is here', async () => {
   const { store, ask } = await answering();

@@ -9,6 +9,7 @@ import {
   type Link,
   type LocalStore,
   linkCodec,
+  linkDigest,
   RAW,
   walkTree,
 } from '@lazytree/core';
@@ -249,6 +250,82 @@ describe('providers of a fetch chain', () => {
       await chain.bringTree(root, { signal: never });
       await expectHere(nodes);
       expect(await store.has(chunks[0].link)).toBe(false);
+    });
+
+    it('comes with its content where that is wanted, as far as somebody has it', async () => {
+      const chain = chainOf();
+      const links = chunks.map(({ link }) => link);
+      const [first, second] = [links.slice(0, 100), links.slice(0, 200)];
+      // The second is asked for what the first has not sent.
+      const hasty = testProvider(seed, { holds: 'all', stopsAfter: 5, failsAfter: 1, content: first });
+      const peer = testProvider(seed, { content: second });
+      chain.join(hasty);
+      chain.join(peer);
+      await chain.bringTree(root, { signal: never, content: 8 << 20, readable: true });
+      await chain.bringTree(root, { signal: never });
+      await expectHere(nodes);
+      expect(hasty.trees).toEqual([{ root, have: [], content: 8 << 20 }]);
+      const other = chainOf();
+      other.join(peer);
+      await other.bringTree(root, { signal: never, content: 8 << 20 });
+      expect(peer.distrusted).toEqual([]);
+    });
+
+    it('brings no content that is not in it, and none twice', async () => {
+      const elsewhere = block(pseudoRandom(1000, 99));
+      await seed.put(elsewhere);
+      await seed.flush();
+      const links = chunks.map(({ link }) => link);
+      for (const content of [[elsewhere.link], [links[0], links[0]]]) {
+        store = await temporaryStore();
+        const chain = chainOf();
+        const liar = testProvider(seed, { content });
+        chain.join(liar);
+        await chain.bringTree(root, { signal: never, content: 1 << 20 }).catch(() => undefined);
+        expect(liar.distrusted).toEqual(['it has sent a node that is not in the tree']);
+        expect(await store.has(elsewhere.link)).toBe(false);
+      }
+    });
+
+    it('is there before content that takes long, which comes all the same', async () => {
+      const chain = chainOf();
+      const links = [...new Set(chunks.map(({ link }) => link))];
+      const peer = testProvider(seed, { content: links, rate: 6 << 20 });
+      chain.join(peer);
+      await chain.bringTree(root, { signal: never, content: 8 << 20, readable: true });
+      await expectHere(nodes);
+      expect(store.holds(linkDigest(links[links.length - 1]))).toBe(false);
+      await vi.waitFor(() => expect(links.every((link) => store.holds(linkDigest(link)))).toBe(true), 5000);
+      expect(peer.trees).toHaveLength(1);
+    });
+
+    it('brings no more content than was asked for', async () => {
+      const chain = chainOf();
+      const liar = testProvider(seed, { content: chunks.map(({ link }) => link) });
+      chain.join(liar);
+      await chain.bringTree(root, { signal: never, content: 1 });
+      await vi.waitFor(() => expect(liar.distrusted).toEqual(['it has sent more than was asked for']));
+    });
+
+    it('keeps content that has come, once', async () => {
+      const chain = chainOf();
+      const links = [...new Set(chunks.map(({ link }) => link))];
+      const peer = testProvider(seed, { content: links });
+      chain.join(peer);
+      await store.put({ link: links[0], bytes: await seed.get(links[0]) });
+      await store.flush();
+      await chain.bringTree(root, { signal: never, content: 8 << 20 });
+      await expectHere([...nodes, ...links]);
+      expect(peer.asked).toEqual([]);
+      await store.flush();
+      const bytesOf = (of: readonly Link[]) =>
+        of.reduce((sum, link) => sum + 52 + (store.locate(link)?.stored ?? 0), 0);
+      const segments = join(store.directory, 'segments');
+      const files = fs.readdirSync(segments).map((name) => fs.statSync(join(segments, name)).size);
+      // A segment begins with 16 bytes.
+      expect(files.map((size) => size - 16).reduce((sum, size) => sum + size)).toBe(
+        bytesOf([...nodes, ...links]),
+      );
     });
 
     it('that nobody has is missing', async () => {

@@ -1,5 +1,14 @@
 import { join } from 'node:path';
-import { formatLink, importTree, isFile, type Link, type LocalStore, walkTree } from '@lazytree/core';
+import {
+  createTreeWriter,
+  formatLink,
+  importTree,
+  isFile,
+  type Link,
+  type LocalStore,
+  type OriginEntry,
+  walkTree,
+} from '@lazytree/core';
 import { beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { manyFiles, temporaryDirectory, temporaryStore, writeTree } from '../../../core/test/helpers.ts';
 import { createFetchChain, type FetchChain } from '../../dist/fetch/fetch-chain.js';
@@ -35,8 +44,13 @@ describe('reading ahead', () => {
   });
 
   function reader(allowed = true) {
-    const options = { store, fetch, allows: () => allowed, onError: (error: unknown) => errors.push(error) };
-    const ahead = createReadAhead(options);
+    const ahead = createReadAhead({
+      store,
+      fetch,
+      resolved: ({ reference }) => (reference === 'many' ? root : undefined),
+      allows: () => allowed,
+      onError: (error: unknown) => errors.push(error),
+    });
     return {
       ahead,
       async read({ path, link }: { path: string; link: Link }): Promise<boolean> {
@@ -91,6 +105,34 @@ describe('reading ahead', () => {
     expect(here()).toBeLessThanOrEqual(60 + 400);
     expect(here()).toBeGreaterThan(80);
     expect(files.slice(500).some(({ link }) => store.holds(link.slice(1)))).toBe(false);
+  });
+
+  it('goes through what an origin stands for, and no further', async () => {
+    const origin = (name: string, reference: string): OriginEntry => ({
+      kind: 'origin',
+      of: 'directory',
+      name,
+      driver: 'test',
+      reference,
+    });
+    const at = createTreeWriter(store, { signal: new AbortController().signal });
+    at.put('a/many', origin('many', 'many'));
+    at.put('a/other', origin('other', 'other'));
+    const entry = await at.finish();
+    const { ahead } = reader();
+    const read = async (path: string, { link }: { link: Link }) => {
+      ahead.after({ root: formatLink(entry.link), path, links: [link] });
+      await fetch.get(link);
+      await settled();
+    };
+    await read(`a/many/${files[25].path}`, files[25]);
+    expect(here()).toBe(10);
+    // Of one that nobody has resolved nothing is known.
+    await read(`a/other/${files[45].path}`, files[45]);
+    expect(here()).toBe(11);
+    for (const i of [55, 65, 75, 85, 95, 105]) await read(`a/many/${files[i].path}`, files[i]);
+    expect(here()).toBeGreaterThan(100);
+    expect(errors).toEqual([]);
   });
 
   it('is not done where it is not wanted, or when it has ended', async () => {

@@ -46,12 +46,14 @@ export interface Behaviour {
   parcelBytes?: number;
   /** Links with which a tree's answer ends early. */
   stopsAfter?: number;
+  /** What comes after the nodes of a tree of which content is wanted. */
+  content?: readonly Link[];
 }
 
 export interface TestProvider extends Provider {
   behaviour: Behaviour;
   asked: { links: readonly Link[]; options: GetOptions }[];
-  trees: { root: Link; have: readonly Link[] }[];
+  trees: { root: Link; have: readonly Link[]; content?: number }[];
   /** Requests that were cancelled. */
   cancelled: number;
   /** Bytes of records sent. */
@@ -168,9 +170,13 @@ export function testProvider(store: LocalStore, behaviour: Behaviour = {}): Test
       provider.asked.push({ links, options });
       return answer(links, options.signal);
     },
-    tree(root: Link, { have, signal }: TreeOptions) {
-      provider.trees.push({ root, have });
-      const nodes = nodesBelow(root, have).then((all) => all.slice(0, provider.behaviour.stopsAfter));
+    tree(root: Link, { have, content, signal }: TreeOptions) {
+      provider.trees.push({ root, have, ...(content && { content }) });
+      const { stopsAfter, content: leaves = [] } = provider.behaviour;
+      const nodes = nodesBelow(root, have).then((all) => [
+        ...all.slice(0, stopsAfter),
+        ...(content ? leaves : []),
+      ]);
       return answer(nodes, signal);
     },
     holds: () => provider.behaviour.holds ?? 'unknown',

@@ -2,6 +2,8 @@ import fs from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  findProvenance,
+  findResolution,
   formatLink,
   gc,
   LazytreeError,
@@ -208,6 +210,80 @@ describe('origins', () => {
       await errorOf(origins.resolveEntry({ ...wrong, plus: undefined } as never, { signal })),
     ).toMatchObject({
       code: 'CORRUPT',
+    });
+  });
+
+  describe('in trees that can be read before it is written down what they stand for', () => {
+    const entry: OriginEntry = {
+      kind: 'origin',
+      name: 'dep',
+      of: 'directory',
+      driver: 'name',
+      reference: 'a',
+      integrity: 'sum-a',
+    };
+
+    /** A store that makes nothing durable before it is told to, but for what the driver has written. */
+    async function setUpLate(real?: LocalStore) {
+      real ??= await temporaryStore();
+      const go = Promise.withResolvers<void>();
+      let flushes = 0;
+      const store = {
+        ...real,
+        async flush() {
+          if (flushes++ > 0) await go.promise;
+          await real.flush();
+        },
+      };
+      const errors: Error[] = [];
+      const set = await setUp({ store, onNotRecorded: (error) => errors.push(error) });
+      return { ...set, go, errors };
+    }
+
+    it('are resolved once all the same, and kept from gc', async () => {
+      const real = await temporaryStore();
+      const plus = await importSpec(real, directory({ extra: file('extra') }));
+      const { origins, store, calls, go } = await setUpLate(real);
+      const [found, laid] = [
+        await origins.resolveEntry(entry, { signal }),
+        await origins.resolveEntry({ ...entry, plus }, { signal }),
+      ];
+      expect([found.files, laid.files]).toEqual([1, 2]);
+      expect(findResolution(store, 'name:a', 'sum-a')).toBeUndefined();
+      expect(origins.resolved(entry)).toBe(found.link);
+      expect(origins.known('name:a', 'sum-a')).toBe(found.link);
+      expect(await origins.resolveEntry(entry, { signal })).toEqual(found);
+      const settled = origins.settled();
+      go.resolve();
+      await settled;
+      expect(findResolution(store, 'name:a', 'sum-a')).toBe(found.link);
+      expect(findProvenance(store, laid.link)).toMatchObject({ from: 'origin', bytes: 1, requests: 1 });
+      expect(calls).toEqual(['fetch a']);
+      const { origins: later } = await setUp({ store });
+      expect(later.resolved({ ...entry, plus })).toBe(laid.link);
+    });
+
+    it('are written down before who has named them is told', async () => {
+      const { origins, go } = await setUpLate();
+      let told = false;
+      const resolved = origins.resolve({ driver: 'name', reference: 'a', integrity: 'sum-a' }, { signal });
+      void resolved.then(() => {
+        told = true;
+      });
+      await sleep(50);
+      expect(told).toBe(false);
+      go.resolve();
+      expect((await resolved).entry.files).toBe(1);
+    });
+
+    it('are remembered when they cannot be written down', async () => {
+      const { origins, calls, go, errors } = await setUpLate();
+      await origins.resolveEntry(entry, { signal });
+      go.reject(new LazytreeError('NO_SPACE', 'the disk is full'));
+      await origins.settled();
+      expect(errors).toMatchObject([{ code: 'NO_SPACE' }]);
+      expect((await origins.resolveEntry(entry, { signal })).name).toBe('dep');
+      expect(calls).toEqual(['fetch a']);
     });
   });
 
