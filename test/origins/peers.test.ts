@@ -30,7 +30,7 @@ describe.skipIf(unlessNetworked('origins in clusters'))('what one machine has re
 
   beforeAll(async () => {
     [anna, bert, carl] = await formCluster(['anna', 'bert', 'carl']);
-    const tree = {
+    const tree: Record<string, string> = {
       ...Object.fromEntries(['one', 'two', 'three'].map((name) => [name, archive(name)])),
       huge: archive('huge', MOST_AT_ONCE),
     };

@@ -248,7 +248,7 @@ describe('origins', () => {
         await origins.resolveEntry(entry, { signal }),
         await origins.resolveEntry({ ...entry, plus }, { signal }),
       ];
-      expect([found.files, laid.files]).toEqual([1, 2]);
+      expect([found, laid]).toMatchObject([{ files: 1 }, { files: 2 }]);
       expect(findResolution(store, 'name:a', 'sum-a')).toBeUndefined();
       expect(origins.resolved(entry)).toBe(found.link);
       expect(origins.known('name:a', 'sum-a')).toBe(found.link);
@@ -273,7 +273,7 @@ describe('origins', () => {
       await sleep(50);
       expect(told).toBe(false);
       go.resolve();
-      expect((await resolved).entry.files).toBe(1);
+      expect((await resolved).entry).toMatchObject({ files: 1 });
     });
 
     it('are remembered when they cannot be written down', async () => {
