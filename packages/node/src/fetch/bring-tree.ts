@@ -79,7 +79,7 @@ export async function bringTree(root: Link, options: BringTreeOptions): Promise<
     const kept = Promise.all(tree.kept).then((all) =>
       all.every(Boolean) ? noteComplete(seen, options) : undefined,
     );
-    void Promise.allSettled([kept, rest]).then(() => lease.release());
+    void Promise.allSettled([kept, rest?.ended]).then(() => lease.release());
     return { kept };
   } catch (error) {
     lease.release();

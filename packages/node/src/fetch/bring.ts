@@ -392,7 +392,10 @@ export function bring(lists: WantedLists, dependencies: BringDependencies, optio
     brings: (digest) => work.find(digest) !== undefined,
     asks: (digest) => (work.find(digest)?.batches.length ?? 0) > 0,
     expects: (digest) => !named || work.find(digest) !== undefined,
-    came: (digest) => completed(work.find(digest)),
+    came(digest) {
+      completed(work.find(digest));
+      if (named && work.waiting.blocks === 0) schedule();
+    },
     ended: run(),
   };
 }

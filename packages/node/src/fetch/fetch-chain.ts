@@ -289,7 +289,9 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       timing,
       self,
       away,
-      isAskedFor: (digest: string) => [...bringing].some((other) => other !== own && other.asks(digest)),
+      // What has come for others is complete for them before it is written.
+      isAskedFor: (digest: string) =>
+        writer.isComing(digest) || [...bringing].some((other) => other !== own && other.asks(digest)),
       onNamed,
     };
     const own: Bringing = bring(lists, dependencies, given);

@@ -154,8 +154,7 @@ function reachesAll(driver: OriginDriver, reference: string): boolean {
 export function createOrigins(options: OriginsOptions): Origins {
   const { home, store, source = store, askPeers, drivers = createDrivers(), onNotRecorded } = options;
   /** What was found and is not written down, by reference and integrity. */
-  const unrecorded = new Map<string, Link>();
-  const recordings = new Set<Promise<void>>();
+  const unrecorded = new Map<string, Unrecorded>();
   const itself: OriginCaller = { environment: process.env, directory: home };
   const limit = pLimit(FETCHES);
   const resolving = createSharedTasks<ResolvedOrigin>();
@@ -214,7 +213,10 @@ export function createOrigins(options: OriginsOptions): Origins {
   /** What somebody asks for by its name is written down before they are told. */
   async function resolve(origin: Origin, given: OriginOptions): Promise<ResolvedOrigin> {
     const found = await resolveReadable(origin, given);
-    await settled();
+    const { driver, reference, integrity } = found.origin;
+    const late = unrecorded.get(keyOf(`${driver}:${reference}`, integrity));
+    // Tried again, so that whoever is told of it now is told why.
+    if (late && !(await late.written)) await late.write();
     return found;
   }
 
@@ -228,7 +230,7 @@ export function createOrigins(options: OriginsOptions): Origins {
   }
 
   async function settled(): Promise<void> {
-    await Promise.all(recordings);
+    await Promise.all([...unrecorded.values()].map(({ written }) => written));
   }
 
   async function find(
@@ -253,7 +255,7 @@ export function createOrigins(options: OriginsOptions): Origins {
   }
 
   function rootOf(reference: string, integrity: string): Link | undefined {
-    return unrecorded.get(keyOf(reference, integrity)) ?? findResolution(store, reference, integrity);
+    return unrecorded.get(keyOf(reference, integrity))?.root ?? findResolution(store, reference, integrity);
   }
 
   async function describe(root: Link, origin: ResolvedOrigin['origin']): Promise<ResolvedOrigin> {
@@ -312,22 +314,25 @@ export function createOrigins(options: OriginsOptions): Origins {
     });
   }
 
-  async function recordAs(root: Link, keys: readonly string[], write: () => Promise<void>): Promise<void> {
-    if (!onNotRecorded) return write();
-    for (const key of keys) unrecorded.set(key, root);
-    const lease = store.lease([root]);
-    const done = write()
-      .then(
-        () => {
-          for (const key of keys) unrecorded.delete(key);
-        },
-        (error: Error) => onNotRecorded(error),
-      )
-      .finally(() => {
+  async function recordAs(root: Link, keys: readonly string[], record: () => Promise<void>): Promise<void> {
+    if (!onNotRecorded) return record();
+    const write = async () => {
+      const lease = store.lease([root]);
+      try {
+        await record();
+        for (const key of keys) unrecorded.delete(key);
+      } finally {
         lease.release();
-        recordings.delete(done);
-      });
-    recordings.add(done);
+      }
+    };
+    const written = write().then(
+      () => true,
+      (error: Error) => {
+        onNotRecorded(error);
+        return false;
+      },
+    );
+    for (const key of keys) unrecorded.set(key, { root, written, write });
   }
 
   /** Blocks are durable before what names them is written. */
@@ -485,10 +490,10 @@ export function createOrigins(options: OriginsOptions): Origins {
       const { reference, laid } = resolutionKeys(entry);
       if (laid === undefined || entry.integrity === undefined) return made;
       const { integrity } = entry;
-      const found = [...recordings];
+      const underneath = unrecorded.get(keyOf(reference, integrity));
       await recordAs(made.link, [keyOf(reference, laid)], async () => {
-        // How that which it is laid over has come.
-        await Promise.all(found);
+        // How that which it is laid over has come is known then.
+        await underneath?.written;
         const how = findProvenance(store, below.link, reference);
         const base = how ?? { reference, time: Date.now(), bytes: 0, requests: 0, notes: [] };
         await keep(made.link);
@@ -554,6 +559,15 @@ export function createOrigins(options: OriginsOptions): Origins {
     callerOf: (root) => callers.get(root),
     settled,
   };
+}
+
+/** A root that an origin stands for, though nothing says so that would outlive this process. */
+interface Unrecorded {
+  root: Link;
+  /** Whether it is written down; resolves when that was tried. */
+  written: Promise<boolean>;
+  /** Tries it. */
+  write(): Promise<void>;
 }
 
 function keyOf(reference: string, integrity: string): string {

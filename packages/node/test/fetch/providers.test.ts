@@ -356,8 +356,8 @@ describe('providers of a fetch chain', () => {
       await Promise.all([chain.bring([chunks], { signal }), chain.bring([chunks.toReversed()], { signal })]);
       await expectHere(chunks.map(({ link }) => link));
       const asked = peer.asked.flatMap(({ links }) => links);
-      // What both begin with at the same moment is the exception; on a busy machine that is more.
-      expect(asked.length).toBeLessThan(1.5 * new Set(asked).size);
+      // What both begin with at the same moment is the exception.
+      expect(asked.length).toBeLessThan(1.1 * new Set(asked).size);
     });
 
     it('goes on with others when one fails, lies, or does not answer', async () => {

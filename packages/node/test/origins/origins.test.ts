@@ -283,6 +283,9 @@ describe('origins', () => {
       await origins.settled();
       expect(errors).toMatchObject([{ code: 'NO_SPACE' }]);
       expect((await origins.resolveEntry(entry, { signal })).name).toBe('dep');
+      // Who names it wants to count on it.
+      const named = origins.resolve({ driver: 'name', reference: 'a', integrity: 'sum-a' }, { signal });
+      expect(await errorOf(named)).toMatchObject({ code: 'NO_SPACE' });
       expect(calls).toEqual(['fetch a']);
     });
   });
