@@ -39,7 +39,7 @@ export interface BringTreeOptions {
   signal: AbortSignal;
   /** Whether it is done when every node can be read, be it in the store or on its way there. */
   readable: boolean;
-  /** Of a tree of no more bytes than this, content comes as well, from a provider that sends it: it is not waited for. */
+  /** Of a tree of no more bytes than this, content comes as well, from a provider that sends it; it is hardly waited for. */
   content: number;
 }
 

@@ -32,6 +32,7 @@ import {
 } from '@lazytree/core';
 import pLimit from 'p-limit';
 import { isUnavailable } from '../fetch/block-unavailable.js';
+import type { FetchChain } from '../fetch/fetch-chain.js';
 import type { OriginContent, OriginContext, OriginDriver, OriginPin, OriginProgress } from './driver.js';
 import { createDrivers, type Drivers } from './drivers.js';
 import { formatOrigin, type Origin } from './origin.js';
@@ -69,20 +70,12 @@ export type AskPeers = (
   signal: AbortSignal,
 ) => Promise<{ root: Link; peer: string } | undefined>;
 
-/** Brings all nodes of a tree. */
-export interface NodeSource extends BlockSource {
-  bringTree(
-    root: Link,
-    options: { signal: AbortSignal; have?: readonly Link[]; readable?: boolean; content?: number },
-  ): Promise<void>;
-}
-
 export interface OriginsOptions {
   /** Of the home: its configuration may name drivers, and drivers keep caches in it. */
   home: string;
   store: LocalStore;
   /** Where nodes and content of what peers have resolved are read from; brings all nodes of a tree. */
-  source?: NodeSource | undefined;
+  source?: (BlockSource & Pick<FetchChain, 'bringTree'>) | undefined;
   askPeers?: AskPeers | undefined;
   drivers?: Drivers;
   /**
@@ -263,7 +256,7 @@ export function createOrigins(options: OriginsOptions): Origins {
     return { entry, origin, provenance: findProvenance(store, root, formatOrigin(origin)) };
   }
 
-  /** A peer that has it saves the origin a request; content comes when it is read, like that of any tree. */
+  /** A peer that has it saves the origin a request; of what is large, content comes when it is read. */
   async function askOthers(
     { driver, reference, integrity }: Origin,
     caller: OriginCaller,

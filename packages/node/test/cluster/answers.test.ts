@@ -1,3 +1,4 @@
+import fs from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -105,6 +106,14 @@ test('a tree comes with its content when it holds no more than that', async () =
     ask({ tree: { root: encodeLinks([link('absent')]), have: new Uint8Array(), content: 5000 } }),
   );
   expect(absent).toEqual({ records: [], missing: [link('absent')] });
+  const { segment, offset } = store.locate(root) ?? { segment: 0, offset: 0 };
+  const descriptor = fs.openSync(store.segments.path(segment), 'r+');
+  fs.writeSync(descriptor, Buffer.of(255, 255), 0, 2, offset + 60);
+  fs.closeSync(descriptor);
+  const damaged = await whole(
+    ask({ tree: { root: encodeLinks([root]), have: new Uint8Array(), content: 5000 } }),
+  );
+  expect(damaged).toEqual({ records: [], missing: [root] });
 });
 
 test('have says what is here', async () => {

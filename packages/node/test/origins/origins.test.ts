@@ -78,6 +78,16 @@ const caller = (environment: Record<string, string> = {}) => ({ environment, dir
 const names = async (store: LocalStore, { link }: { link: Parameters<typeof listDirectory>[1] }) =>
   (await listDirectory(store, link)).map(({ name }) => name);
 
+/** What 'name:a' stands for, as a package of a tree. */
+const DEP: OriginEntry = {
+  kind: 'origin',
+  name: 'dep',
+  of: 'directory',
+  driver: 'name',
+  reference: 'a',
+  integrity: 'sum-a',
+};
+
 describe('origins', () => {
   it('of this machine are not given to a tree that names them', async () => {
     const { driver, calls } = nameDriver();
@@ -192,15 +202,7 @@ describe('origins', () => {
   it('in trees have laid over them what the tree says, and that is remembered', async () => {
     const { origins, store } = await setUp();
     const plus = await importSpec(store, directory({ extra: file('extra'), a: file('covers') }));
-    const entry: OriginEntry = {
-      kind: 'origin',
-      name: 'dep',
-      of: 'directory',
-      driver: 'name',
-      reference: 'a',
-      integrity: 'sum-a',
-      plus,
-    };
+    const entry = { ...DEP, plus };
     const found = await origins.resolveEntry(entry, { signal });
     expect(found).toMatchObject({ name: 'dep', files: 2, size: 11 });
     expect(await names(store, found)).toEqual(['a', 'extra']);
@@ -214,15 +216,6 @@ describe('origins', () => {
   });
 
   describe('in trees that can be read before it is written down what they stand for', () => {
-    const entry: OriginEntry = {
-      kind: 'origin',
-      name: 'dep',
-      of: 'directory',
-      driver: 'name',
-      reference: 'a',
-      integrity: 'sum-a',
-    };
-
     /** A store that makes nothing durable before it is told to, but for what the driver has written. */
     async function setUpLate(real?: LocalStore) {
       real ??= await temporaryStore();
@@ -245,14 +238,16 @@ describe('origins', () => {
       const plus = await importSpec(real, directory({ extra: file('extra') }));
       const { origins, store, calls, go } = await setUpLate(real);
       const [found, laid] = [
-        await origins.resolveEntry(entry, { signal }),
-        await origins.resolveEntry({ ...entry, plus }, { signal }),
+        await origins.resolveEntry(DEP, { signal }),
+        await origins.resolveEntry({ ...DEP, plus }, { signal }),
       ];
       expect([found, laid]).toMatchObject([{ files: 1 }, { files: 2 }]);
       expect(findResolution(store, 'name:a', 'sum-a')).toBeUndefined();
-      expect(origins.resolved(entry)).toBe(found.link);
+      expect(origins.resolved(DEP)).toBe(found.link);
       expect(origins.known('name:a', 'sum-a')).toBe(found.link);
-      expect(await origins.resolveEntry(entry, { signal })).toEqual(found);
+      expect(await origins.resolveEntry(DEP, { signal })).toEqual(found);
+      await gc(real);
+      expect([await store.has(found.link), await store.has(laid.link)]).toEqual([true, true]);
       const settled = origins.settled();
       go.resolve();
       await settled;
@@ -260,7 +255,7 @@ describe('origins', () => {
       expect(findProvenance(store, laid.link)).toMatchObject({ from: 'origin', bytes: 1, requests: 1 });
       expect(calls).toEqual(['fetch a']);
       const { origins: later } = await setUp({ store });
-      expect(later.resolved({ ...entry, plus })).toBe(laid.link);
+      expect(later.resolved({ ...DEP, plus })).toBe(laid.link);
     });
 
     it('are written down before who has named them is told', async () => {
@@ -278,11 +273,11 @@ describe('origins', () => {
 
     it('are remembered when they cannot be written down', async () => {
       const { origins, calls, go, errors } = await setUpLate();
-      await origins.resolveEntry(entry, { signal });
+      await origins.resolveEntry(DEP, { signal });
       go.reject(new LazytreeError('NO_SPACE', 'the disk is full'));
       await origins.settled();
       expect(errors).toMatchObject([{ code: 'NO_SPACE' }]);
-      expect((await origins.resolveEntry(entry, { signal })).name).toBe('dep');
+      expect((await origins.resolveEntry(DEP, { signal })).name).toBe('dep');
       // Who names it wants to count on it.
       const named = origins.resolve({ driver: 'name', reference: 'a', integrity: 'sum-a' }, { signal });
       expect(await errorOf(named)).toMatchObject({ code: 'NO_SPACE' });

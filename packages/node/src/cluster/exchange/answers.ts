@@ -1,8 +1,10 @@
 import {
+  CorruptBlockError,
   type DirectoryEntry,
   type FileEntry,
   formatLink,
   InvalidNodeError,
+  isMissing,
   type Link,
   type LocalStore,
   readRecords,
@@ -122,10 +124,15 @@ export function createAnswering(sources: AnswerSources): Answering {
     if (order.length > 0) yield { order: encodeLinks(order) };
   }
 
+  /** Also false for a root that is missing or damaged, which is answered as such. */
   async function holdsNoMore(root: Link, bytes: number): Promise<boolean> {
-    if (!store.locate(root)) return false;
-    const { size } = (await rootEntry(store, root)) as DirectoryEntry | FileEntry;
-    return size <= bytes;
+    try {
+      const { size } = (await rootEntry(store, root)) as DirectoryEntry | FileEntry;
+      return size <= bytes;
+    } catch (error) {
+      if (isMissing(error) || error instanceof CorruptBlockError) return false;
+      throw error;
+    }
   }
 
   return async function* answer(request, { peer, signal }) {
