@@ -55,6 +55,8 @@ export interface BlockWriterOptions {
   store: LocalStore;
   /** Told of blocks that the store has got. */
   onKept(records: readonly BatchedRecord[]): void;
+  /** Told each time that blocks are not on their way to the store any more, and have not come there. */
+  onFailed(): void;
   /** Told of blocks that could not be kept, once in a while. */
   onNotKept(error: unknown, blocks: number): void;
 }
@@ -76,7 +78,7 @@ interface Group {
   done: PromiseWithResolvers<Error | undefined>;
 }
 
-export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptions): BlockWriter {
+export function createBlockWriter({ store, onKept, onFailed, onNotKept }: BlockWriterOptions): BlockWriter {
   const coming = new Map<string, { bytes: Buffer; record: BatchedRecord }>();
   const later = new Map<string, HashedBlock>();
   let laterBytes = 0;
@@ -106,6 +108,7 @@ export function createBlockWriter({ store, onKept, onNotKept }: BlockWriterOptio
         for (const { digest } of records) coming.delete(digest);
         if (!problem) onKept(records);
       }
+      if (problem) onFailed();
       group.done.resolve(problem);
     }
     writing = false;

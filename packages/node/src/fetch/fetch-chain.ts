@@ -136,6 +136,7 @@ export function createFetchChain(store: LocalStore, options: FetchChainOptions =
       arrivals.came(records);
       for (const { came } of bringing) for (const { digest } of records) came(digest);
     },
+    onFailed: () => arrivals.giveUp(isExpected),
     onNotKept: (error, blocks) => onNotKept?.(error, blocks),
   });
   let self: string | undefined;

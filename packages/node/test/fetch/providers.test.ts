@@ -443,6 +443,28 @@ describe('providers of a fetch chain', () => {
     });
   });
 
+  it('leave nobody waiting for what had come and could not be written', async () => {
+    const blocks = Array.from({ length: 12 }, (_, i) => block(pseudoRandom(1 << 20, 500 + i)));
+    for (const one of blocks) await seed.put(one);
+    await seed.flush();
+    const gates = blocks.map(() => Promise.withResolvers<never>());
+    for (const { promise } of gates) promise.catch(() => undefined);
+    let appends = 0;
+    const chain = createFetchChain({ ...store, append: () => gates[appends++].promise });
+    chain.join(testProvider(seed, { parcelBytes: 1 << 20 }));
+    const full = new LazytreeError('NO_SPACE', 'the disk is full');
+    const lists = [blocks.map(({ link, bytes }) => ({ link, size: bytes.length }))];
+    const brought = errorOf(chain.bring(lists, { signal: never, eager: true }));
+    await vi.waitFor(() => expect(blocks.filter(({ link }) => chain.isComing(link))).toHaveLength(12));
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    gates[0].reject(full);
+    expect(await brought).toBe(full);
+    const waits = blocks.flatMap(({ link }) => chain.awaited(link, never) ?? []);
+    expect(waits.length).toBeGreaterThan(0);
+    for (const { reject } of gates) reject(full);
+    expect(await Promise.all(waits)).toEqual(waits.map(() => false));
+  });
+
   it('get nothing to do that nobody waits for as long as somebody waits for something', async () => {
     const chain = chainOf();
     const peer = testProvider(seed);
